@@ -1,0 +1,41 @@
+"""Errors about data.
+
+A bad *call* (wrong type, shape or option) raises ValueError; bad *data* raise a `PsflibError`,
+so that a pipeline can catch the second and still see the first.  Numbers stand in attributes.
+"""
+
+
+class PsflibError(Exception):
+    """Base of all errors that the data, not the caller, are to blame for."""
+
+
+class BadFile(PsflibError):
+    """A file is missing, truncated, not FITS, or holds no usable image."""
+
+    def __init__(self, path, problem, remedy=""):
+        self.path, self.problem, self.remedy = str(path), problem, remedy
+        super().__init__(f"{path}: {problem}" + (f". {remedy}" if remedy else ""))
+
+
+class BadTable(PsflibError):
+    """The table of images has a missing column or a bad row."""
+
+
+class BadImage(PsflibError):
+    """An image was read but nothing can be done with it (for example, no finite pixel)."""
+
+
+class NoOverlap(PsflibError):
+    """Science and template do not share any sky."""
+
+
+class NotEnoughStars(PsflibError):
+    """Too few stars for the simplest model."""
+
+    def __init__(self, what, found, needed):
+        self.found, self.needed = found, needed
+        super().__init__(f"{what}: {found} usable stars, at least {needed} needed")
+
+
+class SingularFit(PsflibError):
+    """The normal equations of a fit have no solution, even for its simplest model."""
