@@ -1,0 +1,175 @@
+"""Opens FITS files of any origin, and says plainly what is wrong with those it cannot open."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+
+from psflib.errors import BadFile, PsflibError
+
+#: First bytes of gzip, bzip2, xz, compress and zip: astropy looks inside these itself.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x1f\x9d", b"PK")
+_COPY_AGAIN = "It is probably truncated or damaged: copy or download it again"
+
+
+@contextlib.contextmanager
+def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
+    """An open `HDUList`; warnings about odd headers are silenced within the block.
+
+    Raises
+    ------
+    BadFile
+        If the file is missing, empty, unreadable or not FITS.
+    """
+    path = Path(path)
+    _check_start(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with blame(path):
+            hdus = fits.open(path)  # mapped into memory where the pixels allow it
+        with hdus:
+            yield hdus
+
+
+@contextlib.contextmanager
+def blame(path: str | Path) -> Iterator[None]:
+    """Turn whatever a reader throws at a damaged file into a `BadFile`."""
+    try:
+        yield
+    except (PsflibError, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        raise BadFile(path, f"cannot be read ({text.rstrip('.')})", _COPY_AGAIN) from error
+
+
+def select_hdu(hdus: fits.HDUList, path: str | Path, hdu: int | str | None = None):
+    """The HDU with number or EXTNAME `hdu`; if None, the first with a 2-D image.
+
+    Raises
+    ------
+    BadFile
+        If it is not there, listing what is, or holds no 2-D image.
+    """
+    with blame(path):
+        found = _first_image(hdus) if hdu is None else _named(hdus, hdu)
+    if found is None:
+        wanted = "has no 2-D image" if hdu is None else f"has no HDU {hdu!r}"
+        raise BadFile(path, wanted, f"{_contents(hdus, path)}. Choose one by its number or name")
+    if len(plane_shape(found)) != 2:
+        what = f"HDU {hdu!r} holds {_describe(found)}, not a 2-D image"
+        raise BadFile(path, what, f"{_contents(hdus, path)}. {_plane_remedy(found)}")
+    return found
+
+
+def read_plane(hdu, path: str | Path) -> np.ndarray:
+    """The pixels of an image HDU as a native 2-D array (ny, nx); axes of length 1 are dropped.
+
+    Floats become float32 (one copy, straight from the mapped file); integers keep their type,
+    unless BLANK marks missing values, which become NaN.
+    """
+    shape = plane_shape(hdu)
+    _check_complete(hdu, path)
+    blank = _unsigned_blank(hdu)
+    with blame(path), np.errstate(over="ignore", invalid="ignore"):
+        data = np.asarray(hdu.data).reshape(shape)
+        if data.dtype.kind == "f" or blank is not None:
+            plane = data.astype(np.float32)
+        else:
+            plane = data.astype(data.dtype.newbyteorder("="))
+    if blank is not None:
+        plane[data == blank] = np.nan
+    return plane
+
+
+def plane_shape(hdu) -> tuple[int, ...]:
+    """Shape of an HDU's image without axes of length 1; () when it holds none."""
+    shape = tuple(hdu.shape) if getattr(hdu, "is_image", False) and hdu.shape else ()
+    if len(shape) > 2:
+        shape = tuple(n for n in shape if n != 1)
+    return shape
+
+
+def _check_start(path):
+    remedy = "Check the path (in a table, paths are relative to the table's folder)"
+    if not path.exists():
+        raise BadFile(path, "no such file", remedy)
+    if not path.is_file():
+        raise BadFile(path, "is not a file", remedy)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(80)
+    except OSError as error:
+        raise BadFile(path, f"cannot be opened ({error.strerror})", "Check permissions") from error
+    if not start:
+        raise BadFile(path, "is empty", "Copy or download it again")
+    if not start.startswith((b"SIMPLE", *_COMPRESSED)):
+        text = start[:30].decode("ascii", "replace").strip()
+        page = "A web page was saved in place of the image" if b"<" in start else _COPY_AGAIN
+        raise BadFile(path, f"is not a FITS file (it begins with {text!r})", page)
+
+
+def _check_complete(hdu, path):
+    """Compare the length that the header promises with the file's.
+
+    Our own check, not astropy's, because that one also complains about a missing last padding,
+    which costs no pixel.
+    """
+    table = getattr(hdu, "_bintable", None) or hdu
+    info = table.fileinfo()
+    if info is None or info["file"].compression:
+        return
+    end, there = info["datLoc"] + table.size, os.path.getsize(path)
+    if there < end:
+        raise BadFile(
+            path, f"is truncated: {there} bytes of at least {end}", "Copy or download it again"
+        )
+
+
+def _unsigned_blank(hdu):
+    """The physical value that means "missing" where astropy forgets it: unsigned integers."""
+    header = hdu.header
+    signed_bits = {8: None, 16: 2**15, 32: 2**31, 64: 2**63}.get(header.get("BITPIX"))
+    if signed_bits is None or header.get("BZERO") != signed_bits or header.get("BSCALE", 1) != 1:
+        return None
+    blank = header.get("BLANK")
+    return blank + signed_bits if isinstance(blank, int) else None
+
+
+def _first_image(hdus):
+    return next((h for h in hdus if len(plane_shape(h)) == 2 and 0 not in plane_shape(h)), None)
+
+
+def _named(hdus, hdu):
+    for number, candidate in enumerate(hdus):
+        if isinstance(hdu, str):
+            if candidate.name == hdu.strip().upper():
+                return candidate
+        elif number == hdu:
+            return candidate
+    return None
+
+
+def _contents(hdus, path):
+    with blame(path):
+        listed = [f"{i} {h.name or '(no name)'}: {_describe(h)}" for i, h in enumerate(hdus)]
+    more = f"; {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"Its HDUs are {'; '.join(listed[:20])}{more}"
+
+
+def _describe(hdu):
+    shape = plane_shape(hdu)
+    if shape:
+        kind = {2: "image", 3: "cube"}.get(len(shape), f"{len(shape)}-D array")
+        return f"a {'x'.join(str(n) for n in reversed(shape))} {kind}"
+    return "a table" if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else "no data"
+
+
+def _plane_remedy(hdu):
+    if len(plane_shape(hdu)) > 2:
+        return "Save the wanted plane of the cube as an image of its own"
+    return "Choose an HDU with a 2-D image"
