@@ -1,0 +1,31 @@
+"""Pictures of every stage: values in, a `matplotlib.figure.Figure` out.
+
+Used by the report and by the widgets.  Nothing here computes a result: what is drawn is what
+the stages found.  `to_png` turns a figure into bytes.
+"""
+
+from psflib.figures.candidates import candidate_gallery, score_map
+from psflib.figures.canvas import message, to_png
+from psflib.figures.image import overview, plane, triplet
+from psflib.figures.kernel import kernel
+from psflib.figures.noise import noise
+from psflib.figures.psf import epsf, extended_psf
+from psflib.figures.stamps import one_stamp, stamp_gallery
+from psflib.figures.stars import star_selection
+
+__all__ = [
+    "candidate_gallery",
+    "epsf",
+    "extended_psf",
+    "kernel",
+    "message",
+    "noise",
+    "one_stamp",
+    "overview",
+    "plane",
+    "score_map",
+    "stamp_gallery",
+    "star_selection",
+    "to_png",
+    "triplet",
+]

@@ -1,0 +1,90 @@
+"""A whole field: the image with its mask, the difference between two of them."""
+
+import numpy as np
+
+from psflib.figures import canvas
+
+
+def overview(exposure, title="Image"):
+    """The field in an asinh stretch, unusable pixels coloured.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = canvas.new_figure(7.4, field_height(exposure, 6.0), title)
+    axes = figure.subplots()
+    shown = _field(axes, exposure)
+    share = 100 * np.mean(~canvas.good(exposure))
+    canvas.label(axes, "x [px]", "y [px]", f"orange: unusable pixels ({share:.2g} % of the field)")
+    canvas.bar(figure, shown, axes, "counts [ADU], asinh stretch")
+    return figure
+
+
+def triplet(science, template, difference, title="Subtraction", template_name="template"):
+    """Science, template and difference over sigma, side by side.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        On one grid; `template` may be the matched one, said by `template_name`.
+    difference : Difference
+        Drawn as image / sqrt(variance) between -5 and 5.
+    title, template_name : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = canvas.new_figure(13.0, field_height(science, 4.2) + 0.5, title)
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    for ax, plane, name in zip(axes, (science, template), ("science", template_name), strict=False):
+        shown = _field(ax, plane)
+        canvas.label(ax, "x [px]", "y [px]" if name == "science" else "", name)
+        canvas.bar(figure, shown, ax, "ADU, asinh", location="bottom", shrink=0.8)
+    shown = significance_map(axes[2], canvas.significance(difference))
+    canvas.label(axes[2], "x [px]", "", "difference / σ")
+    canvas.bar(figure, shown, axes[2], "σ", location="bottom", shrink=0.8)
+    return figure
+
+
+def plane(exposure, title, sigma=False):
+    """One plane alone, large: what a blink comparison shows in turn.
+
+    `sigma` draws image / sqrt(variance) between -5 and 5 instead of counts.
+    """
+    figure = canvas.new_figure(7.0, field_height(exposure, 5.6))
+    axes = figure.subplots()
+    if sigma:
+        shown = significance_map(axes, canvas.significance(exposure))
+    else:
+        shown = _field(axes, exposure)
+    canvas.label(axes, "x [px]", "y [px]", title)
+    canvas.bar(figure, shown, axes, "σ" if sigma else "counts [ADU], asinh stretch")
+    return figure
+
+
+def significance_map(axes, ratio, limit=5.0):
+    """Draw a map in units of sigma between -limit and limit; no data are grey."""
+    small, extent = canvas.decimate(ratio, "extreme")
+    axes.set_facecolor(canvas.GREY)
+    return canvas.draw(axes, small, extent, cmap=canvas.DIVERGING, vmin=-limit, vmax=limit)
+
+
+def field_height(exposure, width):
+    """Height in inches for a field drawn `width` inches wide, titles and labels included."""
+    ny, nx = exposure.image.shape
+    return min(max(width * ny / nx, 1.5), 12.0) + 0.7
+
+
+def _field(axes, exposure):
+    small, extent = canvas.decimate(canvas.masked_image(exposure))
+    shown = canvas.draw(axes, small, extent, norm=canvas.asinh_norm(small))
+    bad, extent = canvas.decimate(~canvas.good(exposure), "any")
+    canvas.draw_mask(axes, bad, extent)
+    return shown

@@ -1,0 +1,183 @@
+"""Small products made by hand, with the attributes that figures and widgets read.
+
+They let a picture be tested without running the stage that makes its values.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from psflib.exposure import Exposure, MaskBit
+
+SHAPE = (180, 220)
+SIGMA = 4.0
+
+
+def moffat(side, fwhm, dx=0.0, dy=0.0, beta=3.0):
+    """Unit-sum Moffat (side, side) centred on the centre pixel plus (dx, dy)."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    core = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
+    image = (1 + ((x - dx) ** 2 + (y - dy) ** 2) / core**2) ** -beta
+    return image / image.sum()
+
+
+def sky(rng, shape=SHAPE, stars=30):
+    """(image, positions, fluxes): stars over unit sky noise times SIGMA."""
+    ny, nx = shape
+    image = rng.normal(0, SIGMA, shape)
+    xy = np.c_[rng.uniform(20, nx - 20, stars), rng.uniform(20, ny - 20, stars)]
+    flux = 10 ** rng.uniform(2.5, 4.5, stars)
+    for (x, y), value in zip(xy, flux, strict=True):
+        col, row = round(x), round(y)
+        box = np.s_[row - 12 : row + 13, col - 12 : col + 13]
+        image[box] += value * moffat(25, 3.0, x - col, y - row)
+    return image, xy, flux
+
+
+def exposure(rng, shape=SHAPE):
+    """An exposure of stars with a bad column and a block without data."""
+    image, _, _ = sky(rng, shape)
+    mask = np.zeros(shape, np.uint16)
+    mask[:, shape[1] // 3] |= np.uint16(MaskBit.BAD)
+    image[10:30, 10:25] = np.nan
+    return Exposure(image, variance=np.full(shape, SIGMA**2), mask=mask)
+
+
+def star_table(rng, shape=SHAPE, count=60):
+    """A star table with some of every reason."""
+    _, xy, flux = sky(rng, shape, count)
+    reasons = np.array(["", "", "", "faint", "saturated", "extended", "crowded", "edge"])
+    reason = reasons[np.arange(count) % len(reasons)]
+    fwhm = np.where(reason == "extended", 4.5, 3.0) + rng.normal(0, 0.1, count)
+    table = QTable(
+        {
+            "id": np.arange(1, count + 1),
+            "x": xy[:, 0] * u.pix,
+            "y": xy[:, 1] * u.pix,
+            "flux": flux * u.adu,
+            "flux_err": np.full(count, 30.0) * u.adu,
+            "snr": flux / 30,
+            "fwhm": fwhm * u.pix,
+            "ellipticity": rng.uniform(0, 0.3, count),
+            "peak": flux / 10 * u.adu,
+            "selected": reason == "",
+            "reserved": (reason == "") & (np.arange(count) % 8 == 2),
+            "reason": reason,
+        }
+    )
+    table.meta["fwhm"] = 3.0
+    return table
+
+
+def stamps(rng, count=8, side=21):
+    """Stamps of one star each, the corner of every one masked."""
+    delta = rng.uniform(-0.5, 0.5, (count, 2))
+    flux = 10 ** rng.uniform(3, 4.5, count)
+    data = np.array(
+        [f * moffat(side, 3.0, dx, dy) for f, (dy, dx) in zip(flux, delta, strict=True)]
+    )
+    data += rng.normal(0, SIGMA, data.shape)
+    weight = np.full(data.shape, 1 / SIGMA**2, np.float32)
+    weight[:, :4, :4] = 0
+    table = QTable(
+        {
+            "id": np.arange(1, count + 1),
+            "x": rng.uniform(20, 200, count) * u.pix,
+            "y": rng.uniform(20, 160, count) * u.pix,
+            "delta_row": delta[:, 0] * u.pix,
+            "delta_col": delta[:, 1] * u.pix,
+            "row0": rng.integers(0, 100, count),
+            "col0": rng.integers(0, 100, count),
+            "reserved": np.arange(count) % 4 == 0,
+        }
+    )
+    return SimpleNamespace(data=data.astype(np.float32), weight=weight, table=table)
+
+
+def psf_field(rng, count=30):
+    """A PSF whose width grows over the field."""
+    stars = QTable(
+        {
+            "x": rng.uniform(0, SHAPE[1], count) * u.pix,
+            "y": rng.uniform(0, SHAPE[0], count) * u.pix,
+            "flux": 10 ** rng.uniform(3, 5, count) * u.adu,
+            "chi2": rng.chisquare(100, count) / 100,
+            "ok": np.arange(count) % 9 != 0,
+        }
+    )
+    return SimpleNamespace(
+        shape=SHAPE,
+        stars=stars,
+        at=lambda x, y, size=25: moffat(size, 2.8 + x / 500, 0, 0),
+        fwhm=lambda x=0, y=0: 2.8 + x / 500,
+    )
+
+
+def extended(side=81):
+    """An extended PSF with a profile that has errors."""
+    image = moffat(side, 3.0, beta=2.2)
+    r = np.arange(0, side // 2, 1.0)
+    value = image[side // 2, side // 2 :][: len(r)]
+    profile = QTable(
+        {
+            "r": r * u.pix,
+            "value": value,
+            "error": 0.02 * value + 1e-7,
+            "enclosed": np.clip(np.cumsum(2 * np.pi * np.maximum(r, 0.3) * value), 0, 1),
+        }
+    )
+    return SimpleNamespace(
+        core=moffat(75, 9.0),
+        oversample=3,
+        wing=image,
+        match_radius=8.0,
+        feather_width=4.0,
+        ee_radius=15.0,
+        profile=profile,
+        at=lambda size=side: moffat(size, 3.0, beta=2.2),
+    )
+
+
+def matching_kernel():
+    """A kernel that grows over the field, with a negative ring."""
+
+    def at(x, y):
+        return 1.1 * moffat(21, 2.0 + x / 300) - 0.1 * moffat(21, 8.0)
+
+    return SimpleNamespace(
+        shape=SHAPE,
+        convolved="template",
+        at=at,
+        flux_scale=lambda x, y: 1.0 + 1e-4 * x,
+        background_at=lambda x, y: 0.1 * y - 3,
+    )
+
+
+def difference(rng, correlated=True, score=False):
+    """Noise with two transients, one bright and one faded."""
+    noise = rng.normal(0, 1, SHAPE)
+    if correlated:
+        noise = 0.8 * noise + 0.42 * (np.roll(noise, 1, 0) + np.roll(noise, 1, 1))
+    for x, y, flux in ((60, 50, 60.0), (150, 120, -40.0), (3, 170, 30.0)):
+        box = np.s_[max(y - 12, 0) : y + 13, max(x - 12, 0) : x + 13]
+        part = moffat(25, 3.0)[-noise[box].shape[0] :, -noise[box].shape[1] :]
+        noise[box] += flux * part[: noise[box].shape[0], : noise[box].shape[1]]
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[100:110, :40] = np.uint16(MaskBit.NO_DATA)
+    return SimpleNamespace(
+        image=(SIGMA * noise).astype(np.float32),
+        variance=np.full(SHAPE, SIGMA**2, np.float32),
+        mask=mask,
+        score=(2 * noise).astype(np.float32) if score else None,
+        shape=SHAPE,
+    )
+
+
+def candidate_table(count=5):
+    """Candidates of both signs, one of them at the very border."""
+    x, y = [60, 150, 3, 219, 100.4], [50, 120, 170, 179, 0.2]
+    snr = [22.0, -15.0, 11.0, 6.0, -5.5]
+    table = QTable({"id": np.arange(1, 6), "x": x * u.pix, "y": y * u.pix, "snr": snr})
+    return table[:count]

@@ -1,0 +1,133 @@
+"""Every picture is drawn from small products, empty ones too, and holds what was given to it."""
+
+import sys
+
+import numpy as np
+import pytest
+from fake_products import (
+    SHAPE,
+    candidate_table,
+    difference,
+    exposure,
+    extended,
+    matching_kernel,
+    psf_field,
+    stamps,
+    star_table,
+)
+
+from psflib import figures
+from psflib.exposure import Exposure
+from psflib.figures import canvas
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240611)
+
+
+def white(max_lag=3):
+    """Autocorrelation map of white noise."""
+    correlation = np.zeros((2 * max_lag + 1, 2 * max_lag + 1))
+    correlation[max_lag, max_lag] = 1
+    return correlation
+
+
+def every_figure(rng):
+    field, raw, clean = exposure(rng), difference(rng), difference(rng, False, score=True)
+    planes = {"raw": raw, "decorrelated": clean}
+    return {
+        "overview": figures.overview(field),
+        "star_selection": figures.star_selection(star_table(rng), SHAPE),
+        "stamp_gallery": figures.stamp_gallery(stamps(rng)),
+        "one_stamp": figures.one_stamp(stamps(rng), 3),
+        "epsf": figures.epsf(psf_field(rng), rng.normal(0, 1, (5, 21, 21)), 60, 40, 30.0),
+        "extended_psf": figures.extended_psf(extended()),
+        "kernel": figures.kernel(matching_kernel()),
+        "triplet": figures.triplet(field, field, raw),
+        "plane": figures.plane(raw, "difference", sigma=True),
+        "noise": figures.noise({name: white() for name in planes}, planes),
+        "score_map": figures.score_map(clean, candidate_table()),
+        "candidate_gallery": figures.candidate_gallery(clean, candidate_table(), field, field),
+    }
+
+
+def test_every_figure_is_drawn_without_pyplot(rng):
+    drawn = every_figure(rng)
+    for name, figure in drawn.items():
+        png = figures.to_png(figure, dpi=50)
+        assert png.startswith(b"\x89PNG"), name
+    assert set(drawn) == set(figures.__all__) - {"to_png", "message"}
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_every_axes_with_a_scale_has_titles_and_units(rng):
+    for name, figure in every_figure(rng).items():
+        for axes in figure.axes:
+            is_bar = axes.get_label() == "<colorbar>"
+            if is_bar or not axes.axison or not axes.get_xticks().size:
+                continue
+            assert axes.get_title(), name
+            assert axes.get_xlabel(), name
+
+
+def test_empty_products_give_a_sentence_instead_of_a_picture(rng):
+    none, field = candidate_table(0), exposure(rng)
+    clean = difference(rng, score=True)
+    empty = stamps(rng)
+    empty.data, empty.weight, empty.table = empty.data[:0], empty.weight[:0], empty.table[:0]
+    for figure in (
+        figures.candidate_gallery(clean, none, field, field),
+        figures.star_selection(star_table(rng)[:0]),
+        figures.stamp_gallery(empty),
+    ):
+        assert figure.axes == []
+        assert len(figure.texts) == 1
+    assert figures.to_png(figures.score_map(clean, none))
+
+
+def test_a_field_without_any_usable_pixel_is_still_drawn():
+
+    assert figures.to_png(figures.overview(Exposure(np.full((40, 30), np.nan))))
+
+
+def test_star_groups_hold_every_row_once(rng):
+    from psflib.figures.stars import group_by_reason
+
+    table = star_table(rng)
+    table["reason"] = [f"reason {i % 9}" if text else "" for i, text in enumerate(table["reason"])]
+    rows = np.sum([rows for *_, rows in group_by_reason(table)], axis=0)
+    assert np.array_equal(rows, np.ones(len(table)))
+
+
+@pytest.mark.parametrize("shape", [(1000, 1700), (801, 10), (50, 60)])
+def test_decimation_keeps_values_and_scale(rng, shape):
+    image = rng.normal(0, 1, shape)
+    small, extent = canvas.decimate(image)
+    step = -(-max(shape) // canvas.LIMIT)
+    assert max(small.shape) <= canvas.LIMIT
+    assert extent[1] + 0.5 == small.shape[1] * step
+    expected = image[: small.shape[0] * step, : small.shape[1] * step].mean()
+    assert small.mean() == pytest.approx(expected, abs=1e-12)  # float64 sums of 1e6 values
+
+
+def test_decimation_keeps_a_lone_peak_of_either_sign_and_ignores_missing_pixels():
+    image = np.zeros((1700, 1700))
+    image[700, 700], image[900, 30] = 9, -8
+    image[0:3, 0:3] = np.nan
+    small, _ = canvas.decimate(image, "extreme")
+    assert np.nanmax(small) == 9
+    assert np.nanmin(small) == -8
+    assert np.isnan(small[0, 0])
+    mean, _ = canvas.decimate(image)
+    assert np.isnan(mean[0, 0])
+    assert np.isfinite(mean[1:, 1:]).all()
+
+
+def test_significance_is_image_over_sigma_and_missing_where_masked(rng):
+    raw = difference(rng)
+    ratio = canvas.significance(raw)
+    usable = raw.mask == 0
+    assert np.allclose(ratio[usable], raw.image[usable] / np.sqrt(raw.variance[usable]))
+    assert np.isnan(ratio[~usable]).all()
