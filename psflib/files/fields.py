@@ -1,0 +1,326 @@
+"""The table of images: which files make up which field."""
+
+import csv
+import dataclasses
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from psflib.errors import BadFile, BadImage, BadTable
+from psflib.exposure import Exposure
+from psflib.files.reading import read
+
+#: The word in the column `epoch` that marks a field's template.
+TEMPLATE = "template"
+
+#: Fields and epochs become folders of the output, so only characters safe in any shell and file
+#: system; a leading dot would hide the folder, a leading minus look like an option.
+NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
+RESERVED = {"logs", "benchmarks", "summary.ecsv", "report.html"}  # other things beside the fields
+
+_EXAMPLE = "The first line must name the columns, such as: field,epoch,image"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One image of the table; None is what the row leaves out."""
+
+    field: str
+    epoch: str
+    image: Path
+    hdu: int | str | None = None
+    mask: Path | None = None
+    mask_hdu: int | str | None = None
+    variance: Path | None = None
+    variance_hdu: int | str | None = None
+    weight: Path | None = None
+    weight_hdu: int | str | None = None
+    gain: float | None = None  # e-/ADU
+    read_noise: float | None = None  # e-
+    saturation: float | None = None  # ADU
+    table: Path = dataclasses.field(default=Path(), kw_only=True)
+    line: int = dataclasses.field(default=0, kw_only=True)
+
+    def read(self) -> Exposure:
+        """The image with its planes, by `psflib.read`; errors name the table's line, too.
+
+        Raises
+        ------
+        BadFile, BadImage
+            As `psflib.read`.
+        """
+        named = f"It is named in {self.table}, line {self.line}"
+        try:
+            exposure = read(self.image, **{name: getattr(self, name) for name in _READ_OPTIONS})
+        except BadFile as error:
+            remedy = f"{error.remedy}. {named}" if error.remedy else named
+            raise BadFile(error.path, error.problem, remedy) from error
+        except BadImage as error:
+            raise BadImage(f"{error}. {named}") from error
+        return exposure.replace(meta={**exposure.meta, "field": self.field, "epoch": self.epoch})
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the row names, each once."""
+        named = (self.image, self.mask, self.variance, self.weight)
+        return list(dict.fromkeys(path for path in named if path is not None))
+
+
+_READ_OPTIONS = tuple(
+    f.name
+    for f in dataclasses.fields(Row)
+    if f.name not in ("field", "epoch", "image", "table", "line")
+)
+REQUIRED = ("field", "epoch", "image")
+COLUMNS = (*REQUIRED, *_READ_OPTIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldsTable:
+    """All rows of a table of images, checked by `read_fields`."""
+
+    path: Path
+    rows: tuple[Row, ...]
+
+    @property
+    def fields(self) -> list[str]:
+        """Names of the fields, in the table's order."""
+        return list(dict.fromkeys(row.field for row in self.rows))
+
+    def epochs(self, field: str) -> list[str]:
+        """Names of the science epochs of `field`, in the table's order."""
+        found = [row.epoch for row in self.rows if row.field == field and row.epoch != TEMPLATE]
+        if not found:
+            raise ValueError(f"no field {field!r} in {self.path}{did_you_mean(field, self.fields)}")
+        return found
+
+    def row(self, field: str, epoch: str) -> Row:
+        """The row of one image; `epoch` may be "template"."""
+        epochs = [TEMPLATE, *self.epochs(field)]
+        for row in self.rows:
+            if (row.field, row.epoch) == (field, epoch):
+                return row
+        known = ", ".join(epochs)
+        raise ValueError(f"field {field!r} of {self.path} has no epoch {epoch!r}, only {known}")
+
+    def stage_inputs(self, field: str, epoch: str) -> list[Path]:
+        """The files of one image that exist.
+
+        A missing one is left out, so that a workflow plans all fields and only the job that
+        reads this image stops, with the error of `Row.read`.
+        """
+        return [path for path in self.row(field, epoch).files if path.exists()]
+
+
+def read_fields(path: str | Path) -> FieldsTable:
+    """Read and check the table of images (CSV; one row an image).
+
+    Columns `field, epoch, image` are required; the optional ones are the arguments of
+    `psflib.read`.  Paths are relative to the table.  Lines that begin with # and blank lines are
+    skipped; semicolons or tabs may stand for the commas.  Whether the images exist is not
+    checked: a missing one must stop its own field only.
+
+    Raises
+    ------
+    BadFile
+        If the table itself is missing or is not text.
+    BadTable
+        If anything is wrong in it; the message lists all problems with their lines.
+    """
+    path = Path(path)
+    lines = _lines(path)
+    if not lines:
+        raise BadTable(f"{path} is empty. {_EXAMPLE}")
+    problems: list[str] = []
+    (header_line, names), body = lines[0], lines[1:]
+    _check_columns(names, header_line, problems)
+    if problems:
+        raise BadTable(_report(path, problems))
+    rows = _rows(body, names, path, problems)
+    if not body:
+        problems.append("it has no row below the column names")
+    if problems:
+        raise BadTable(_report(path, problems))
+    return FieldsTable(path, tuple(rows))
+
+
+def did_you_mean(word: str, known) -> str:
+    """ ", did you mean 'x'?" or nothing."""
+    by_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_case, n=1)
+    return f"; did you mean {by_case[close[0]]!r}?" if close else ""
+
+
+def _lines(path):
+    """(line number, cells) of every line that is neither blank nor a comment."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise BadFile(path, "no such file", "Check `fields` in the configuration") from error
+    except UnicodeDecodeError as error:
+        raise BadFile(path, "is not a text file in UTF-8", "Save it as CSV (UTF-8)") from error
+    except OSError as error:
+        raise BadFile(path, f"cannot be read ({error.strerror})") from error
+    kept = [
+        (number, line)
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip(" \t,;") and not line.lstrip().startswith("#")
+    ]
+    if not kept:
+        return []
+    separator = next((s for s in ",;\t" if s in kept[0][1]), ",")
+    return [(number, _cells(line, separator)) for number, line in kept]
+
+
+def _cells(line, separator):
+    cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    return [cell.strip() for cell in cells]
+
+
+def _report(path, problems):
+    count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+    return f"{path} has {count}:" + "".join(f"\n  {problem}" for problem in problems)
+
+
+def _check_columns(names, line, problems):
+    missing = [name for name in REQUIRED if name not in names]
+    unknown = [name for name in names if name not in COLUMNS]
+    for name in unknown:
+        hint = did_you_mean(name, [c for c in COLUMNS if c not in names])
+        hint = hint or f". Known columns: {', '.join(COLUMNS)}"
+        problems.append(f"line {line}: unknown column {name!r}{hint}")
+    for name in missing:
+        problems.append(f"line {line}: no column {name!r}. {_EXAMPLE}")
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        problems.append(f"line {line}: column {name!r} stands there twice")
+
+
+def _fits(cells, names, line, problems):
+    """Too few cells are as good as empty ones; too many would be lost in silence."""
+    if len(cells) <= len(names):
+        return True
+    problems.append(
+        f"line {line}: {len(cells)} cells for {len(names)} columns. "
+        "Put a path that holds the separator in double quotes"
+    )
+    return False
+
+
+def _rows(body, names, table, problems):
+    rows = []
+    broken = set()  # fields with a row that could not be understood
+    for line, cells in body:
+        named = dict(zip(names, cells, strict=False))
+        row = None
+        if _fits(cells, names, line, problems):
+            row = _row(named, line, table, problems)
+        if row is None:
+            broken.add(named.get("field"))
+        else:
+            rows.append(row)
+    _check_twice(rows, problems)
+    for field in dict.fromkeys(row.field for row in rows):
+        if field not in broken:  # a missing template may be in the broken row
+            _check_field([row for row in rows if row.field == field], problems)
+    return rows
+
+
+def _row(cells, line, table, problems):
+    """A `Row`, or None after adding to `problems`."""
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for name in COLUMNS:
+        cell = cells.get(name, "")
+        if cell:
+            try:
+                values[name] = _PARSERS[name](cell, table)
+            except ValueError as error:
+                problems.append(f"line {line}: {name}: {error}")
+        elif name in REQUIRED:
+            problems.append(f"line {line}: {name} is empty")
+    _check_planes(values, line, problems)
+    return Row(**values, table=table, line=line) if len(problems) == before else None
+
+
+def _check_planes(values, line, problems):
+    if {"variance", "variance_hdu"} & set(values) and {"weight", "weight_hdu"} & set(values):
+        problems.append(f"line {line}: both a variance and a weight are given. Leave one empty")
+    for what in ("mask", "variance", "weight"):
+        if what in values and f"{what}_hdu" not in values and values[what] == values.get("image"):
+            problems.append(
+                f"line {line}: {what} and image are the same file. "
+                f"Say in {what}_hdu which HDU is the {what}"
+            )
+
+
+def _check_twice(rows, problems):
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        # compared without case: on some file systems A and a are one folder
+        earlier = first.setdefault((row.field.lower(), row.epoch.lower()), row)
+        if earlier is not row:
+            problems.append(
+                f"line {row.line}: field {row.field!r}, epoch {row.epoch!r} stands already in "
+                f"line {earlier.line}. Give each image of a field its own epoch"
+            )
+
+
+def _check_field(rows, problems):
+    """A field must have a template and something to subtract it from."""
+    epochs = [row.epoch for row in rows]
+    where = f"line {', '.join(str(row.line) for row in rows)}: field {rows[0].field!r}"
+    if TEMPLATE not in epochs:
+        close = [e for e in epochs if difflib.get_close_matches(TEMPLATE, [e.lower()])]
+        hint = f" (is {close[0]!r} meant as one?)" if close else ""
+        problems.append(f"{where} has no template{hint}. Add a row with the epoch {TEMPLATE!r}")
+    elif set(epochs) == {TEMPLATE}:
+        problems.append(f"{where} has only a template. Add a row with a science epoch")
+
+
+def _name(cell, table):
+    if not NAME.fullmatch(cell):
+        raise ValueError(
+            f"{cell!r} cannot name a folder. Use letters, digits and . _ + - (not first: . -)"
+        )
+    if cell.lower() in RESERVED:
+        raise ValueError(f"{cell!r} is the name of another output. Choose another")
+    return cell
+
+
+def _path(cell, table):
+    return table.parent / Path(cell).expanduser()
+
+
+def _hdu(cell, table):
+    if re.fullmatch(r"-\d+", cell):
+        raise ValueError(f"{cell} is no HDU. Give its number, counted from 0, or its EXTNAME")
+    return int(cell) if cell.isdecimal() else cell
+
+
+def _number(positive):
+    def parse(cell, table):
+        try:
+            value = float(cell)
+        except ValueError:
+            raise ValueError(f"{cell!r} is not a number") from None
+        if not math.isfinite(value) or value < 0 or (positive and value == 0):
+            kind = "positive" if positive else "zero or positive"
+            raise ValueError(f"{cell} is not {kind}. Leave it empty to take it from the header")
+        return value
+
+    return parse
+
+
+_PARSERS: dict[str, Callable[[str, Path], Any]] = {
+    "field": _name,
+    "epoch": _name,
+    **dict.fromkeys(("image", "mask", "variance", "weight"), _path),
+    **dict.fromkeys(("hdu", "mask_hdu", "variance_hdu", "weight_hdu"), _hdu),
+    "gain": _number(positive=True),
+    "read_noise": _number(positive=False),
+    "saturation": _number(positive=True),
+}
