@@ -189,4 +189,6 @@ def _check_number(name, value, positive):
     if value is None:
         return
     if not np.isfinite(value) or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a {'positive' if positive else 'non-negative'} number; got {value}")
+        raise ValueError(
+            f"{name} must be a {'positive' if positive else 'non-negative'} number; got {value}"
+        )

@@ -1,0 +1,111 @@
+"""Sky level and sky noise of an image.
+
+The sky is a low-order polynomial through a mesh of clipped values, not the mesh itself: a mesh
+follows haloes and crowded regions and takes their light away (tried: twice the large-scale error
+in crowded fields).  Images whose sky is not smooth at that order can ask for the mesh.
+"""
+
+import dataclasses
+
+import numpy as np
+import sep
+from scipy import ndimage
+
+from psflib import polynomial
+from psflib.errors import BadImage
+
+
+@dataclasses.dataclass(frozen=True)
+class Sky:
+    """Sky of an image: `level` (ny, nx) float32 and `rms` (ny, nx) float32, both in ADU."""
+
+    level: np.ndarray
+    rms: np.ndarray
+
+    @property
+    def median_level(self) -> float:
+        return float(np.median(self.level[::16, ::16]))
+
+    @property
+    def median_rms(self) -> float:
+        return float(np.median(self.rms[::16, ::16]))
+
+
+def fit_sky(image: np.ndarray, usable: np.ndarray, *, box: int = 64, order: int | None = 2) -> Sky:
+    """Sky level and noise, sources masked.
+
+    Parameters
+    ----------
+    image : ndarray (ny, nx) float32, ADU
+    usable : ndarray (ny, nx) bool
+    box : int
+        Side of a mesh cell in pixels; larger than the largest object to be kept.
+    order : int or None
+        Degree of the polynomial through the mesh; None takes the mesh itself.
+
+    Raises
+    ------
+    BadImage
+        If no pixel is usable.
+    """
+    if not usable.any():
+        raise BadImage("no usable pixel to measure the sky from")
+    ny, nx = image.shape
+    box = max(8, min(box, ny // 4, nx // 4))
+    first = sep.Background(image, mask=~usable, bw=box, bh=box)
+    covered = ~usable | source_mask(image, first.back(), first.globalrms, usable)
+    if covered.mean() > 0.9:  # nearly all is source: better a biased sky than none
+        covered = ~usable
+    mesh = sep.Background(image, mask=covered, bw=box, bh=box)
+    rms = np.maximum(mesh.rms(), 1e-3 * max(mesh.globalrms, 1e-20))
+    level = mesh.back() if order is None else _through_mesh(mesh.back(), covered, rms, box, order)
+    return Sky(level, rms)
+
+
+def source_mask(image, level, rms, usable, threshold=3.0, grow=4) -> np.ndarray:
+    """Pixels of sources: smoothed by 1 px, above `threshold` sigma, grown by `grow` px."""
+    source = np.where(usable, image - level, 0).astype(np.float32)
+    smooth = ndimage.gaussian_filter(source, 1.0)
+    # a Gaussian of sigma 1 lowers white noise to 1/sqrt(4 pi) = 0.28
+    above = smooth > threshold * 0.28 * rms
+    above = ndimage.binary_opening(above, iterations=1)
+    return ndimage.binary_dilation(above, iterations=grow)
+
+
+def _through_mesh(back, covered, rms, box, order):
+    """Robust polynomial through the mesh values, each weighted by its free pixels."""
+    ny, nx = back.shape
+    y = np.arange(box // 2, ny, box)
+    x = np.arange(box // 2, nx, box)
+    free = 1 - _block_mean(covered, box, (len(y), len(x)))
+    order = min(order, _order_for(int((free > 0.1).sum())))
+    gx, gy = np.meshgrid(x, y)
+    good = free > 0.1 if (free > 0.1).sum() >= polynomial.n_terms(order) else free >= 0
+    values = back[gy, gx].astype(float)[good]
+    errors = (rms[gy, gx] / np.sqrt(np.maximum(free, 0.01) * box * box))[good]
+    coefficients, _ = polynomial.fit_robust(order, gx[good], gy[good], values, errors, back.shape)
+    return polynomial_map(coefficients, order, back.shape)
+
+
+def _order_for(n_cells):
+    """Highest order that `n_cells` mesh values hold up."""
+    return max(o for o in range(4) if o == 0 or n_cells >= 2 * polynomial.n_terms(o))
+
+
+def _block_mean(mask, box, counts):
+    """Mean of `mask` in box x box cells, the last ones cut by the border."""
+    starts = [np.arange(n) * box for n in counts]
+    total = np.add.reduceat(np.add.reduceat(mask, starts[0], 0, dtype=np.int64), starts[1], 1)
+    sizes = [np.diff(np.append(s, n)) for s, n in zip(starts, mask.shape, strict=True)]
+    return total / np.outer(*sizes)
+
+
+def polynomial_map(coefficients, order, shape) -> np.ndarray:
+    """A Chebyshev polynomial over the image, (ny, nx) float32, made row block by row block."""
+    out = np.empty(shape, np.float32)
+    x = np.arange(shape[1])[None, :]
+    for y0 in range(0, shape[0], 128):
+        y = np.arange(y0, min(y0 + 128, shape[0]))[:, None]
+        terms = polynomial.evaluate(order, x, y, shape)
+        out[y0 : y0 + 128] = np.tensordot(coefficients, terms, 1)
+    return out

@@ -1,0 +1,148 @@
+"""Convolution with a kernel that varies over the image, in tiles of bounded memory.
+
+A varying kernel is a short sum  K(x, y) = sum_q w_q(x, y) K_q  of fixed images times smooth
+weights, so that (K conv f)(x, y) = sum_q w_q(x, y) (K_q conv f)(x, y): one forward and one inverse
+FFT a term and tile, whatever the number of nodes behind it (overlap-save).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy import fft
+
+TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
+
+
+@dataclasses.dataclass(frozen=True)
+class VaryingKernel:
+    """Convolution kernel sum_q w_q(x, y) images[q].
+
+    images : ndarray (r, k, k) float64, k odd
+    weights : callable (x, y) -> ndarray (r, ...), broadcasting a row `x` and a column `y`
+    """
+
+    images: np.ndarray
+    weights: Callable
+
+    def at(self, x: float, y: float) -> np.ndarray:
+        """The kernel at one place, (k, k)."""
+        return np.tensordot(self.weights(np.float64(x), np.float64(y)), self.images, 1)
+
+    def convolve(self, plane: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve `plane` (ny, nx); beyond its border it counts as 0.  float32 out."""
+        if out is None:
+            out = np.empty(plane.shape, np.float32)
+        half = self.images.shape[-1] // 2
+        side = [fft.next_fast_len(min(TILE, n) + 2 * half, real=True) for n in plane.shape]
+        kernels = fft.rfft2(self.images.astype(np.float32), side)
+        for ys in _tiles(plane.shape[0]):
+            for xs in _tiles(plane.shape[1]):
+                out[ys, xs] = self._tile(plane, ys, xs, half, side, kernels)
+        return out
+
+    def _tile(self, plane, ys, xs, half, side, kernels):
+        ny, nx = ys.stop - ys.start, xs.stop - xs.start
+        spectrum = fft.rfft2(_padded(plane, ys, xs, half), side)
+        weights = self.weights(
+            np.arange(xs.start, xs.stop)[None, :], np.arange(ys.start, ys.stop)[:, None]
+        )
+        total = np.zeros((ny, nx), np.float32)
+        for weight, kernel in zip(weights, kernels, strict=True):
+            part = fft.irfft2(spectrum * kernel, side)
+            # full convolution: the output at a pixel lies `half` beyond, the patch began `half` before
+            total += (
+                weight.astype(np.float32) * part[2 * half : 2 * half + ny, 2 * half : 2 * half + nx]
+            )
+        return total
+
+
+def constant_kernel(image: np.ndarray) -> VaryingKernel:
+    """A kernel that is the same everywhere."""
+
+    def weights(x, y):
+        return np.ones((1, *np.broadcast(x, y).shape))
+
+    return VaryingKernel(np.asarray(image, float)[None], weights)
+
+
+def blend_nodes(kernels: np.ndarray, x, y, tolerance: float = 2e-3) -> VaryingKernel:
+    """Blend kernels known at the nodes of a grid bilinearly, with as few terms as do.
+
+    Parameters
+    ----------
+    kernels : ndarray (n_y, n_x, k, k)
+        The kernel at node (x[j], y[i]).
+    x, y : increasing node positions
+    tolerance : float
+        Largest L1 error of a node kernel, relative to the L1 norm of the mean kernel.
+
+    Notes
+    -----
+    Bilinear hat weights sum to one, so any linear property shared by the nodes (a unit sum, say)
+    holds everywhere; the mean kernel is a term of its own, so truncation keeps it too if the
+    deviations are re-centred, which the singular value decomposition of the deviations does.
+    """
+    n_y, n_x = kernels.shape[:2]
+    flat = kernels.reshape(n_y * n_x, -1)
+    mean = flat.mean(0)
+    left, values, right = np.linalg.svd(flat - mean, full_matrices=False)
+    rank = _rank(left, values, right, tolerance * np.abs(mean).sum())
+    amplitude = (left[:, :rank] * values[:rank]).T.reshape(rank, n_y, n_x)
+    images = np.concatenate([mean[None], right[:rank]]).reshape(rank + 1, *kernels.shape[2:])
+    nodes = np.concatenate([np.ones((1, n_y, n_x)), amplitude])
+
+    def weights(px, py):
+        return _bilinear(nodes, np.asarray(x, float), np.asarray(y, float), px, py)
+
+    return VaryingKernel(images, weights)
+
+
+def _rank(left, values, right, limit):
+    """Smallest number of terms whose truncation error is below `limit` at each node."""
+    for rank in range(len(values)):
+        rest = (left[:, rank:] * values[rank:]) @ right[rank:]
+        if np.abs(rest).sum(1).max() <= limit:
+            return rank
+    return len(values)
+
+
+def _bilinear(nodes, x, y, px, py):
+    """Interpolate `nodes` (r, n_y, n_x) at px, py (broadcasting), constant beyond the last node."""
+    j, fx = _cell(x, px)
+    i, fy = _cell(y, py)
+    i1, j1 = np.minimum(i + 1, len(y) - 1), np.minimum(j + 1, len(x) - 1)
+    low = nodes[:, i, j] * (1 - fx) + nodes[:, i, j1] * fx
+    high = nodes[:, i1, j] * (1 - fx) + nodes[:, i1, j1] * fx
+    return low * (1 - fy) + high * fy
+
+
+def _cell(grid, position):
+    if len(grid) == 1:
+        return np.zeros(np.shape(position), int), np.zeros(np.shape(position))
+    index = np.clip(np.searchsorted(grid, position, side="right") - 1, 0, len(grid) - 2)
+    return index, np.clip((position - grid[index]) / (grid[index + 1] - grid[index]), 0, 1)
+
+
+def node_grid(shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` node positions (x, y) an axis, from the centres of the outermost cells."""
+    ny, nx = shape
+    return (
+        (np.arange(count) + 0.5) * nx / count - 0.5,
+        (np.arange(count) + 0.5) * ny / count - 0.5,
+    )
+
+
+def _tiles(n):
+    return [slice(i, min(i + TILE, n)) for i in range(0, n, TILE)]
+
+
+def _padded(plane, ys, xs, half):
+    """The tile with `half` pixels around it, zeros beyond the image."""
+    ny, nx = plane.shape
+    patch = np.zeros((ys.stop - ys.start + 2 * half, xs.stop - xs.start + 2 * half), np.float32)
+    y0, y1 = max(ys.start - half, 0), min(ys.stop + half, ny)
+    x0, x1 = max(xs.start - half, 0), min(xs.stop + half, nx)
+    oy, ox = y0 - (ys.start - half), x0 - (xs.start - half)
+    patch[oy : oy + y1 - y0, ox : ox + x1 - x0] = plane[y0:y1, x0:x1]
+    return patch

@@ -1,0 +1,126 @@
+"""Assembly and solution of the normal equations of the spatially varying kernel."""
+
+import dataclasses
+
+import numpy as np
+from scipy import linalg
+
+from psflib import polynomial
+from psflib.errors import SingularFit
+
+EIGEN_FLOOR = 0.5  # modes this close to the noise of the regressors stay shrunk
+PRIOR = 0.003  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Which polynomial terms each basis image and the background have."""
+
+    n_basis: int
+    order: int
+    flux_order: int
+    bg_order: int
+
+    @property
+    def top(self) -> int:
+        return max(self.order, self.flux_order, self.bg_order)
+
+    @property
+    def index(self) -> np.ndarray:
+        """Positions of the unknowns in the full (n_basis + 1) x n_terms(top) grid."""
+        full = polynomial.n_terms(self.top)
+        orders = [self.flux_order] + [self.order] * (self.n_basis - 1) + [self.bg_order]
+        return np.concatenate(
+            [i * full + np.arange(polynomial.n_terms(o)) for i, o in enumerate(orders)]
+        )
+
+    @property
+    def n_kernel(self) -> int:
+        """Number of unknowns that belong to the kernel."""
+        return polynomial.n_terms(self.flux_order) + (self.n_basis - 1) * polynomial.n_terms(
+            self.order
+        )
+
+    def split(self, solution) -> tuple[np.ndarray, np.ndarray]:
+        """Solution as (coef (n_basis, terms of the kernel), background coefficients)."""
+        full = np.zeros((self.n_basis + 1) * polynomial.n_terms(self.top))
+        full[self.index] = solution
+        full = full.reshape(self.n_basis + 1, -1)
+        terms = polynomial.n_terms(max(self.order, self.flux_order))
+        return full[:-1, :terms], full[-1, : polynomial.n_terms(self.bg_order)]
+
+
+def assemble(layout: Layout, gram, right, terms):
+    """Normal equations of all unknowns from those of the blocks.
+
+    Parameters
+    ----------
+    gram : ndarray (blocks, m, m), right : ndarray (blocks, m)
+        With m = n_basis + 1 (background last).
+    terms : ndarray (n_terms(top), blocks)
+        Polynomials at the block centres, used on both sides of the equation.
+    """
+    n, m = terms.shape[0], gram.shape[1]
+    products = (terms[:, None, :] * terms[None, :, :]).reshape(n * n, -1)
+    matrix = (products @ gram.reshape(len(gram), -1)).reshape(n, n, m, m)
+    matrix = matrix.transpose(2, 0, 3, 1).reshape(m * n, m * n)
+    vector = (terms @ right).T.reshape(m * n)
+    index = layout.index
+    return matrix[np.ix_(index, index)], vector[index]
+
+
+def add_spatial_prior(layout: Layout, matrix: np.ndarray) -> None:
+    """Discourage variation over the field, in units of what the data say of the constant terms."""
+    terms = polynomial.n_terms(layout.order)
+    first = polynomial.n_terms(layout.flux_order)
+    shape_terms = slice(first, layout.n_kernel)
+    constant = matrix[shape_terms, shape_terms][::terms, ::terms].copy()
+    for q, (i, j) in enumerate(polynomial.degrees(layout.order)):
+        if i + j > 0:
+            block = matrix[shape_terms, shape_terms]
+            block[q::terms, q::terms] += PRIOR * 4.0 ** (i + j - 1) * constant
+
+
+def solve(layout: Layout, matrix, vector, noise):
+    """Solution corrected for the noise of the regressors.
+
+    The convolved image is noisy, so the expected normal matrix is M + N with N the noise of the
+    regressors; ignoring N shrinks every mode with M < N, and subtracting it is not safe (M is not
+    positive definite any more).  In the eigenbasis of (M + N) v = w N v the corrected solution
+    divides by w - 1 instead of w, not below `EIGEN_FLOOR`.
+
+    Parameters
+    ----------
+    noise : ndarray (n_kernel, n_kernel) or None
+
+    Raises
+    ------
+    SingularFit
+    """
+    n = layout.n_kernel
+    background = matrix[n:, n:]
+    try:
+        gain = linalg.solve(background, matrix[n:, :n], assume_a="pos")
+        shift = linalg.solve(background, vector[n:], assume_a="pos")
+    except linalg.LinAlgError as failure:
+        raise SingularFit(
+            "the differential background has no solution: too few sky pixels"
+        ) from failure
+    schur = matrix[:n, :n] - matrix[:n, n:] @ gain
+    right = vector[:n] - matrix[:n, n:] @ shift
+    kernel = _solve_kernel(schur, right, noise)
+    return np.concatenate([kernel, shift - gain @ kernel])
+
+
+def _solve_kernel(schur, right, noise):
+    scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
+    schur, right = schur * np.outer(scale, scale), right * scale
+    ridge = 1e-10 * np.eye(len(schur))
+    if noise is not None:
+        ridge = noise * np.outer(scale, scale) + ridge
+    try:
+        values, vectors = linalg.eigh(schur, ridge)
+    except linalg.LinAlgError as failure:
+        raise SingularFit("the matching kernel has no solution: too few stars") from failure
+    amplitude = (vectors.T @ right) / np.maximum(values - 1, EIGEN_FLOOR)
+    return vectors @ amplitude * scale

@@ -1,0 +1,76 @@
+"""Correlation of noise between pixels, measured in empty sky."""
+
+import numpy as np
+from scipy import ndimage
+
+from psflib.loops import noise as loops
+
+
+def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
+    """Correlation coefficient of the noise at all lags up to `max_lag`.
+
+    Parameters
+    ----------
+    image, variance : ndarray (ny, nx) float32
+        Sky-free image (ADU) and its variance (ADU²).
+    select : ndarray (ny, nx) bool
+        Empty sky; only pairs with both pixels in it count.
+    max_lag : int
+
+    Returns
+    -------
+    ndarray (2 * max_lag + 1, 2 * max_lag + 1) float64
+        1 at the centre; entry [max_lag + dy, max_lag + dx] belongs to lag (dy, dx).
+        All NaN but the centre if fewer than 100 pixels are selected.
+    """
+    side = 2 * max_lag + 1
+    rho = np.full((side, side), np.nan)
+    rho[max_lag, max_lag] = 1.0
+    if select.sum() < 100:
+        return rho
+    z = np.zeros(image.shape, np.float32)
+    np.divide(image, np.sqrt(variance), out=z, where=select & (variance > 0))
+    z[select] -= np.median(z[select])
+    np.clip(z, -5, 5, out=z)  # one cosmic ray must not speak for all
+    half = loops.lag_products(z, select, max_lag)
+    rho[max_lag:] = half
+    rho[: max_lag + 1] = half[::-1, ::-1]
+    rho /= rho[max_lag, max_lag]
+    return rho
+
+
+def empty_sky(image, variance, usable, fwhm: float, threshold: float = 2.5) -> np.ndarray:
+    """Pixels without sources: away from peaks of the image smoothed by the seeing.
+
+    The cut is the same on both signs, so that it does not skew the noise.
+    """
+    sigma = fwhm / 2.355
+    noise = np.sqrt(np.median(variance[usable]))
+    smooth = ndimage.gaussian_filter(np.where(usable, image, 0).astype(np.float32), sigma)
+    sources = np.abs(smooth) * 2 * np.sqrt(np.pi) * sigma > threshold * 2 * noise
+    return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
+
+
+def power_spectrum(rho: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Noise power (relative to white noise of the same variance) on a `shape` rfft2 grid."""
+    lag = rho.shape[0] // 2
+    plane = np.zeros(shape)
+    index = np.arange(-lag, lag + 1)
+    plane[np.ix_(index % shape[0], index % shape[1])] = rho
+    power = np.fft.rfft2(plane).real
+    return np.maximum(power, 0.02)  # truncated correlations can dip below zero
+
+
+def variance_factor(rho: np.ndarray, filter_: np.ndarray) -> float:
+    """Variance of filtered noise of correlation `rho`, relative to that of filtered white noise."""
+    lag = rho.shape[0] // 2
+    total = 0.0
+    ny, nx = filter_.shape
+    for dy in range(-lag, lag + 1):
+        for dx in range(-lag, lag + 1):
+            if abs(dy) >= ny or abs(dx) >= nx:
+                continue
+            a = filter_[max(dy, 0) : ny + min(dy, 0), max(dx, 0) : nx + min(dx, 0)]
+            b = filter_[max(-dy, 0) : ny + min(-dy, 0), max(-dx, 0) : nx + min(-dx, 0)]
+            total += rho[lag + dy, lag + dx] * np.sum(a * b)
+    return float(total / np.sum(np.square(filter_)))

@@ -1,0 +1,70 @@
+"""Subtraction of a template: one call, several methods under one result type."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from psflib.difference import Difference
+from psflib.exposure import Exposure
+from psflib.preparation import prepare
+from psflib.psf.build import build_psf
+from psflib.subtraction.al import AlSettings
+from psflib.subtraction.al import subtract as subtract_al
+from psflib.warp import align
+
+#: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
+METHODS = {"al": subtract_al}
+
+
+class SubtractSettings(BaseModel):
+    """Settings of the stage `subtract`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(
+        "al", pattern=f"^({'|'.join(METHODS)})$", description="al (Alard-Lupton, varying kernel)"
+    )
+    al: AlSettings = Field(AlSettings(), description="settings of the method al")
+
+
+def subtract(science, template, method=None, settings=None, psf=None) -> Difference:
+    """Science minus template, matched in PSF, flux scale and background.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        As read or prepared; the template is warped onto the science grid if their WCS differ.
+    method : str, optional
+        One of `METHODS`; default is the settings' own.
+    settings : SubtractSettings, optional
+    psf : PsfField, optional
+        PSF of the science image; built from its stars if needed and not given.
+
+    Returns
+    -------
+    Difference
+        In science flux units (ADU), on the science grid.
+
+    Raises
+    ------
+    ValueError
+        Unknown method, or images that cannot be aligned.
+    NotEnoughStars, NoOverlap, SingularFit
+        The data do not allow it.
+    """
+    settings = settings or SubtractSettings()
+    method = method or settings.method
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; one of {', '.join(METHODS)}")
+    science = prepare(science)
+    template, _ = align(prepare(template), science)
+    return subtract_aligned(science, template, method, settings, psf)
+
+
+def subtract_aligned(
+    science: Exposure, template: Exposure, method, settings, psf=None
+) -> Difference:
+    """`subtract` for prepared images on one grid."""
+
+    def psf_of(exposure):
+        return psf if psf is not None and exposure is science else build_psf(exposure)
+
+    return METHODS[method](science, template, getattr(settings, method), psf_of)
