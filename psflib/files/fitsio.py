@@ -73,7 +73,7 @@ def read_plane(hdu, path: str | Path) -> np.ndarray:
     unless BLANK marks missing values, which become NaN.
     """
     shape = plane_shape(hdu)
-    _check_complete(hdu, path)
+    check_complete(hdu, path)
     blank = _unsigned_blank(hdu)
     with blame(path), np.errstate(over="ignore", invalid="ignore"):
         data = np.asarray(hdu.data).reshape(shape)
@@ -84,6 +84,15 @@ def read_plane(hdu, path: str | Path) -> np.ndarray:
     if blank is not None:
         plane[data == blank] = np.nan
     return plane
+
+
+def read_array(hdu, path: str | Path) -> np.ndarray:
+    """The array of an image HDU, any number of dimensions, native byte order, own type."""
+    check_complete(hdu, path)
+    with blame(path):
+        if hdu.data is None:  # what astropy makes of an axis of length 0
+            return np.zeros(hdu.shape, np.float32)
+        return np.ascontiguousarray(hdu.data, dtype=hdu.data.dtype.newbyteorder("="))
 
 
 def plane_shape(hdu) -> tuple[int, ...]:
@@ -113,7 +122,7 @@ def _check_start(path):
         raise BadFile(path, f"is not a FITS file (it begins with {text!r})", page)
 
 
-def _check_complete(hdu, path):
+def check_complete(hdu, path):
     """Compare the length that the header promises with the file's.
 
     Our own check, not astropy's, because that one also complains about a missing last padding,

@@ -64,7 +64,8 @@ def find_constants(headers: Sequence[fits.Header]) -> tuple[dict[str, float], li
     notes : list of str
         A sentence for each value taken and each one refused.
     """
-    values, notes = {}, []
+    values: dict[str, float] = {}
+    notes: list[str] = []
     for constant in CONSTANTS:
         for header in headers:
             found = _find(constant, header, notes)

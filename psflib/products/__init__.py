@@ -1,0 +1,78 @@
+"""Writes and reads every product of the workflow: `write_X(path, value, settings=None)`, `read_X`.
+
+Writes are atomic and depend on nothing but the values: equal runs give equal files.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from psflib.products.images import (
+    read_difference,
+    read_exposure,
+    write_difference,
+    write_exposure,
+)
+from psflib.products.models import (
+    read_extended_psf,
+    read_kernel,
+    read_psf,
+    read_stamps,
+    write_extended_psf,
+    write_kernel,
+    write_psf,
+    write_stamps,
+)
+from psflib.products.provenance import fits_provenance, open_product
+from psflib.products.tables import (
+    read_candidates,
+    read_stars,
+    read_summary,
+    read_with_about,
+    write_candidates,
+    write_stars,
+    write_summary,
+)
+
+__all__ = [
+    "read_candidates",
+    "read_difference",
+    "read_exposure",
+    "read_extended_psf",
+    "read_kernel",
+    "read_provenance",
+    "read_psf",
+    "read_stamps",
+    "read_stars",
+    "read_summary",
+    "write_candidates",
+    "write_difference",
+    "write_exposure",
+    "write_extended_psf",
+    "write_kernel",
+    "write_psf",
+    "write_stamps",
+    "write_stars",
+    "write_summary",
+]
+
+_FITS = ("exposure", "stamps", "psf", "extended_psf", "kernel", "difference", "decorrelated")
+
+
+def read_provenance(path: str | Path) -> dict[str, Any]:
+    """Version, product and settings of any product.
+
+    Returns
+    -------
+    dict
+        ``version`` and ``product`` (str) and ``settings`` (dict, empty if none were given).
+
+    Raises
+    ------
+    BadFile
+        If it is no product, or damaged.
+    """
+    if Path(path).suffix == ".ecsv":
+        _, about = read_with_about(path)
+        return {key: about.get(key) for key in ("version", "product", "settings")}
+    with open_product(path, *_FITS) as hdus:
+        return fits_provenance(path, hdus)

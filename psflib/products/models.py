@@ -1,0 +1,178 @@
+"""Products that are models: stamps, ePSF, extended PSF and matching kernel."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from psflib.products.hdus import array_hdu, card, read_named, read_table, table_hdu
+from psflib.products.provenance import open_product, read_meta, write_product
+
+
+def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
+    """Write `stamps.fits`: DATA (n, s, s) in ADU, WEIGHT in ADU⁻², STARS table."""
+    hdus = [
+        array_hdu("DATA", stamps.data, "adu"),
+        array_hdu("WEIGHT", stamps.weight, "adu-2"),
+        table_hdu("STARS", stamps.table),
+    ]
+    write_product(path, "stamps", hdus, settings, {"stars": stamps.table.meta})
+
+
+def read_stamps(path: str | Path):
+    """Read what `write_stamps` wrote, a `psflib.stamps.Stamps`.
+
+    Raises
+    ------
+    BadFile
+        If the file is missing, damaged or another product; so for all `read_` functions here.
+    """
+    from psflib.stamps import Stamps
+
+    with open_product(path, "stamps") as hdus:
+        stars = read_table(hdus, path, "STARS", read_meta(hdus, path).get("stars"))
+        data, _ = read_named(hdus, path, "DATA", np.float32)
+        weight, _ = read_named(hdus, path, "WEIGHT", np.float32)
+    return Stamps(data, weight, stars)
+
+
+def write_psf(path: str | Path, psf, settings: Any = None) -> None:
+    """Write `epsf.fits`: EPSF (terms, os·s, os·s), OVERSAMP in its header, STARS table."""
+    write_product(path, "psf", psf_hdus(psf), settings, psf_metas(psf))
+
+
+def read_psf(path: str | Path):
+    """Read what `write_psf` wrote, a `psflib.psf.field.PsfField`."""
+    with open_product(path, "psf") as hdus:
+        return psf_from(hdus, path, read_meta(hdus, path))
+
+
+def psf_hdus(psf) -> list:
+    cards = [
+        ("OVERSAMP", int(psf.oversample), "samples per pixel and axis"),
+        ("ORDER", int(psf.order), "degree of the variation over the field"),
+        *_field_cards(psf.shape),
+    ]
+    return [array_hdu("EPSF", psf.terms, cards=cards), table_hdu("STARS", psf.stars)]
+
+
+def psf_metas(psf) -> dict[str, dict]:
+    return {"psf": psf.meta, "stars": psf.stars.meta}
+
+
+def psf_from(hdus, path, metas):
+    from psflib.psf.field import PsfField
+
+    terms, header = read_named(hdus, path, "EPSF", float)
+    stars = read_table(hdus, path, "STARS", metas.get("stars"))
+    return PsfField(
+        terms=terms,
+        oversample=card(header, "OVERSAMP", path),
+        order=card(header, "ORDER", path),
+        shape=_field_shape(header, path),
+        stars=stars,
+        meta=metas.get("psf", {}),
+    )
+
+
+def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None:
+    """Write `extended_psf.fits`: CORE, WING, PROFILE (r, value, error, enclosed), STARS."""
+    cards = [
+        ("OVERSAMP", int(extended.oversample), "samples of the core per pixel and axis"),
+        ("MATCHRAD", float(extended.match_radius), "px, where the wing is scaled to the core"),
+        ("FEATHER", float(extended.feather_width), "px, width of the seam"),
+        ("EERADIUS", float(extended.ee_radius), "px, the PSF has unit sum within"),
+    ]
+    hdus = [
+        array_hdu("CORE", extended.core, cards=cards),
+        array_hdu("WING", extended.wing),
+        table_hdu("PROFILE", extended.profile),
+        table_hdu("STARS", extended.stars),
+    ]
+    metas = {
+        "extended_psf": extended.meta,
+        "profile": extended.profile.meta,
+        "stars": extended.stars.meta,
+    }
+    write_product(path, "extended_psf", hdus, settings, metas)
+
+
+def read_extended_psf(path: str | Path):
+    """Read what `write_extended_psf` wrote, a `psflib.psf.wings.ExtendedPsfField`."""
+    from psflib.psf.wings import ExtendedPsfField
+
+    with open_product(path, "extended_psf") as hdus:
+        metas = read_meta(hdus, path)
+        core, header = read_named(hdus, path, "CORE", float)
+        wing, _ = read_named(hdus, path, "WING", float)
+        return ExtendedPsfField(
+            core=core,
+            oversample=card(header, "OVERSAMP", path),
+            wing=wing,
+            match_radius=card(header, "MATCHRAD", path),
+            feather_width=card(header, "FEATHER", path),
+            ee_radius=card(header, "EERADIUS", path),
+            profile=read_table(hdus, path, "PROFILE", metas.get("profile")),
+            stars=read_table(hdus, path, "STARS", metas.get("stars")),
+            meta=metas.get("extended_psf", {}),
+        )
+
+
+def write_kernel(path: str | Path, kernel, settings: Any = None) -> None:
+    """Write `kernel.fits`: BASIS, COEF and BACKGROUND, which give the kernel anywhere again,
+    and KERNEL, its picture at the field's centre.
+    """
+    write_product(path, "kernel", kernel_hdus(kernel), settings, kernel_metas(kernel))
+
+
+def read_kernel(path: str | Path):
+    """Read what `write_kernel` wrote, a `psflib.matching.kernel.MatchingKernel`."""
+    with open_product(path, "kernel") as hdus:
+        return kernel_from(hdus, path, read_meta(hdus, path))
+
+
+def kernel_hdus(kernel) -> list:
+    ny, nx = kernel.shape
+    cards = [
+        ("ORDER", int(kernel.order), "degree of the shape's variation"),
+        ("FLUXORD", int(kernel.flux_order), "degree of the sum's variation"),
+        ("BGORDER", int(kernel.bg_order), "degree of the differential background"),
+        ("CONVOLVD", kernel.convolved, "the image to be convolved"),
+        *_field_cards(kernel.shape),
+    ]
+    return [
+        array_hdu("BASIS", kernel.basis, cards=cards),
+        array_hdu("COEF", kernel.coef),
+        array_hdu("BACKGROUND", kernel.background, "adu"),
+        array_hdu("KERNEL", kernel.at((nx - 1) / 2, (ny - 1) / 2)),
+    ]
+
+
+def kernel_metas(kernel) -> dict[str, dict]:
+    return {"kernel": kernel.meta}
+
+
+def kernel_from(hdus, path, metas):
+    from psflib.matching.kernel import MatchingKernel
+
+    basis, header = read_named(hdus, path, "BASIS", float)
+    return MatchingKernel(
+        basis=basis,
+        coef=read_named(hdus, path, "COEF", float)[0],
+        order=card(header, "ORDER", path),
+        flux_order=card(header, "FLUXORD", path),
+        background=read_named(hdus, path, "BACKGROUND", float)[0],
+        bg_order=card(header, "BGORDER", path),
+        shape=_field_shape(header, path),
+        convolved=card(header, "CONVOLVD", path),
+        meta=metas.get("kernel", {}),
+    )
+
+
+def _field_cards(shape):
+    ny, nx = shape
+    return [("FIELDNX", int(nx), "px, width of the image"), ("FIELDNY", int(ny), "px, height")]
+
+
+def _field_shape(header, path):
+    return card(header, "FIELDNY", path), card(header, "FIELDNX", path)
