@@ -53,10 +53,10 @@ class SimulateSettings(BaseModel):
         (4.0, 100.0), description="Range of their S/N, uniform in the logarithm."
     )
     psf_variation: float = Field(
-        0.05,
+        0.07,
         ge=0,
         le=0.2,
-        description="Trend of the PSF: FWHM changes by ± 1.3 times this (relative).",
+        description="Relative trend of the PSF over the field: FWHM changes by ± this, about.",
     )
     cosmic_rays: float = Field(40, ge=0, description="Cosmic rays per 1e6 px in each image.")
     nan_blocks: int = Field(3, ge=0, description="Blocks of NaN in each image.")
