@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import Column, QTable, Table
 
 from psflib.errors import BadFile
 from psflib.exposure import MaskBit
@@ -81,6 +81,9 @@ def table_hdu(name, table):
         warnings.simplefilter("ignore", u.UnitsWarning)
         hdu = fits.table_to_hdu(plain)
     hdu.name = name
+    for number, column in enumerate(plain.colnames, start=1):
+        if plain[column].info.description:
+            hdu.header[f"TCOMM{number}"] = plain[column].info.description
     return hdu
 
 
@@ -89,9 +92,19 @@ def read_table(hdus, path, name, meta=None) -> QTable:
     hdu = find_hdu(hdus, path, name)
     with blame(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = QTable.read(hdu, astropy_native=False, character_as_bytes=False)
-    table.meta = dict(meta or {})
-    return table
+        # NaN and '' are values of ours, not masked ones
+        table = Table.read(hdu, character_as_bytes=False, mask_invalid=False)
+        columns = [
+            _native_column(column, hdu.header.get(f"TCOMM{number}"))
+            for number, column in enumerate(table.itercols(), start=1)
+        ]
+    return QTable(columns, meta=dict(meta or {}))
+
+
+def _native_column(column, description):
+    """A copy in the machine's byte order: compiled loops refuse FITS's own."""
+    data = np.array(column, dtype=column.dtype.newbyteorder("="))
+    return Column(data, column.name, unit=column.unit, description=description)
 
 
 def _image_hdu(name, array, unit=None, header=None):

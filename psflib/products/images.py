@@ -30,7 +30,7 @@ def write_exposure(path: str | Path, exposure: Exposure, settings: Any = None) -
     Pixels without data are NaN in IMAGE.  The names of the mask bits are in MASK's header
     (MP_SAT = 4, ...), the WCS in that of each plane, gain and the like in IMAGE's.
     """
-    cards = [(k, exposure.meta[k], "") for k in KEPT if exposure.meta.get(k) is not None]
+    cards = [(k, exposure.meta[k], "") for k in KEPT if _fits_a_card(exposure.meta.get(k))]
     for name, (keyword, comment) in _SCALARS.items():
         value = getattr(exposure, name)
         if value is not None:
@@ -107,6 +107,12 @@ def read_difference(path: str | Path) -> Difference:
     return Difference(
         image, variance, mask, kernel, psf, wcs, whitening=whitening, score=score, meta=meta
     )
+
+
+def _fits_a_card(value):
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable()
+    return isinstance(value, int | float) and np.isfinite(value)
 
 
 def _whitening_hdu(whitening, shape):
