@@ -1,0 +1,24 @@
+"""Models of the PSF: core, field and wings."""
+
+from psflib.psf.combine import RobustCombined, robust_combine
+from psflib.psf.epsf import BuildEpsf, build_epsf
+from psflib.psf.extended import (
+    ExtendedPsf,
+    ExtendedPsfBuilt,
+    build_extended_psf,
+    stitch_psf,
+)
+from psflib.psf.flux import FluxBackground, solve_flux_background
+
+__all__ = [
+    "BuildEpsf",
+    "ExtendedPsf",
+    "ExtendedPsfBuilt",
+    "FluxBackground",
+    "RobustCombined",
+    "build_epsf",
+    "build_extended_psf",
+    "robust_combine",
+    "solve_flux_background",
+    "stitch_psf",
+]
