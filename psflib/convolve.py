@@ -50,7 +50,7 @@ class VaryingKernel:
         total = np.zeros((ny, nx), np.float32)
         for weight, kernel in zip(weights, kernels, strict=True):
             part = fft.irfft2(spectrum * kernel, side)
-            # full convolution: the output at a pixel lies `half` beyond, the patch began `half` before
+            # full convolution moves by `half`, and the patch began `half` before the tile
             total += (
                 weight.astype(np.float32) * part[2 * half : 2 * half + ny, 2 * half : 2 * half + nx]
             )

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, spatial
 
 from psflib.difference import Difference
-from psflib.exposure import UNUSABLE
+from psflib.exposure import UNUSABLE, MaskBit
 from psflib.scoring import filtered, psf_size
 
 STAMP = 3  # half side of the box in which a candidate's shape is judged, in units of FWHM / 2
@@ -46,17 +46,24 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     -------
     QTable
         `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux; negative
-        where the source faded), `snr`, `fwhm` (px), `flags` ('' or words: masked, shape, dipole,
-        star), strongest first.
+        where the source faded), `snr`, `fwhm` (px), `flags`, strongest first.  Flags are '' for a
+        clean candidate, or words: masked (much of its PSF is masked), shape (does not look like
+        the PSF), sharp (narrower than the PSF: cosmic ray), halo (in the halo of a saturated
+        star), dipole (a twin of the other sign beside it: misregistration).
     """
     settings = settings or DetectSettings()
     threshold = settings.threshold if threshold is None else threshold
     top, bottom = filtered(difference)
+    bottom /= np.float32(difference.meta.get("score_scale", 1.0) ** 2)
+    top /= np.float32(difference.meta.get("score_scale", 1.0) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         snr = np.where(bottom > 0, top / np.sqrt(bottom), 0)
-    y, x = _peaks(snr, threshold, psf_fwhm(difference))
+    fwhm = psf_fwhm(difference)
+    y, x = _peaks(snr, threshold, fwhm)
+    halo = _near_saturated(difference.mask, y, x, fwhm)
     rows = [
-        _measure(difference, top, bottom, snr, j, i, settings) for j, i in zip(y, x, strict=True)
+        _measure(difference, top, bottom, snr, j, i, settings, h)
+        for j, i, h in zip(y, x, halo, strict=True)
     ]
     return _table(rows, difference, threshold)
 
@@ -71,7 +78,7 @@ def psf_fwhm(difference: Difference) -> float:
 
 def _peaks(snr, threshold, fwhm):
     """Local extrema of |snr|, strongest first, none within one FWHM of a stronger of its sign."""
-    size = 2 * max(1, int(round(0.5 * fwhm))) + 1
+    size = 2 * max(1, round(0.5 * fwhm)) + 1
     strength = np.abs(snr)
     y, x = np.nonzero(
         (strength >= threshold) & (strength == ndimage.maximum_filter(strength, size))
@@ -87,7 +94,22 @@ def _peaks(snr, threshold, fwhm):
     return y[keep], x[keep]
 
 
-def _measure(difference, top, bottom, snr, y, x, settings):
+def _near_saturated(mask, y, x, fwhm):
+    """True where a saturated star's halo rules: within 2 FWHM + 2.5 radii of its saturated core.
+
+    Haloes of two epochs never match exactly until they are modelled and removed.
+    """
+    labels, count = ndimage.label((mask & np.uint16(MaskBit.SAT)) != 0, structure=np.ones((3, 3)))
+    if count == 0 or not len(x):
+        return np.zeros(len(x), bool)
+    area = np.bincount(labels.ravel())[1:]
+    centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1)))
+    reach = 2 * fwhm + 2.5 * np.sqrt(area / np.pi)
+    distance = np.hypot(y[:, None] - centres[:, 0], x[:, None] - centres[:, 1])
+    return (distance < reach).any(1)
+
+
+def _measure(difference, top, bottom, snr, y, x, settings, in_halo):
     """One candidate: refined position, PSF flux, quality of the PSF fit, flags."""
     dy, dx = _vertex(np.abs(snr), y, x)
     flux, error = top[y, x] / bottom[y, x], 1 / np.sqrt(bottom[y, x])
@@ -100,6 +122,8 @@ def _measure(difference, top, bottom, snr, y, x, settings):
         flags.append("shape")
     if sharp:
         flags.append("sharp")
+    if in_halo:
+        flags.append("halo")
     if _opposite(snr, y, x, psf_size(difference)):
         flags.append("dipole")
     return x + dx, y + dy, flux, error, snr[y, x], ",".join(flags)
@@ -120,7 +144,7 @@ def _vertex(plane, y, x):
 
 def _shape(difference, y, x, dy, dx):
     """(reduced chi-square of a PSF fit, masked fraction of the PSF, sharper than the PSF)."""
-    half = max(2, int(round(0.8 * (psf_size(difference) // 5))))
+    half = max(2, round(0.8 * (psf_size(difference) // 5)))
     ys, xs = slice(max(y - half, 0), y + half + 1), slice(max(x - half, 0), x + half + 1)
     psf = _shifted(difference.psf_at(x, y, 2 * half + 9), dy, dx)[4:-4, 4:-4]
     psf = psf[ys.start - y + half :, xs.start - x + half :]

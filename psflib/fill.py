@@ -7,48 +7,79 @@ weight by themselves, and the mask is never cleared.
 import numpy as np
 from scipy import ndimage
 
+from psflib.exposure import UNUSABLE, Exposure, MaskBit
 
-def fill_masked(image, variance, bad, fwhm: float):
-    """Replace `bad` pixels by a normalised Gaussian average of good ones.
+#: Cap on a filled pixel's variance: more would drown the sky's variance in float32 transforms.
+LARGEST = 1e4
+MOFFAT_BETA = 3.0  # of the profile that fills saturated cores
 
-    Parameters
-    ----------
-    image, variance : ndarray (ny, nx) float32
-        Sky-free image in ADU and its variance in ADU².
-    bad : ndarray (ny, nx) bool
-    fwhm : float
-        FWHM of the stars in px; the average starts at that width and doubles twice for holes
-        that are larger; what is still empty gets 0, the sky.
+
+def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
+    """Replace unusable pixels: saturated cores by a star profile, others by a local average.
+
+    The average is Gaussian and normalised over good pixels; its width starts at the seeing and
+    doubles twice for larger holes; what is still empty gets 0, the sky.  A saturated core is
+    filled by a Moffat profile that fits the ring around it: an average would miss nine tenths of
+    the light, and the error would be spread over the width of the matching kernel.
 
     Returns
     -------
     image, variance : ndarray (ny, nx) float32
-        New arrays; the variance of a filled pixel is 2 * (local variance) + (0.5 * fill)².
+        New arrays (ADU, ADU²); the variance of a filled pixel is
+        2 * (typical variance) + (0.5 * fill)², up to `LARGEST` typical variances.
     """
-    image, variance = image.copy(), variance.copy()
+    image, variance = exposure.image.copy(), exposure.variance.copy()
+    bad = (exposure.mask & np.uint16(UNUSABLE)) != 0
+    if bad.all():
+        return image, variance
+    saturated = (exposure.mask & np.uint16(MaskBit.SAT)) != 0
+    fwhm = exposure.meta.get("fwhm") or 3.0
+    typical = float(np.median(variance[~bad]))
     labels, count = ndimage.label(bad, structure=np.ones((3, 3)))
-    typical = float(np.median(variance[~bad])) if not bad.all() else 1.0
     for number, box in enumerate(ndimage.find_objects(labels, count), 1):
-        _fill_region(image, variance, bad, labels, number, box, fwhm, typical)
+        window = tuple(slice(max(s.start - int(4 * fwhm) - 1, 0), s.stop + int(4 * fwhm) + 1) for s in box)
+        hole = labels[window] == number
+        value = _average(image[window], ~bad[window], hole, fwhm)
+        if saturated[window][hole].any():
+            core = hole & saturated[window]
+            value = np.where(core, np.maximum(value, _profile(image[window], ~bad[window], core, fwhm)), value)
+        image[window][hole] = value[hole]
+        doubt = 2 * typical + np.square(0.5 * value[hole])
+        variance[window][hole] = np.minimum(doubt, LARGEST * typical)
     return image, variance
 
 
-def _fill_region(image, variance, bad, labels, number, box, fwhm, typical):
-    """Fill one connected region from its own neighbourhood."""
-    margin = int(4 * fwhm) + 1
-    window = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
-    hole = labels[window] == number
-    good = ~bad[window]
+def _average(image, good, hole, fwhm):
+    """Local average of good pixels, at the pixels of the hole."""
     value = np.zeros(hole.shape)
     missing = hole.copy()
     for factor in (1, 2, 4):
         sigma = factor * fwhm / 2.355
         weight = ndimage.gaussian_filter(good.astype(float), sigma, mode="constant")
-        sums = ndimage.gaussian_filter(np.where(good, image[window], 0.0), sigma, mode="constant")
+        sums = ndimage.gaussian_filter(np.where(good, image, 0.0), sigma, mode="constant")
         known = missing & (weight > 0.1)
         value[known] = sums[known] / weight[known]
         missing &= ~known
         if not missing.any():
             break
-    image[window][hole] = value[hole]
-    variance[window][hole] = 2 * typical + np.square(0.5 * value[hole])
+    return value
+
+
+def _profile(image, good, core, fwhm):
+    """Moffat profile through the ring of good pixels around each saturated core."""
+    total = np.zeros(core.shape)
+    labels, count = ndimage.label(core, structure=np.ones((3, 3)))
+    for number in range(1, count + 1):
+        own = labels == number
+        ring = good & ndimage.binary_dilation(own, iterations=max(2, int(fwhm)))
+        if ring.sum() < 5:
+            continue
+        light = np.where(ring, np.maximum(image, 0), 0)
+        cy, cx = ndimage.center_of_mass(own)
+        if light.sum() > 0:  # the ring is brighter on the side to which the star is off centre
+            cy, cx = np.mean([(cy, cx), ndimage.center_of_mass(light)], axis=0)
+        y, x = np.indices(core.shape)
+        radius2 = (np.square(y - cy) + np.square(x - cx)) * 4 * (2 ** (1 / MOFFAT_BETA) - 1) / fwhm**2
+        profile = (1 + radius2) ** -MOFFAT_BETA
+        total += np.where(own, np.median(image[ring] / profile[ring]) * profile, 0)
+    return total

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from psflib.exposure import Exposure
 from psflib.loops import noise as loops
 
 
@@ -49,6 +50,25 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 2.5) -> n
     smooth = ndimage.gaussian_filter(np.where(usable, image, 0).astype(np.float32), sigma)
     sources = np.abs(smooth) * 2 * np.sqrt(np.pi) * sigma > threshold * 2 * noise
     return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
+
+
+def input_correlation(exposure: Exposure, max_lag: int = 3) -> np.ndarray | None:
+    """Noise correlation of an exposure (see `noise_correlation`), or None if it is white.
+
+    Warped, stacked and resampled images have correlated noise; 2 % at the nearest lags is where
+    it starts to matter, and values within their error count as 0.
+    """
+    sky = empty_sky(exposure.image, exposure.variance, exposure.usable, exposure.meta["fwhm"])
+    if sky.sum() < 5000:
+        return None
+    rho = noise_correlation(exposure.image, exposure.variance, sky, max_lag)
+    error = 1 / np.sqrt(sky.sum())
+    near = rho[max_lag - 1 : max_lag + 2, max_lag - 1 : max_lag + 2].copy()
+    near[1, 1] = 0
+    if np.abs(near).max() < max(0.02, 5 * error):
+        return None
+    rho[np.abs(rho) < 3 * error] = 0
+    return rho
 
 
 def power_spectrum(rho: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

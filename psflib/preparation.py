@@ -169,7 +169,7 @@ def _variance(exposure, image, sky: Sky, notes):
         gain = _gain_from_sky(sky, notes)
     variance = np.square(sky.rms)
     if gain is not None:
-        # faint pixels take a smoothed value, or the weights would follow the noise and bias the fits
+        # faint pixels take a smoothed value: weights that follow the noise bias the fits
         source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
         variance += np.maximum(source, 0, out=source) / np.float32(gain)
     notes.append(

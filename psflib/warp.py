@@ -8,7 +8,7 @@ import numpy as np
 from astropy.wcs import WCS, NoConvergence
 
 from psflib.errors import NoOverlap
-from psflib.exposure import UNUSABLE, Exposure
+from psflib.exposure import Exposure
 from psflib.fill import fill_masked
 from psflib.loops import warp as loops
 
@@ -106,10 +106,7 @@ def _pixel_area(wcs: WCS, shape):
 
 
 def _gather(template, node_x, node_y, area, shape):
-    bad = (template.mask & np.uint16(UNUSABLE)) != 0
-    image, variance = fill_masked(
-        template.image, template.variance, bad, template.meta.get("fwhm", 3.0)
-    )
+    image, variance = fill_masked(template)
     node_x = np.where(np.isfinite(node_x), node_x, -1e6)
     node_y = np.where(np.isfinite(node_y), node_y, -1e6)
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)

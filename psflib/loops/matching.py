@@ -74,7 +74,7 @@ def block_gram(design, target, weight, start, gram, right):
 
 @loop
 def lagged_sums(variance, y, x, weight, start, half, out):
-    """out[t, a, b] = sum over pixels of block t of weight * variance[y + half - a, x + half - b]."""
+    """out[t, a, b]: sum over block t of weight * variance[y + half - a, x + half - b]."""
     side = 2 * half + 1
     for t in range(len(start) - 1):
         out[t] = 0

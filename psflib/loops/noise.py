@@ -7,7 +7,7 @@ from psflib.loops._numba import loop
 
 @loop
 def lag_products(z, select, max_lag):
-    """Mean of z(p) z(p + lag) over selected pairs, for dy in 0..max_lag, dx in -max_lag..max_lag."""
+    """Mean of z(p) z(p + lag) over selected pairs; lags dy >= 0, |dx| <= max_lag."""
     ny, nx = z.shape
     out = np.zeros((max_lag + 1, 2 * max_lag + 1))
     for dy in range(max_lag + 1):

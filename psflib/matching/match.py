@@ -73,7 +73,7 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
         "n_dropped": int(dropped),
-        "n_pixels": int(len(problem.at.y)),
+        "n_pixels": len(problem.at.y),
         "n_clipped": int(clipped.sum()),
         **_chi2(problem, kernel),
     }
@@ -89,7 +89,7 @@ def _prepare(target, convolved, fwhms, orders):
     match_sigma = max(np.sqrt(max(fwhms[0] ** 2 - fwhms[1] ** 2, 0)) / 2.355, 0.7)
     sources = pixels.find_sources((a, var_a), (b, var_b), good, fwhms[0], match_sigma)
     smooth = pixels.smoothed(b, match_sigma) * np.float32(sources.scale)
-    inside, sky, noise = _regions(
+    inside, sky = _regions(
         a, var_a, b, var_b, good, sources, basis.half, match_sigma, fwhms[0]
     )
     at = pixels.sort_pixels(inside, sources, fwhms[0])
@@ -116,7 +116,7 @@ def _regions(a, var_a, b, var_b, good, sources, half, match_sigma, fwhm):
     sky = good & ~detected & (np.abs(signal) < sigma_a) & ~inside
     sky[:half] = sky[-half:] = False
     sky[:, :half] = sky[:, -half:] = False
-    return inside, sky, noise
+    return inside, sky
 
 
 def _layout(sources, at, orders, n_basis):

@@ -88,7 +88,7 @@ def _peaks(first, second, good, fwhm):
     sigma = fwhm / 2.355
     gain = 2 * np.sqrt(np.pi) * sigma  # what the smoothing wins for white noise
     found = np.zeros(good.shape, bool)
-    size = 2 * int(round(0.5 * fwhm)) + 1
+    size = 2 * round(0.5 * fwhm) + 1
     for image, variance in (first, second):
         snr = smoothed(np.where(good, image, 0), sigma) * gain / np.sqrt(np.median(variance[good]))
         found |= (snr > 5) & (snr == ndimage.maximum_filter(snr, size))

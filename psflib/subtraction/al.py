@@ -8,6 +8,7 @@ from psflib.difference import Difference
 from psflib.exposure import UNUSABLE, Exposure, MaskBit
 from psflib.fill import fill_masked
 from psflib.matching import MatchingKernel, fit_kernel
+from psflib.noise import input_correlation, variance_factor
 
 
 class AlSettings(BaseModel):
@@ -56,7 +57,7 @@ def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of
     target, convolved = (science, template) if direction == "template" else (template, science)
     bad = ~convolved.usable
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
-    image, variance = fill_masked(convolved.image, convolved.variance, bad, fwhms[1])
+    image, variance = fill_masked(convolved)
     kernel = fit_kernel(
         (target.image, target.variance, target.usable),
         (image, variance, ~bad),
@@ -64,13 +65,14 @@ def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of
         orders=(settings.kernel_order, settings.flux_order, settings.background_order),
         convolved_name=direction,
     )
-    difference, noise = _apply(kernel, target, image, variance)
+    rho = correlation(target), correlation(convolved)
+    difference, noise = _apply(kernel, target, image, variance, rho[1])
     doubt = np.where(bad, 0.5 * np.abs(image), 0)
     mask = _mask(kernel, science, template, bad, doubt, noise, settings)
     _blank(difference, noise, mask)
     return Difference(
         difference, noise, mask, kernel, psf_of(target), science.wcs, science, template,
-        meta={**kernel.meta, "convolved": direction},
+        meta={**kernel.meta, "convolved": direction, "noise_correlation": rho},
     )  # fmt: skip
 
 
@@ -81,13 +83,22 @@ def _direction(science, template, choice):
     return "template" if template.meta["fwhm"] <= science.meta["fwhm"] else "science"
 
 
-def _apply(kernel: MatchingKernel, target, image, variance):
+def correlation(exposure):
+    """Noise correlation of an input as nested lists, so that it can be written; None if white."""
+    rho = input_correlation(exposure)
+    return None if rho is None else rho.tolist()
+
+
+def _apply(kernel: MatchingKernel, target, image, variance, rho):
     """Difference and its variance, in science flux units and with the science image's sign."""
     difference = kernel.varying().convolve(image)
     np.subtract(target.image, difference, out=difference)
     difference -= kernel.background_map()
     noise = kernel.squared().convolve(variance)
     np.maximum(noise, 0, out=noise)
+    if rho is not None:  # correlated noise survives the convolution better than white noise
+        centre = kernel.at((noise.shape[1] - 1) / 2, (noise.shape[0] - 1) / 2)
+        noise *= np.float32(variance_factor(np.array(rho), centre))
     noise += target.variance
     if kernel.convolved == "science":
         for y0 in range(0, len(difference), 128):
