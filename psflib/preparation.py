@@ -63,8 +63,10 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     BadImage
         If no pixel is usable, or all usable pixels hold one value.
     """
-    if exposure.sky is not None:
+    if exposure.sky is not None and "fwhm" in exposure.meta:
         return exposure
+    if exposure.sky is not None and exposure.variance is not None:
+        return _with_fwhm(exposure)
     settings = settings or PrepareSettings()
     notes = list(exposure.meta.get("notes", []))
     _check_usable(exposure)
@@ -90,6 +92,13 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
         image=image, variance=variance, mask=mask, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,
     )  # fmt: skip
+
+
+def _with_fwhm(exposure):
+    """An exposure that somebody else made free of sky, with the seeing measured."""
+    fwhm = float(sources.estimate_fwhm(exposure.image, exposure.variance, exposure.mask))
+    rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
+    return exposure.replace(meta={**exposure.meta, "fwhm": fwhm, "sky_rms": rms})
 
 
 def _check_usable(exposure):

@@ -7,9 +7,11 @@ from psflib.loops._numba import loop
 
 @loop
 def lanczos_taps(fraction, radius, out):
-    """Lanczos weights of the 2*radius taps around `fraction` in [0, 1), made to sum to one.
+    """Lanczos weights of the 2*radius taps around `fraction` in [0, 1), exact for linear images.
 
-    Raw Lanczos weights do not sum to one, which would put a ripple on the sky.
+    Raw Lanczos weights do not sum to one, which would put a ripple on the sky; nor is their mean
+    position `fraction`, which would move stars by up to 0.008 px (radius 4).  The sum is divided
+    out, and the two middle taps take up the rest.
     """
     total = 0.0
     for i in range(2 * radius):
@@ -22,8 +24,12 @@ def lanczos_taps(fraction, radius, out):
             pt = np.pi * t
             out[i] = radius * np.sin(pt) * np.sin(pt / radius) / (pt * pt)
         total += out[i]
+    mean = 0.0
     for i in range(2 * radius):
         out[i] /= total
+        mean += out[i] * (i - radius + 1)
+    out[radius - 1] += mean - fraction
+    out[radius] -= mean - fraction
 
 
 @loop
