@@ -74,7 +74,7 @@ def significance(plane):
     return np.divide(plane.image, sigma, out=ratio, where=usable)
 
 
-def decimate(image, how="mean", limit=LIMIT):
+def decimate(image, how="mean", limit=LIMIT, origin=(0, 0)):
     """Blocks of the image reduced to one value each, so that no side exceeds `limit`.
 
     Parameters
@@ -84,6 +84,9 @@ def decimate(image, how="mean", limit=LIMIT):
     how : {"mean", "extreme", "any"}
         Mean of the data in a block; the value furthest from zero (keeps point sources of a
         significance map visible); any True.
+    limit : int
+    origin : tuple (x, y)
+        Place of the first pixel in the field.
 
     Returns
     -------
@@ -94,7 +97,8 @@ def decimate(image, how="mean", limit=LIMIT):
     ny, nx = image.shape
     step = max(1, math.ceil(max(ny, nx) / limit))
     rows, cols = ny // step, nx // step
-    extent = (-0.5, cols * step - 0.5, -0.5, rows * step - 0.5)
+    left, bottom = origin[0] - 0.5, origin[1] - 0.5
+    extent = (left, left + cols * step, bottom, bottom + rows * step)
     if step == 1:
         return image, extent
     blocks = image[: rows * step, : cols * step].reshape(rows, step, cols, step)

@@ -19,7 +19,7 @@ def overview(exposure, title="Image"):
     """
     figure = canvas.new_figure(7.4, field_height(exposure, 6.0), title)
     axes = figure.subplots()
-    shown = _field(axes, exposure)
+    shown = field_map(axes, exposure)
     share = 100 * np.mean(~canvas.good(exposure))
     canvas.label(axes, "x [px]", "y [px]", f"orange: unusable pixels ({share:.2g} % of the field)")
     canvas.bar(figure, shown, axes, "counts [ADU], asinh stretch")
@@ -44,7 +44,7 @@ def triplet(science, template, difference, title="Subtraction", template_name="t
     figure = canvas.new_figure(13.0, field_height(science, 4.2) + 0.5, title)
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for ax, plane, name in zip(axes, (science, template), ("science", template_name), strict=False):
-        shown = _field(ax, plane)
+        shown = field_map(ax, plane)
         canvas.label(ax, "x [px]", "y [px]" if name == "science" else "", name)
         canvas.bar(figure, shown, ax, "ADU, asinh", location="bottom", shrink=0.8)
     shown = significance_map(axes[2], canvas.significance(difference))
@@ -63,15 +63,18 @@ def plane(exposure, title, sigma=False):
     if sigma:
         shown = significance_map(axes, canvas.significance(exposure))
     else:
-        shown = _field(axes, exposure)
+        shown = field_map(axes, exposure)
     canvas.label(axes, "x [px]", "y [px]", title)
     canvas.bar(figure, shown, axes, "σ" if sigma else "counts [ADU], asinh stretch")
     return figure
 
 
-def significance_map(axes, ratio, limit=5.0):
-    """Draw a map in units of sigma between -limit and limit; no data are grey."""
-    small, extent = canvas.decimate(ratio, "extreme")
+def significance_map(axes, ratio, origin=(0, 0), limit=5.0):
+    """Draw a map in units of sigma between -limit and limit; no data are grey.
+
+    `origin` is the (x, y) of its first pixel in the whole field.
+    """
+    small, extent = canvas.decimate(ratio, "extreme", origin=origin)
     axes.set_facecolor(canvas.GREY)
     return canvas.draw(axes, small, extent, cmap=canvas.DIVERGING, vmin=-limit, vmax=limit)
 
@@ -82,9 +85,10 @@ def field_height(exposure, width):
     return min(max(width * ny / nx, 1.5), 12.0) + 0.7
 
 
-def _field(axes, exposure):
-    small, extent = canvas.decimate(canvas.masked_image(exposure))
+def field_map(axes, exposure, origin=(0, 0)):
+    """Draw counts in an asinh stretch, unusable pixels coloured; `origin` as above."""
+    small, extent = canvas.decimate(canvas.masked_image(exposure), origin=origin)
     shown = canvas.draw(axes, small, extent, norm=canvas.asinh_norm(small))
-    bad, extent = canvas.decimate(~canvas.good(exposure), "any")
+    bad, extent = canvas.decimate(~canvas.good(exposure), "any", origin=origin)
     canvas.draw_mask(axes, bad, extent)
     return shown

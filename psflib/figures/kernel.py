@@ -1,9 +1,12 @@
 """The matching kernel over the field."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from matplotlib.colors import AsinhNorm
 
 from psflib.figures import canvas
+from psflib.figures.image import field_map, significance_map
 
 
 def kernel(matching, points=5, x=None, y=None, title="Matching kernel"):
@@ -79,3 +82,57 @@ def _map(figure, axes, values, shape, title, unit):
     shown = canvas.draw(axes, values, extent, cmap=canvas.PERCEPTUAL, interpolation="bilinear")
     canvas.bar(figure, shown, axes, unit, format="%.4g")
     canvas.label(axes, "x [px]", "y [px]", title)
+
+
+def blink(plane, matching, where, zoom=1, title="", sigma=False):
+    """One plane beside the kernel at a place: drawn in turn for several planes, they blink.
+
+    Parameters
+    ----------
+    plane : Exposure or Difference
+    matching : MatchingKernel
+    where : tuple (x, y)
+        px; marked on the plane and the middle of what is drawn.
+    zoom : float
+        The side drawn is the field's longer side / zoom.
+    title : str
+    sigma : bool
+        Draw image / sqrt(variance) instead of counts.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = canvas.new_figure(12.0, 5.6)
+    left, right = figure.subplots(1, 2, width_ratios=(1.35, 1))
+    part, extent = _around(plane, where, zoom)
+    if sigma:
+        shown = significance_map(left, canvas.significance(part), extent)
+    else:
+        shown = field_map(left, part, extent)
+    left.plot(*where, "+", color=canvas.COLOURS[4], ms=16, mew=1.5)
+    canvas.bar(figure, shown, left, "σ" if sigma else "counts [ADU], asinh stretch")
+    canvas.label(left, "x [px]", "y [px]", title)
+    _single(figure, right, matching, *where)
+    scale, background = matching.flux_scale(*where), matching.background_at(*where)
+    right.set_title(
+        f"kernel here: flux scale {float(scale):.4f}, background {float(background):+.3g} ADU",
+        fontsize=10,
+    )
+    return figure
+
+
+def _around(plane, where, zoom):
+    """The part of all planes within the zoomed window, and its first column and row."""
+    ny, nx = plane.image.shape
+    half = max(ny, nx) / zoom / 2
+    spans = []
+    for centre, size in zip(where, (nx, ny), strict=True):
+        middle = min(max(centre, half), max(size - half, size / 2))
+        spans.append(slice(max(0, round(middle - half)), min(size, round(middle + half))))
+    cols, rows = spans
+    part = SimpleNamespace(
+        image=plane.image[rows, cols], variance=plane.variance[rows, cols],
+        mask=plane.mask[rows, cols],
+    )  # fmt: skip
+    return part, (cols.start, rows.start)

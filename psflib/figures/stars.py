@@ -11,7 +11,7 @@ MOST_REASONS = 6
 MARKERS = ("s", "^", "v", "D", "P", "X")
 
 
-def star_selection(stars, shape=None, title="Star selection"):
+def star_selection(stars, shape=None, fwhm_range=None, title="Star selection"):
     """Size against magnitude, reasons coloured, and where the stars stand.
 
     Parameters
@@ -20,6 +20,8 @@ def star_selection(stars, shape=None, title="Star selection"):
         Result of `select_stars`: x, y, flux, fwhm, selected, reserved, reason.
     shape : tuple (ny, nx), optional
         Of the image; else the stars' own range.
+    fwhm_range : tuple (low, high), optional
+        Limits in px, drawn as lines.
     title : str
 
     Returns
@@ -32,6 +34,8 @@ def star_selection(stars, shape=None, title="Star selection"):
     locus, field = figure.subplots(1, 2, width_ratios=(1.3, 1))
     groups = group_by_reason(stars)
     _locus(locus, stars, groups)
+    for limit in fwhm_range or ():
+        locus.axhline(limit, color=canvas.GREY, lw=1, ls=":")
     _map(field, stars, groups, shape)
     figure.legend(
         *locus.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8

@@ -1,0 +1,72 @@
+"""`DecorrelationPanel`: the noise before and after, the significance map and the candidates."""
+
+import ipywidgets as ipw
+import traitlets
+
+from psflib import figures, products
+from psflib.detection import psf_fwhm
+from psflib.noise import empty_sky, noise_correlation
+from psflib.widgets.panel import WIDE, Panel, slider
+
+PLANES = ("both", "raw", "decorrelated")
+VIEWS = ("noise", "score", "candidates")
+
+
+class DecorrelationPanel(Panel):
+    """Correlation of the noise in empty sky, and what is significant once it is gone.
+
+    Attributes
+    ----------
+    view : str
+        "noise", "score" or "candidates".
+    show : str
+        "both", "raw" or "decorrelated": which difference(s) the noise view draws.
+    max_lag : int
+        Of the correlation, px.
+    raw, clean : Difference
+    candidates : QTable
+    correlations : dict of str to ndarray
+        What is drawn.
+    """
+
+    products = (
+        "decorrelated.fits", "difference.fits", "candidates.ecsv", "exposure.fits",
+        "template.fits",
+    )  # fmt: skip
+
+    view = traitlets.Enum(VIEWS, "noise")
+    show = traitlets.Enum(PLANES, "both")
+    max_lag = traitlets.Int(3)
+
+    def make_controls(self):
+        return {
+            "view": ipw.ToggleButtons(options=VIEWS, description="view", style=WIDE),
+            "show": ipw.ToggleButtons(options=PLANES, description="noise of", style=WIDE),
+            "max_lag": slider(ipw.IntSlider, "largest lag [px]", 3, 1, 10, 1),
+        }
+
+    def load(self):
+        self.raw = products.read_difference(self.path("difference.fits"))
+        self.clean = products.read_difference(self.path("decorrelated.fits"))
+        self.candidates = products.read_candidates(self.path("candidates.ecsv"))
+        self.science = products.read_exposure(self.path("exposure.fits"))
+        self.template = products.read_exposure(self.path("template.fits"))
+        clean = self.clean
+        self.sky = empty_sky(clean.image, clean.variance, clean.usable, psf_fwhm(clean))
+        self.sky &= self.raw.usable
+
+    def draw(self):
+        if self.view == "score":
+            return figures.score_map(self.clean, self.candidates)
+        if self.view == "candidates":
+            return figures.candidate_gallery(
+                self.clean, self.candidates, self.science, self.template
+            )
+        planes = {"raw": self.raw, "decorrelated": self.clean}
+        if self.show != "both":
+            planes = {self.show: planes[self.show]}
+        self.correlations = {
+            name: noise_correlation(plane.image, plane.variance, self.sky, self.max_lag)
+            for name, plane in planes.items()
+        }
+        return figures.noise(self.correlations, planes)

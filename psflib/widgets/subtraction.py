@@ -1,0 +1,57 @@
+"""`SubtractionPanel`: the kernel anywhere in the field; blink science, template, difference."""
+
+import ipywidgets as ipw
+import traitlets
+
+from psflib import figures, products
+from psflib.widgets.epsf import centre_sliders
+from psflib.widgets.panel import WIDE, Panel, slider
+
+VIEWS = ("science", "template", "difference", "kernel")
+
+
+class SubtractionPanel(Panel):
+    """One plane at a time, beside the kernel that matched the images at (x, y).
+
+    Attributes
+    ----------
+    view : str
+        "science", "template", "difference", or "kernel" for its maps over the field.
+    x, y : float
+        Position in px.
+    zoom : int
+        Side of the part that is drawn around (x, y) is the field's longer side / zoom.
+    science, template : Exposure
+    difference : Difference
+    kernel : MatchingKernel
+    """
+
+    products = ("difference.fits", "kernel.fits", "template.fits", "exposure.fits")
+
+    view = traitlets.Enum(VIEWS, "science")
+    x = traitlets.Float(0.0)
+    y = traitlets.Float(0.0)
+    zoom = traitlets.Int(1)
+
+    def make_controls(self):
+        return {
+            "view": ipw.ToggleButtons(options=VIEWS, description="blink", style=WIDE),
+            "zoom": slider(ipw.IntSlider, "zoom", 1, 1, 16, 1),
+            "x": slider(ipw.FloatSlider, "x [px]", 0.0, 0.0, 0.0, 1.0),
+            "y": slider(ipw.FloatSlider, "y [px]", 0.0, 0.0, 0.0, 1.0),
+        }
+
+    def load(self):
+        self.science = products.read_exposure(self.path("exposure.fits"))
+        self.template = products.read_exposure(self.path("template.fits"))
+        self.difference = products.read_difference(self.path("difference.fits"))
+        self.kernel = products.read_kernel(self.path("kernel.fits"))
+        centre_sliders(self, self.kernel.shape)
+
+    def draw(self):
+        if self.view == "kernel":
+            return figures.kernel(self.kernel, x=self.x, y=self.y)
+        return figures.blink(
+            getattr(self, self.view), self.kernel, (self.x, self.y), self.zoom, title=self.view,
+            sigma=self.view == "difference",
+        )  # fmt: skip
