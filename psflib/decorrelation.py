@@ -39,9 +39,7 @@ class DecorrelateSettings(BaseModel):
         "the filter is taken from the measured noise instead (images that share exposures, wrong "
         "gains); a large value: never",
     )  # fmt: skip
-    max_lag: int = Field(
-        5, ge=1, le=16, description="largest lag of that measurement, px"
-    )
+    max_lag: int = Field(5, ge=1, le=16, description="largest lag of that measurement, px")
 
 
 def decorrelate(difference: Difference, settings: DecorrelateSettings | None = None) -> Difference:
@@ -126,7 +124,9 @@ def _as_measured(difference, settings):
     rho[np.abs(rho) < 3 / np.sqrt(sky.sum())] = 0
     crop = difference.kernel.basis.shape[1]
     psi = filter_from_power(noise.power_spectrum(rho, (4 * crop, 4 * crop)), crop)
-    scale = _noise_factor(difference.image, difference.variance, difference.mask, difference.science)
+    scale = _noise_factor(
+        difference.image, difference.variance, difference.mask, difference.science
+    )
     variance = constant_kernel(np.square(psi)).convolve(difference.variance)
     variance *= np.float32(noise.variance_factor(rho, psi) * scale**2)
     whitening = constant_kernel(psi)

@@ -1,5 +1,7 @@
 """Candidates on a difference: peaks of the matched filter, both signs, with flags."""
 
+import dataclasses
+
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
@@ -8,9 +10,7 @@ from scipy import ndimage, spatial
 
 from psflib.difference import Difference
 from psflib.exposure import UNUSABLE, MaskBit
-from psflib.scoring import filtered, psf_size
-
-STAMP = 3  # half side of the box in which a candidate's shape is judged, in units of FWHM / 2
+from psflib.scoring import reversed_psf, score
 
 
 class DetectSettings(BaseModel):
@@ -24,6 +24,11 @@ class DetectSettings(BaseModel):
     max_chi2: float = Field(
         3.0, gt=1,
         description="reduced chi-square of the PSF fit above which a candidate is flagged 'shape'",
+    )  # fmt: skip
+    psf_error: float = Field(
+        0.03, ge=0,
+        description="relative error of the PSF model, by which the chi-square of a bright "
+        "candidate may exceed the limit",
     )  # fmt: skip
     masked_fraction: float = Field(
         0.25, gt=0, lt=1,
@@ -53,19 +58,16 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     """
     settings = settings or DetectSettings()
     threshold = settings.threshold if threshold is None else threshold
-    top, bottom = filtered(difference)
-    bottom /= np.float32(difference.meta.get("score_scale", 1.0) ** 2)
-    top /= np.float32(difference.meta.get("score_scale", 1.0) ** 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        snr = np.where(bottom > 0, top / np.sqrt(bottom), 0)
+    snr = score(difference) if difference.score is None else difference.score
     fwhm = psf_fwhm(difference)
+    psf = reversed_psf(difference)
     y, x = _peaks(snr, threshold, fwhm)
     halo = _near_saturated(difference.mask, y, x, fwhm)
     rows = [
-        _measure(difference, top, bottom, snr, j, i, settings, h)
+        _measure(difference, snr, psf, int(j), int(i), settings, bool(h))
         for j, i, h in zip(y, x, halo, strict=True)
     ]
-    return _table(rows, difference, threshold)
+    return _table(rows, difference, threshold, fwhm)
 
 
 def psf_fwhm(difference: Difference) -> float:
@@ -109,24 +111,54 @@ def _near_saturated(mask, y, x, fwhm):
     return (distance < reach).any(1)
 
 
-def _measure(difference, top, bottom, snr, y, x, settings, in_halo):
+def _measure(difference, snr, psf, y, x, settings, in_halo):
     """One candidate: refined position, PSF flux, quality of the PSF fit, flags."""
     dy, dx = _vertex(np.abs(snr), y, x)
-    flux, error = top[y, x] / bottom[y, x], 1 / np.sqrt(bottom[y, x])
+    box = _cutout(difference, psf.at(x, y)[::-1, ::-1], y, x)
+    scale = difference.meta.get("score_scale", 1.0)
+    error = scale / np.sqrt(np.sum(np.square(box.psf) * box.weight))
     flags = []
-    chi2, masked, sharp = _shape(difference, y, x, dy, dx)
+    chi2, masked, sharp = _shape(box, dy, dx)
     if masked > settings.masked_fraction:
         flags.append("masked")
     # a PSF known to 5 % leaves a residual that grows with the flux: not a reason to doubt a star
-    if chi2 > settings.max_chi2 * (1 + (0.05 * snr[y, x]) ** 2 / 4):
+    if chi2 > settings.max_chi2 * (1 + (settings.psf_error * snr[y, x]) ** 2):
         flags.append("shape")
     if sharp:
         flags.append("sharp")
     if in_halo:
         flags.append("halo")
-    if _opposite(snr, y, x, psf_size(difference)):
+    if _opposite(snr, y, x, psf.images.shape[-1]):
         flags.append("dipole")
-    return x + dx, y + dy, flux, error, snr[y, x], ",".join(flags)
+    return x + dx, y + dy, snr[y, x] * error, error, snr[y, x], ",".join(flags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Pixels around a candidate: data, weight (0 where unusable) and PSF, cut at the border.
+
+    y, x : the candidate's pixel within the box.
+    """
+
+    data: np.ndarray
+    weight: np.ndarray
+    psf: np.ndarray
+    y: int
+    x: int
+
+
+def _cutout(difference, psf, y, x):
+    half = len(psf) // 2
+    ny, nx = difference.shape
+    ys, xs = (
+        slice(max(y - half, 0), min(y + half + 1, ny)),
+        slice(max(x - half, 0), min(x + half + 1, nx)),
+    )
+    variance = difference.variance[ys, xs].astype(float)
+    usable = ((difference.mask[ys, xs] & np.uint16(UNUSABLE)) == 0) & (variance > 0)
+    weight = np.divide(1, variance, out=np.zeros_like(variance), where=usable)
+    inside = psf[ys.start - y + half : ys.stop - y + half, xs.start - x + half : xs.stop - x + half]
+    return Box(difference.image[ys, xs].astype(float), weight, inside, y - ys.start, x - xs.start)
 
 
 def _vertex(plane, y, x):
@@ -142,29 +174,25 @@ def _vertex(plane, y, x):
     return offsets
 
 
-def _shape(difference, y, x, dy, dx):
-    """(reduced chi-square of a PSF fit, masked fraction of the PSF, sharper than the PSF)."""
-    half = max(2, round(0.8 * (psf_size(difference) // 5)))
-    ys, xs = slice(max(y - half, 0), y + half + 1), slice(max(x - half, 0), x + half + 1)
-    psf = _shifted(difference.psf_at(x, y, 2 * half + 9), dy, dx)[4:-4, 4:-4]
-    psf = psf[ys.start - y + half :, xs.start - x + half :]
-    data, variance = difference.image[ys, xs], difference.variance[ys, xs]
-    psf = psf[: data.shape[0], : data.shape[1]]
-    use = ((difference.mask[ys, xs] & np.uint16(UNUSABLE)) == 0) & (variance > 0)
-    masked = 1 - np.abs(psf[use]).sum() / np.abs(psf).sum()
+def _shape(box, dy, dx):
+    """(reduced chi-square of a PSF fit, masked share of the PSF, narrower than the PSF)."""
+    psf = ndimage.shift(box.psf, (dy, dx), order=3, mode="constant")
+    core = psf > 0.02 * psf.max()
+    use = core & (box.weight > 0)
+    masked = 1 - psf[use].sum() / psf[core].sum()
     if use.sum() < 5:
         return np.inf, 1.0, False
-    p, d, w = psf[use], data[use].astype(float), 1 / variance[use].astype(float)
+    p, d, w = psf[use], box.data[use], box.weight[use]
     flux = np.sum(w * p * d) / np.sum(w * p * p)
     chi2 = np.sum(w * np.square(d - flux * p)) / (use.sum() - 1)
-    centre = (data[y - ys.start, x - xs.start] - flux * psf[y - ys.start, x - xs.start]) / np.sqrt(
-        variance[y - ys.start, x - xs.start] + (0.2 * flux * psf.max()) ** 2
+    # the central pixel holds what its neighbours do not: a cosmic ray, not a star
+    doubt = 1 / max(box.weight[box.y, box.x], 1e-30) + (0.2 * flux * psf.max()) ** 2
+    excess = (box.data[box.y, box.x] - flux * psf[box.y, box.x]) * np.sign(flux)
+    return (
+        float(chi2),
+        float(masked),
+        bool(box.weight[box.y, box.x] > 0 and excess > 5 * np.sqrt(doubt)),
     )
-    return chi2, float(masked), bool(centre * np.sign(flux) > 5)
-
-
-def _shifted(image, dy, dx):
-    return ndimage.shift(image, (dy, dx), order=3, mode="constant")
 
 
 def _opposite(snr, y, x, size):
@@ -174,7 +202,7 @@ def _opposite(snr, y, x, size):
     return bool((-box * np.sign(snr[y, x])).max() > max(0.6 * abs(snr[y, x]), 4))
 
 
-def _table(rows, difference, threshold):
+def _table(rows, difference, threshold, fwhm):
     columns = list(zip(*rows, strict=True)) if rows else [()] * 6
     x, y = np.array(columns[0], float), np.array(columns[1], float)
     table = QTable()
@@ -186,7 +214,7 @@ def _table(rows, difference, threshold):
     table["flux"] = np.array(columns[2], float) * u.adu
     table["flux_err"] = np.array(columns[3], float) * u.adu
     table["snr"] = np.array(columns[4], float)
-    table["fwhm"] = np.full(len(x), psf_fwhm(difference)) * u.pix
+    table["fwhm"] = np.full(len(x), fwhm) * u.pix
     table["flags"] = np.array(columns[5], dtype=str)
     table.meta["threshold"] = float(threshold)
     return table

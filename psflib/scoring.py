@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from psflib.convolve import blend_nodes, node_grid
+from psflib.convolve import VaryingKernel, blend_nodes, node_grid
 from psflib.difference import Difference
 
 NODES = 3
@@ -20,37 +20,34 @@ def score(difference: Difference) -> np.ndarray:
     -------
     ndarray (ny, nx) float32
     """
-    top, bottom = filtered(difference)
-    out = np.zeros(difference.shape, np.float32)
-    np.divide(
-        top, np.sqrt(bottom, where=bottom > 0, out=np.ones_like(bottom)), out=out, where=bottom > 0
-    )
-    return out
-
-
-def filtered(difference: Difference) -> tuple[np.ndarray, np.ndarray]:
-    """Numerator and squared denominator of the score; their ratio is the PSF flux (ADU).
-
-    Both are 0 where less than half of the PSF falls on usable pixels.
-    """
-    size = psf_size(difference)
-    x, y = node_grid(difference.shape, NODES)
-    psfs = np.array([[difference.psf_at(i, j, size)[::-1, ::-1] for i in x] for j in y])
+    psf = reversed_psf(difference)
     usable = difference.usable & (difference.variance > 0)
     weight = np.zeros(difference.shape, np.float32)
     np.divide(1, difference.variance, out=weight, where=usable)
-    varying = blend_nodes(psfs, x, y)
-    top = varying.convolve(difference.image * weight)
-    bottom = blend_nodes(np.square(psfs), x, y).convolve(weight)
-    covered = varying.convolve(usable.astype(np.float32)) >= COVERED
-    covered &= bottom > 1e-6 * np.median(bottom)
-    top[~covered] = 0
-    bottom[~covered] = 0
-    return top, bottom
+    covered = psf.convolve(usable.astype(np.float32)) >= COVERED
+    out = psf.convolve(difference.image * weight)
+    power = _squared(psf, difference.shape).convolve(weight)
+    covered &= power > 1e-6 * np.median(power)
+    np.divide(out, np.sqrt(power, out=power, where=covered), out=out, where=covered)
+    out[~covered] = 0
+    return out
+
+
+def reversed_psf(difference: Difference) -> VaryingKernel:
+    """The PSF turned by 180 degrees, so that convolving with it correlates with the PSF."""
+    size = psf_size(difference)
+    x, y = node_grid(difference.shape, NODES)
+    psfs = np.array([[difference.psf_at(i, j, size)[::-1, ::-1] for i in x] for j in y])
+    return blend_nodes(psfs, x, y)
+
+
+def _squared(psf, shape):
+    x, y = node_grid(shape, NODES)
+    return blend_nodes(np.array([[np.square(psf.at(i, j)) for i in x] for j in y]), x, y)
 
 
 def psf_size(difference: Difference) -> int:
-    """Odd side of the box that the PSF needs: three FWHM to each side."""
+    """Odd side of the box that the PSF needs: 2.5 FWHM to each side."""
     ny, nx = difference.shape
     psf = difference.psf_at((nx - 1) / 2, (ny - 1) / 2, 31)
     area = 1 / np.square(psf).sum()  # noise area of a Gaussian: 4 pi sigma²
