@@ -1,0 +1,54 @@
+"""Two images in, a decorrelated difference and its candidates out; see README.md."""
+
+import re
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from psflib.config import find_table, load_settings
+from psflib.files import read_fields
+from psflib.stages import run as run_stage
+
+min_version("9.5")
+
+
+configfile: Path(workflow.basedir) / "config.yaml"
+
+
+# Everything that can be wrong with the configuration and the table is said here, before any job.
+SETTINGS = load_settings(config)
+FIELDS = read_fields(find_table(SETTINGS.fields, workflow.basedir))
+OUT = SETTINGS.output
+EMBEDDED = FIELDS.path.parent / "data/embedded"
+
+
+wildcard_constraints:
+    field="|".join(map(re.escape, FIELDS.fields)),
+    epoch="|".join(sorted({re.escape(row.epoch) for row in FIELDS.rows})),
+
+
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/psf.smk"
+include: "workflow/rules/difference.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """The report on all fields and epochs, and with it every product."""
+    default_target: True
+    input:
+        f"{OUT}/report.html",
+        f"{OUT}/summary.ecsv",
+
+
+onerror:
+    # What could be made is reported all the same; the exit code still says that something failed.
+    run_stage(
+        "report",
+        log_file=rules.report.log[0],
+        settings=SETTINGS.section("report"),
+        fields=FIELDS.path,
+        output=OUT,
+        page=rules.report.output.page,
+        summary=rules.report.output.summary,
+    )

@@ -1,0 +1,67 @@
+"""Point-spread functions, image differences and their noise, from images to candidates.
+
+Names are imported when they are first used, so that `import psflib` costs nothing.
+"""
+
+# ruff: noqa: F401 (the imports for type checkers repeat `_HOMES`; a test compares the two)
+
+import importlib
+from typing import TYPE_CHECKING
+
+from psflib.version import __version__
+
+#: Public name -> module that holds it.
+_HOMES = {
+    "Difference": "psflib.difference",
+    "Exposure": "psflib.exposure",
+    "MaskBit": "psflib.exposure",
+    "METHODS": "psflib.subtraction",
+    "PsflibError": "psflib.errors",
+    "align": "psflib.warp",
+    "build_psf": "psflib.psf.build",
+    "build_stamps": "psflib.stamps",
+    "core_epsf": "psflib.psf.field",
+    "decorrelate": "psflib.decorrelation",
+    "detect": "psflib.detection",
+    "extended_psf": "psflib.psf.wings",
+    "load_settings": "psflib.config",
+    "prepare": "psflib.preparation",
+    "read": "psflib.files",
+    "read_fields": "psflib.files",
+    "select_stars": "psflib.stars",
+    "simulate_field": "psflib.simulate",
+    "simulate_pair": "psflib.simulate",
+    "subtract": "psflib.subtraction",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:  # what editors and type checkers see
+    from psflib.config import load_settings
+    from psflib.decorrelation import decorrelate
+    from psflib.detection import detect
+    from psflib.difference import Difference
+    from psflib.errors import PsflibError
+    from psflib.exposure import Exposure, MaskBit
+    from psflib.files import read, read_fields
+    from psflib.preparation import prepare
+    from psflib.psf.build import build_psf
+    from psflib.psf.field import core_epsf
+    from psflib.psf.wings import extended_psf
+    from psflib.simulate import simulate_field, simulate_pair
+    from psflib.stamps import build_stamps
+    from psflib.stars import select_stars
+    from psflib.subtraction import METHODS, subtract
+    from psflib.warp import align
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'psflib' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

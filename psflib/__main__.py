@@ -1,0 +1,95 @@
+"""`python -m psflib STAGE ...`: the stages by the same door as the rules, and a few helpers."""
+
+import argparse
+import inspect
+import json
+import sys
+from pathlib import Path
+
+from psflib import config, stages
+from psflib.errors import PsflibError
+from psflib.files import atomic_path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command line."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command")
+    try:
+        command(**options)
+    except (PsflibError, ValueError) as error:
+        raise SystemExit(f"psflib: {error}") from error
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m psflib", description=__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, stage in stages.STAGES.items():
+        _add_stage(commands, name, stage)
+    add = _adder(commands)
+    add("schema", _schema, "write config.yaml and its JSON schema from the models", ["output"])
+    add("bench", _bench, "seconds and peak memory of every stage of a run", ["output"])
+    add("check", _check, "the embedded field against its truth", ["output"], ["truth"])
+    return parser
+
+
+def _adder(commands):
+    def add(name, function, text, required, optional=()):
+        command = commands.add_parser(name, help=text, description=text)
+        for option in required:
+            command.add_argument(f"--{option}", required=True, type=Path)
+        for option in optional:
+            command.add_argument(f"--{option}", type=Path)
+        command.set_defaults(command=function)
+
+    return add
+
+
+def _add_stage(commands, name, stage):
+    text = inspect.getdoc(stage)
+    command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+    for argument in inspect.signature(stage).parameters:
+        if argument != "settings":
+            command.add_argument(f"--{argument}", required=True)
+    command.add_argument("--config", type=Path, help="YAML file with settings")
+    command.add_argument("--log", type=Path, help="file for what the stage says; default stderr")
+    command.set_defaults(command=_stage_runner(name))
+
+
+def _stage_runner(name):
+    def run(config, log, **paths):
+        settings = _read_config(config).section(name)
+        stages.run(name, log_file=log, settings=settings, **paths)
+
+    return run
+
+
+def _read_config(path):
+    return config.read_config(path) if path else config.load_settings()
+
+
+def _schema(output):
+    """The schema at `output`; config.yaml two folders above it."""
+    for path, text in (
+        (output, json.dumps(config.config_schema(), indent=1) + "\n"),
+        (output.parents[2] / "config.yaml", config.config_text()),
+    ):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _bench(output):
+    from psflib.summary import cost_lines
+
+    sys.stdout.writelines(f"{line}\n" for line in cost_lines(output))
+
+
+def _check(output, truth):
+    from psflib.metrics import check_embedded
+
+    lines = check_embedded(output, truth or Path("data/embedded/truth.ecsv"))
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""The empty page of the report; it loads nothing from anywhere."""
+
+import string
+
+PAGE = string.Template("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>psflib report</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px;
+       padding: 0 1rem; color: #1c1c1c; background: #fff; }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
+h2 { border-bottom: 2px solid #ccc; margin-top: 3rem; }
+nav, .about { color: #555; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.2rem 0.5rem; text-align: right; border-bottom: 1px solid #ddd; }
+th { vertical-align: bottom; }
+.wide { overflow-x: auto; }
+.log td { text-align: left; font-family: monospace; font-size: 0.75rem; vertical-align: top; }
+.warning { background: #fff3cd; border-left: 4px solid #d39e00; padding: 0.5rem 1rem; }
+figure { margin: 1rem 0; }
+img { max-width: 100%; height: auto; }
+summary { cursor: pointer; color: #555; }
+</style>
+</head>
+<body>
+<h1>psflib report</h1>
+<p class="about">psflib $version, images of $table</p>
+<nav>$links</nav>
+<h2>Summary</h2>
+<div class="wide">$summary</div>
+$sections
+</body>
+</html>
+""")

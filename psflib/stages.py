@@ -1,0 +1,203 @@
+"""One function a stage: paths in, paths out, and nothing between them but calls.
+
+Keyword arguments are named after the products, here and in the rules.  `run` is the one door,
+for rules and for the command line: it checks the settings, keeps the log and tells what went
+wrong in one sentence.
+"""
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from psflib import (
+    decorrelation,
+    detection,
+    files,
+    preparation,
+    products,
+    subtraction,
+    warp,
+)
+from psflib import report as reports
+from psflib import simulate as simulation
+from psflib import stamps as cutouts
+from psflib import stars as selection
+from psflib.config import section_settings
+from psflib.errors import PsflibError
+from psflib.files.writing import write_image
+from psflib.psf import field as psf_field
+from psflib.psf import wings as psf_wings
+from psflib.summary import summarise
+from psflib.version import __version__
+
+log = logging.getLogger(__name__)
+
+
+def simulate(template, epoch_1, epoch_2, truth, settings) -> None:
+    """The embedded field: three images as a camera writes them, and the truth."""
+    made = simulation.simulate_field(settings)
+    write_image(template, made.template)
+    write_image(epoch_1, made.science["1"])
+    write_image(epoch_2, made.science["2"])
+    made.truth.write(truth, format="ascii.ecsv", overwrite=True)
+
+
+def prepare(fields, field, epoch, exposure, settings) -> None:
+    """A row of the table of images becomes an exposure without sky."""
+    raw = files.read_fields(fields).row(field, epoch).read()
+    ready = preparation.prepare(raw, settings)
+    _log_notes(ready.meta.get("notes", ()))
+    products.write_exposure(exposure, ready, settings)
+
+
+def select_stars(exposure, stars, settings) -> None:
+    """Every detection, and why it is or is not a PSF star."""
+    table = selection.select_stars(products.read_exposure(exposure), settings)
+    log.info("%d stars selected of %d detections", table["selected"].sum(), len(table))
+    products.write_stars(stars, table, settings)
+
+
+def build_stamps(exposure, stars, stamps, settings) -> None:
+    """Cut-outs of the selected stars."""
+    image, table = products.read_exposure(exposure), products.read_stars(stars)
+    made = cutouts.build_stamps(image, table, settings)
+    log.info("%d stamps of %d px", len(made.data), made.data.shape[-1])
+    products.write_stamps(stamps, made, settings)
+
+
+def core_epsf(exposure, stamps, epsf, settings) -> None:
+    """The oversampled core of the PSF, varying over the field."""
+    shape = products.read_exposure(exposure).shape
+    psf = psf_field.core_epsf(products.read_stamps(stamps), shape, settings)
+    _log_notes(psf.meta.get("notes", ()))
+    log.info("PSF of order %d, FWHM %.3f px at the centre", psf.order, psf.fwhm())
+    products.write_psf(epsf, psf, settings)
+
+
+def extended_psf(exposure, stars, epsf, extended_psf, settings) -> None:
+    """Core and wings in one PSF."""
+    image, table = products.read_exposure(exposure), products.read_stars(stars)
+    made = psf_wings.extended_psf(image, table, products.read_psf(epsf), settings)
+    _log_notes(made.meta.get("notes", ()))
+    products.write_extended_psf(extended_psf, made, settings)
+
+
+def subtract(science, template, psf, aligned, kernel, difference, settings) -> None:
+    """Science minus matched template, and what was needed for it."""
+    science, template = products.read_exposure(science), products.read_exposure(template)
+    moved, notes = warp.align(template, science)
+    log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
+    method = settings.method
+    made = subtraction.subtract_aligned(science, moved, method, settings, products.read_psf(psf))
+    _log_notes(made.meta.get("notes", ()))
+    products.write_exposure(aligned, moved)
+    products.write_kernel(kernel, made.kernel, settings)
+    products.write_difference(difference, made, settings)
+
+
+def decorrelate(science, aligned, difference, decorrelated, settings) -> None:
+    """A difference with white noise, its PSF and its matched-filter significance."""
+    images = {"science": science, "template": aligned}
+    raw = products.read_difference(difference)
+    raw = raw.replace(**{name: products.read_exposure(path) for name, path in images.items()})
+    clean = decorrelation.decorrelate(raw, settings)
+    products.write_difference(decorrelated, clean, settings)
+
+
+def detect(decorrelated, candidates, settings) -> None:
+    """Candidates of both signs."""
+    found = detection.detect(products.read_difference(decorrelated), settings=settings)
+    log.info("%d candidates", len(found))
+    products.write_candidates(candidates, found, settings)
+
+
+def report(fields, output, page, summary, settings) -> None:
+    """A page on every field and a row on every epoch, of whatever has been made."""
+    table = files.read_fields(fields)
+    rows = summarise(table, Path(output))
+    products.write_summary(summary, rows, settings)
+    reports.write_report(page, table, Path(output), rows, settings)
+
+
+STAGES: dict[str, Callable[..., None]] = {
+    stage.__name__: stage
+    for stage in (
+        simulate, prepare, select_stars, build_stamps, core_epsf, extended_psf, subtract,
+        decorrelate, detect, report,
+    )
+}  # fmt: skip
+
+
+def run(name: str, log_file: str | Path | None = None, settings=None, **paths: Any) -> None:
+    """Run one stage.
+
+    Parameters
+    ----------
+    name : str
+        One of `STAGES`.
+    log_file : path, optional
+        Gets what the stage has to say; replaced if it exists.
+    settings : mapping, optional
+        The stage's section of the configuration; what is left out keeps its default.
+    **paths
+        The stage's own arguments.
+
+    Raises
+    ------
+    SystemExit
+        With a sentence on what is wrong with the data or the call.
+    """
+    with_log = _open_log(log_file)
+    start = time.perf_counter()
+    log.info("psflib %s, %s: %s", __version__, name, _listed(paths))
+    try:
+        STAGES[name](**paths, settings=section_settings(name, settings))
+    except (PsflibError, ValueError, OSError) as error:
+        log.exception("%s failed", name)
+        where = f"\nMore in {log_file}" if log_file else ""
+        raise SystemExit(f"{_place(paths)}{name}: {error}{where}") from error
+    finally:
+        log.info(
+            "took %.2f s, peak memory %.0f MB", time.perf_counter() - start, peak_memory() / 1e6
+        )
+        with_log.close()
+        logging.getLogger("psflib").removeHandler(with_log)
+
+
+def peak_memory() -> int:
+    """Largest memory (bytes) that this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _open_log(path) -> logging.Handler:
+    handler: logging.Handler = logging.StreamHandler()
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("psflib")
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    return handler
+
+
+def _log_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        log.info("%s", note)
+
+
+def _listed(paths):
+    return ", ".join(f"{name} {path}" for name, path in paths.items())
+
+
+def _place(paths):
+    """Field and epoch for messages: every product stands in {output}/{field}/{epoch}/."""
+    if "field" in paths:
+        return f"{paths['field']} {paths['epoch']}: "
+    folders = [Path(str(path)).parent for name, path in paths.items() if name != "template"]
+    return f"{folders[-1].parent.name} {folders[-1].name}: " if len(folders) > 1 else ""

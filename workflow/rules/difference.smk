@@ -1,0 +1,73 @@
+# What changed in every science epoch.
+#
+# INPUTS   {output}/{field}/{epoch}/exposure.fits, epsf.fits    of the science epoch
+#          {output}/{field}/template/exposure.fits
+# OUTPUTS  {output}/{field}/{epoch}/template.fits        the template on this epoch's grid
+#          {output}/{field}/{epoch}/kernel.fits          the matching kernel
+#          {output}/{field}/{epoch}/difference.fits      science minus matched template
+#          {output}/{field}/{epoch}/decorrelated.fits    the same with white noise, and its score
+#          {output}/{field}/{epoch}/candidates.ecsv      sources of both signs
+# STEPS    subtract -> decorrelate -> detect
+
+
+rule subtract:
+    """Science minus template, method {params.settings[method]}: {wildcards.field}, {wildcards.epoch}."""
+    input:
+        science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        template=f"{OUT}/{{field}}/template/exposure.fits",
+        psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+    output:
+        aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
+        kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",
+        difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
+    params:
+        settings=SETTINGS.section("subtract"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/subtract.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/subtract.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/run_stage.py"
+
+
+rule decorrelate:
+    """White noise, corrected PSF, matched-filter score: {wildcards.field}, {wildcards.epoch}."""
+    input:
+        science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
+        difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
+    output:
+        decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
+    params:
+        settings=SETTINGS.section("decorrelate"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/decorrelate.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/decorrelate.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/run_stage.py"
+
+
+rule detect:
+    """Candidates above {params.settings[threshold]} sigma: {wildcards.field}, {wildcards.epoch}."""
+    input:
+        decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
+    output:
+        candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",
+    params:
+        settings=SETTINGS.section("detect"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/detect.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/detect.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/run_stage.py"

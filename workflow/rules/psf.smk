@@ -1,0 +1,88 @@
+# The point-spread function of every image; the template's is made once a field.
+#
+# INPUTS   {output}/{field}/{epoch}/exposure.fits
+# OUTPUTS  {output}/{field}/{epoch}/stars.ecsv           every detection, with the reason if rejected
+#          {output}/{field}/{epoch}/stamps.fits          cut-outs of the selected stars
+#          {output}/{field}/{epoch}/epsf.fits            oversampled core, varying over the field
+#          {output}/{field}/{epoch}/extended_psf.fits    core and wings, profile
+# STEPS    select_stars -> build_stamps -> core_epsf -> extended_psf
+
+
+rule select_stars:
+    """PSF stars of {wildcards.field}, {wildcards.epoch}."""
+    input:
+        exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+    output:
+        stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
+    params:
+        settings=SETTINGS.section("select_stars"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/select_stars.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/select_stars.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/run_stage.py"
+
+
+rule build_stamps:
+    """Stamps of the selected stars of {wildcards.field}, {wildcards.epoch}."""
+    input:
+        exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
+    output:
+        stamps=f"{OUT}/{{field}}/{{epoch}}/stamps.fits",
+    params:
+        settings=SETTINGS.section("build_stamps"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/build_stamps.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/build_stamps.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/run_stage.py"
+
+
+rule core_epsf:
+    """The oversampled ePSF of {wildcards.field}, {wildcards.epoch}."""
+    input:
+        exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        stamps=f"{OUT}/{{field}}/{{epoch}}/stamps.fits",
+    output:
+        epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+    params:
+        settings=SETTINGS.section("core_epsf"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/core_epsf.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/core_epsf.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/run_stage.py"
+
+
+rule extended_psf:
+    """Core and wings of the PSF of {wildcards.field}, {wildcards.epoch}."""
+    input:
+        exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
+        epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+    output:
+        extended_psf=f"{OUT}/{{field}}/{{epoch}}/extended_psf.fits",
+    params:
+        settings=SETTINGS.section("extended_psf"),
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/extended_psf.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/extended_psf.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/run_stage.py"
