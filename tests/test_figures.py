@@ -46,6 +46,7 @@ def every_figure(rng):
         "kernel": figures.kernel(matching_kernel()),
         "triplet": figures.triplet(field, field, raw),
         "plane": figures.plane(raw, "difference", sigma=True),
+        "blink": figures.blink(field, matching_kernel(), (40, 150), 3, "science"),
         "noise": figures.noise({name: white() for name in planes}, planes),
         "score_map": figures.score_map(clean, candidate_table()),
         "candidate_gallery": figures.candidate_gallery(clean, candidate_table(), field, field),
@@ -131,3 +132,15 @@ def test_significance_is_image_over_sigma_and_missing_where_masked(rng):
     usable = raw.mask == 0
     assert np.allclose(ratio[usable], raw.image[usable] / np.sqrt(raw.variance[usable]))
     assert np.isnan(ratio[~usable]).all()
+
+
+@pytest.mark.parametrize("where", [(0, 0), (219, 179), (110, 5)])
+@pytest.mark.parametrize("zoom", [1, 3, 16])
+def test_blink_window_stays_inside_the_field_and_holds_the_place(rng, where, zoom):
+    from psflib.figures.kernel import _around
+
+    part, (left, bottom) = _around(exposure(rng), where, zoom)
+    ny, nx = part.image.shape
+    assert 0 < max(ny, nx) <= np.ceil(max(SHAPE) / zoom) + 1
+    assert left <= where[0] < left + nx
+    assert bottom <= where[1] < bottom + ny

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from psflib.exposure import UNUSABLE
 
-#: Colours that people with any colour vision can tell apart (Okabe & Ito 2008).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+#: Colours that people with any colour vision can tell apart (Okabe & Ito 2008; their yellow, too
+#: light on white, is replaced by wine).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255")
 GREY = "#8a8a8a"
 #: Overlay of masked pixels: one colour that occurs in no colour map used here.
 MASK_COLOUR = "#D55E00"
@@ -169,7 +170,7 @@ def label(axes, x="", y="", title=""):
 def bar(figure, mappable, axes, text, **options):
     """Colour bar with its unit."""
     if isinstance(mappable.norm, AsinhNorm):
-        options.setdefault("ticks", _asinh_ticks(mappable.norm))
+        options = {"ticks": _asinh_ticks(mappable.norm), "format": "{x:g}", **options}
     handle = figure.colorbar(mappable, ax=axes, **{"shrink": 0.85, "pad": 0.02, **options})
     handle.set_label(text, fontsize=9)
     handle.ax.tick_params(labelsize=8)
@@ -178,11 +179,13 @@ def bar(figure, mappable, axes, text, **options):
 
 
 def _asinh_ticks(norm):
-    """Zero and the powers of ten beyond the linear part, so that no labels overlap."""
-    first = math.ceil(math.log10(norm.linear_width))
-    last = math.floor(math.log10(max(norm.vmax, -norm.vmin, 10.0**first)))
+    """Zero and round values beyond the linear part, apart enough for their labels."""
+    first = math.floor(math.log10(norm.linear_width))
+    last = math.ceil(math.log10(max(norm.vmax, -norm.vmin, norm.linear_width)))
     powers = 10.0 ** np.arange(first, last + 1)
-    ticks = np.concatenate((-powers[::-1], [0.0], powers))
+    steps = powers if last - first > 2 else np.sort(np.concatenate((powers, 3 * powers)))
+    steps = steps[steps >= norm.linear_width]
+    ticks = np.concatenate((-steps[::-1], [0.0], steps))
     return ticks[(ticks >= norm.vmin) & (ticks <= norm.vmax)]
 
 

@@ -70,7 +70,7 @@ def _locus(axes, stars, groups):
     for name, colour, marker, rows in reversed(groups):
         top = marker in "o*"
         axes.scatter(
-            magnitude[rows], fwhm[rows], s=(60 if marker == "*" else 24 if top else 14), c=colour,
+            magnitude[rows], fwhm[rows], s=(60 if marker == "*" else 24 if top else 9), c=colour,
             marker=marker, label=name, linewidths=0.5 if top else 0.8, zorder=3 if top else 2,
             edgecolors=("white" if top else None) if marker != "x" else None,
         )  # fmt: skip
