@@ -44,13 +44,13 @@ test: $(READY) browser  ## the whole test suite
 check: $(READY)  ## lint, format of Python and Snakemake files, types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/snakefmt --quiet --check Snakefile workflow
+	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
 format: $(READY)  ## let ruff and snakefmt lay out all files
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
-	$(BIN)/snakefmt --quiet Snakefile workflow
+	$(BIN)/snakefmt Snakefile workflow
 
 bench: $(READY)  ## seconds and peak memory of every stage on the embedded field
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench

@@ -20,8 +20,6 @@ rule subtract:
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",
         difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
-    params:
-        settings=SETTINGS.section("subtract"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/subtract.log",
     benchmark:
@@ -29,6 +27,8 @@ rule subtract:
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        settings=SETTINGS.section("subtract"),
     script:
         "../scripts/run_stage.py"
 
@@ -41,8 +41,6 @@ rule decorrelate:
         difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
     output:
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
-    params:
-        settings=SETTINGS.section("decorrelate"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/decorrelate.log",
     benchmark:
@@ -50,6 +48,8 @@ rule decorrelate:
     threads: 1
     resources:
         mem_mb=2000,
+    params:
+        settings=SETTINGS.section("decorrelate"),
     script:
         "../scripts/run_stage.py"
 
@@ -60,8 +60,6 @@ rule detect:
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
     output:
         candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",
-    params:
-        settings=SETTINGS.section("detect"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/detect.log",
     benchmark:
@@ -69,5 +67,7 @@ rule detect:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("detect"),
     script:
         "../scripts/run_stage.py"

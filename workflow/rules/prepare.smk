@@ -12,8 +12,6 @@ rule simulate:
         epoch_1=EMBEDDED / "1.fits",
         epoch_2=EMBEDDED / "2.fits",
         truth=EMBEDDED / "truth.ecsv",
-    params:
-        settings=SETTINGS.section("simulate"),
     log:
         f"{OUT}/logs/simulate.log",
     benchmark:
@@ -21,6 +19,8 @@ rule simulate:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("simulate"),
     script:
         "../scripts/run_stage.py"
 
@@ -48,11 +48,6 @@ rule prepare:
         fields=ancient(FIELDS.path),
     output:
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
-    params:
-        image_row,
-        field="{field}",
-        epoch="{epoch}",
-        settings=SETTINGS.section("prepare"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/prepare.log",
     benchmark:
@@ -60,5 +55,10 @@ rule prepare:
     threads: 1
     resources:
         mem_mb=1500,
+    params:
+        image_row,
+        field="{field}",
+        epoch="{epoch}",
+        settings=SETTINGS.section("prepare"),
     script:
         "../scripts/run_stage.py"

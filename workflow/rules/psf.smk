@@ -14,8 +14,6 @@ rule select_stars:
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
     output:
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
-    params:
-        settings=SETTINGS.section("select_stars"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/select_stars.log",
     benchmark:
@@ -23,6 +21,8 @@ rule select_stars:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("select_stars"),
     script:
         "../scripts/run_stage.py"
 
@@ -34,8 +34,6 @@ rule build_stamps:
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
     output:
         stamps=f"{OUT}/{{field}}/{{epoch}}/stamps.fits",
-    params:
-        settings=SETTINGS.section("build_stamps"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/build_stamps.log",
     benchmark:
@@ -43,6 +41,8 @@ rule build_stamps:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("build_stamps"),
     script:
         "../scripts/run_stage.py"
 
@@ -54,8 +54,6 @@ rule core_epsf:
         stamps=f"{OUT}/{{field}}/{{epoch}}/stamps.fits",
     output:
         epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
-    params:
-        settings=SETTINGS.section("core_epsf"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/core_epsf.log",
     benchmark:
@@ -63,6 +61,8 @@ rule core_epsf:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("core_epsf"),
     script:
         "../scripts/run_stage.py"
 
@@ -75,8 +75,6 @@ rule extended_psf:
         epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
     output:
         extended_psf=f"{OUT}/{{field}}/{{epoch}}/extended_psf.fits",
-    params:
-        settings=SETTINGS.section("extended_psf"),
     log:
         f"{OUT}/logs/{{field}}/{{epoch}}/extended_psf.log",
     benchmark:
@@ -84,5 +82,7 @@ rule extended_psf:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        settings=SETTINGS.section("extended_psf"),
     script:
         "../scripts/run_stage.py"

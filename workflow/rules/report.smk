@@ -9,10 +9,7 @@
 rule report:
     """Summary table and report on {input.fields}."""
     input:
-        [
-            f"{OUT}/{row.field}/{row.epoch}/extended_psf.fits"
-            for row in FIELDS.rows
-        ],
+        [f"{OUT}/{row.field}/{row.epoch}/extended_psf.fits" for row in FIELDS.rows],
         [
             f"{OUT}/{field}/{epoch}/candidates.ecsv"
             for field in FIELDS.fields
@@ -22,9 +19,6 @@ rule report:
     output:
         page=f"{OUT}/report.html",
         summary=f"{OUT}/summary.ecsv",
-    params:
-        output=OUT,
-        settings=SETTINGS.section("report"),
     log:
         f"{OUT}/logs/report.log",
     benchmark:
@@ -32,5 +26,8 @@ rule report:
     threads: 1
     resources:
         mem_mb=1500,
+    params:
+        output=OUT,
+        settings=SETTINGS.section("report"),
     script:
         "../scripts/run_stage.py"
