@@ -115,22 +115,38 @@ def _measure(difference, snr, psf, y, x, settings, in_halo):
     """One candidate: refined position, PSF flux, quality of the PSF fit, flags."""
     dy, dx = _vertex(np.abs(snr), y, x)
     box = _cutout(difference, psf.at(x, y)[::-1, ::-1], y, x)
-    scale = difference.meta.get("score_scale", 1.0)
-    error = scale / np.sqrt(np.sum(np.square(box.psf) * box.weight))
-    flags = []
-    chi2, masked, sharp = _shape(box, dy, dx)
-    if masked > settings.masked_fraction:
-        flags.append("masked")
-    # a PSF known to 5 % leaves a residual that grows with the flux: not a reason to doubt a star
-    if chi2 > settings.max_chi2 * (1 + (settings.psf_error * snr[y, x]) ** 2):
-        flags.append("shape")
-    if sharp:
-        flags.append("sharp")
+    # the PSF goes to the refined position: half a pixel off costs 2 to 4 % of the flux
+    moved = ndimage.shift(box.psf, (dy, dx), order=3, mode="nearest")
+    power = np.sum(np.square(moved) * box.weight)
+    flux = np.sum(moved * box.data * box.weight) / power
+    error = difference.meta.get("score_scale", 1.0) / np.sqrt(power)
+    flags = _flags(box, moved, flux, settings)
     if in_halo:
         flags.append("halo")
     if _opposite(snr, y, x, psf.images.shape[-1]):
         flags.append("dipole")
-    return x + dx, y + dy, snr[y, x] * error, error, snr[y, x], ",".join(flags)
+    return x + dx, y + dy, flux, error, flux / error, ",".join(flags)
+
+
+def _flags(box, psf, flux, settings):
+    """What the pixels under the PSF say against the candidate."""
+    core = psf > 0.02 * psf.max()
+    use = core & (box.weight > 0)
+    if use.sum() < 5 or 1 - psf[use].sum() / psf[core].sum() > settings.masked_fraction:
+        return ["masked"]
+    flags = []
+    rest = box.data[use] - flux * psf[use]
+    chi2 = np.sum(box.weight[use] * np.square(rest)) / (use.sum() - 1)
+    snr2 = np.square(flux) * np.sum(np.square(psf) * box.weight)
+    if chi2 > settings.max_chi2 * (1 + settings.psf_error**2 * snr2):
+        flags.append("shape")
+    at = box.y, box.x
+    if box.weight[at] > 0:
+        # the central pixel holds what its neighbours do not: a cosmic ray, not a star
+        doubt = 1 / box.weight[at] + (0.2 * flux * psf.max()) ** 2
+        if (box.data[at] - flux * psf[at]) * np.sign(flux) > 5 * np.sqrt(doubt):
+            flags.append("sharp")
+    return flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,27 +188,6 @@ def _vertex(plane, y, x):
         curve = low - 2 * mid + high
         offsets.append(float(np.clip(0.5 * (low - high) / curve, -0.5, 0.5)) if curve < 0 else 0.0)
     return offsets
-
-
-def _shape(box, dy, dx):
-    """(reduced chi-square of a PSF fit, masked share of the PSF, narrower than the PSF)."""
-    psf = ndimage.shift(box.psf, (dy, dx), order=3, mode="constant")
-    core = psf > 0.02 * psf.max()
-    use = core & (box.weight > 0)
-    masked = 1 - psf[use].sum() / psf[core].sum()
-    if use.sum() < 5:
-        return np.inf, 1.0, False
-    p, d, w = psf[use], box.data[use], box.weight[use]
-    flux = np.sum(w * p * d) / np.sum(w * p * p)
-    chi2 = np.sum(w * np.square(d - flux * p)) / (use.sum() - 1)
-    # the central pixel holds what its neighbours do not: a cosmic ray, not a star
-    doubt = 1 / max(box.weight[box.y, box.x], 1e-30) + (0.2 * flux * psf.max()) ** 2
-    excess = (box.data[box.y, box.x] - flux * psf[box.y, box.x]) * np.sign(flux)
-    return (
-        float(chi2),
-        float(masked),
-        bool(box.weight[box.y, box.x] > 0 and excess > 5 * np.sqrt(doubt)),
-    )
 
 
 def _opposite(snr, y, x, size):

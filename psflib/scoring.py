@@ -6,6 +6,7 @@ from psflib.convolve import VaryingKernel, blend_nodes, node_grid
 from psflib.difference import Difference
 
 NODES = 3
+WIDE = 61  # px, box over which the PSF has unit sum
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
 
 
@@ -34,11 +35,17 @@ def score(difference: Difference) -> np.ndarray:
 
 
 def reversed_psf(difference: Difference) -> VaryingKernel:
-    """The PSF turned by 180 degrees, so that convolving with it correlates with the PSF."""
+    """The PSF turned by 180 degrees, so that convolving with it correlates with the PSF.
+
+    Cut from a PSF of unit sum over a wider box and not normalised again: fluxes are those of the
+    whole PSF, not of the part that the filter sees (2 % at 2.5 FWHM).
+    """
     size = psf_size(difference)
+    edge = max(WIDE - size, 0) // 2
     x, y = node_grid(difference.shape, NODES)
-    psfs = np.array([[difference.psf_at(i, j, size)[::-1, ::-1] for i in x] for j in y])
-    return blend_nodes(psfs, x, y)
+    wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
+    inner = slice(edge, edge + size)
+    return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
 
 
 def _squared(psf, shape):
