@@ -1,6 +1,7 @@
 """Which detections are stars fit to build a PSF from; the others keep the reason why not."""
 
 import logging
+import math
 from collections import Counter
 
 import numpy as np
@@ -56,7 +57,9 @@ class StarSettings(BaseModel):
     )
     enough: int = Field(20, ge=1, description="With fewer stars the cuts are loosened by steps.")
     cell: int = Field(256, ge=16, description="Side (px) of the cells that share the stars out.")
-    per_cell: int = Field(10, ge=1, description="Most stars from one cell, best S/N first.")
+    per_cell: int = Field(
+        10, ge=1, description="Most stars from one cell, best S/N first; more in a small image."
+    )
     most: int = Field(300, ge=1, description="Most stars of the image.")
     reserve: float = Field(
         0.2, ge=0, lt=1, description="Fraction kept out of every fit, to judge the PSF."
@@ -298,13 +301,15 @@ def _share_out(found, reason, settings):
     order = np.lexsort((-found["snr"][rows], cell_x, cell_y))
     rank = np.empty(len(rows), int)
     _, first = np.unique(np.c_[cell_y, cell_x][order], axis=0, return_index=True)
+    # A small image has few cells; they may hold more each, for three times `enough` in all.
+    per_cell = max(settings.per_cell, math.ceil(3 * settings.enough / max(len(first), 1)))
     start = np.zeros(len(rows), int)
     start[first] = first
     rank[order] = np.arange(len(rows)) - np.maximum.accumulate(start)
     best = np.lexsort((-found["snr"][rows], rank))
     keep = np.zeros(len(rows), bool)
     keep[best[: settings.most]] = True
-    reason[rows[~keep | (rank >= settings.per_cell)]] = "more than needed"
+    reason[rows[~keep | (rank >= per_cell)]] = "more than needed"
 
 
 def _table(exposure, found, reason, settings):

@@ -1,0 +1,33 @@
+"""Slow, plain twins of the loops of the simulator and of the moments."""
+
+import numpy as np
+
+
+def point_source(shape, x, y, flux, core_radius, g1, g2, beta, wing, wing_radius, radius):
+    """Image of one source: sheared Moffat and circular wing, cut at `radius`."""
+    row, col = np.indices(shape)
+    dx, dy = col - x, row - y
+    shear = np.array([[1 + g1, g2], [g2, 1 - g1]]) / np.sqrt(1 - g1**2 - g2**2)
+    u, v = np.einsum("ij,jyx->iyx", np.linalg.inv(shear), np.array([dx, dy]))
+    core = (beta - 1) / (np.pi * core_radius**2) * (1 + (u**2 + v**2) / core_radius**2) ** -beta
+    far = 1 / (2 * np.pi * wing_radius**2) * (1 + (dx**2 + dy**2) / wing_radius**2) ** -1.5
+    return np.where(np.hypot(dx, dy) <= radius, flux * ((1 - wing) * core + wing * far), 0)
+
+
+def adaptive_moments(image, usable, x, y, sigma, rounds=50):
+    """x, y and the covariance matrix of the Gaussian that matches the source."""
+    row, col = np.indices(image.shape)
+    covariance, centre = np.eye(2) * sigma**2, np.array([x, y], float)
+    for _ in range(rounds):
+        offset = np.array([col - centre[0], row - centre[1]])
+        q = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(covariance), offset)
+        light = np.where(usable & (q <= 3.5**2), image * np.exp(-q / 2), 0)
+        mean = (offset * light).sum((1, 2)) / light.sum()
+        second = np.einsum("iyx,jyx,yx->ij", offset, offset, light) / light.sum()
+        second -= np.outer(mean, mean)
+        new = np.linalg.inv(np.linalg.inv(second) - np.linalg.inv(covariance))
+        centre = centre + 2 * mean
+        change, covariance = np.abs(new - covariance).sum(), new
+        if change < 1e-3 * np.trace(covariance) and np.abs(mean).sum() < 1e-3:
+            break
+    return centre, covariance

@@ -1,0 +1,209 @@
+"""Star selection against the simulated truth."""
+
+import naive_sources as naive
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from psflib import sources
+from psflib.errors import NotEnoughStars
+from psflib.exposure import Exposure, MaskBit
+from psflib.loops.moments import adaptive_moments
+from psflib.simulate import SimulateSettings, simulate_field, simulate_pair
+from psflib.simulation import PsfModel, Scene, optimal_snr, render
+from psflib.stars import StarSettings, contamination, select_stars, stellar_locus
+
+
+@pytest.fixture(scope="module")
+def field():
+    return simulate_field(SimulateSettings(seed=3))
+
+
+@pytest.fixture(scope="module", params=["1", "2"])
+def epoch(request, field):
+    """An epoch's truth, observation, camera, perfectly prepared exposure, and selected stars."""
+    seen, name = field.observations[request.param], request.param
+    exposure = seen.exposure.replace(
+        image=seen.exposure.image - seen.sky, variance=seen.variance, mask=seen.artefacts,
+        sky=float(np.median(seen.sky)),
+    )  # fmt: skip
+    truth = field.truth[field.truth["epoch"] == name]
+    return truth, seen, field.cameras[name], exposure, select_stars(exposure)
+
+
+def positions(table):
+    return np.c_[table["x"].value, table["y"].value]
+
+
+def test_moments_equal_their_naive_twin():
+    rng = np.random.default_rng(1)
+    image = PsfModel(3.5, g1=0.1, g2=-0.1, shape=(41, 41)).at(20, 20, 41, dx=0.3, dy=-0.4)
+    image = image * 5000 + rng.normal(0, 1, image.shape)
+    usable = rng.uniform(size=image.shape) > 0.02
+    out = np.zeros((1, 6))
+    adaptive_moments(image, usable, np.array([20.0]), np.array([20.0]), 1.5, 10.0, 2.0, out)
+    centre, covariance = naive.adaptive_moments(image, usable, 20, 20, 1.5)
+    np.testing.assert_allclose(out[0, :2], centre, atol=1e-9)
+    np.testing.assert_allclose(out[0, 2:5], covariance[[0, 0, 1], [0, 1, 1]], atol=1e-8)
+    assert out[0, 5] == 1
+
+
+@pytest.mark.parametrize("fwhm", [2.4, 3.5, 6.0])
+def test_fwhm_of_moffats_within_five_percent(fwhm):
+    for beta in (2.5, 3.0, 4.5):
+        psf = PsfModel(fwhm, beta=beta, shape=(200, 200))
+        grid = np.arange(30.0, 180, 40)
+        x, y = (a.ravel() for a in np.meshgrid(grid + 0.3, grid - 0.2))
+        image = render(Scene.points(x, y, 2e4), psf, psf.shape)
+        image += np.random.default_rng(2).normal(0, 5, image.shape)
+        variance = np.full(image.shape, 25, np.float32)
+        found = sources.estimate_fwhm(image.astype("f4"), variance, np.zeros(image.shape, "u2"))
+        assert found == pytest.approx(fwhm, rel=0.05)
+
+
+def test_selected_are_stars(epoch):
+    truth, _, _, _, stars = epoch
+    tree = cKDTree(positions(truth))
+    chosen = stars[stars["selected"]]
+    assert len(chosen) > 60
+    is_star = []
+    for near in tree.query_ball_point(positions(chosen), 2.0):
+        brightest = max(near, key=lambda i: truth["flux"][i].value, default=None)
+        is_star.append(brightest is not None and truth["kind"][brightest] != "galaxy")
+    assert np.mean(is_star) >= 0.97
+    distance, _ = tree.query(positions(chosen))
+    assert np.median(distance) < 0.1
+
+
+def test_isolated_bright_stars_are_found(epoch):
+    truth, seen, camera, _, stars = epoch
+    where, flux = positions(truth), truth["flux"].value
+    crowd = contamination(*where.T, flux, camera.psf.fwhm)
+    inside = np.all((where > 20) & (where < camera.shape[0] - 20), axis=1)
+    good = (truth["kind"] == "star") & inside & (crowd < 0.03) & ~truth["on_galaxy"]
+    rows = []
+    for k in np.flatnonzero(good):
+        r, c = np.rint(where[k, ::-1]).astype(int)
+        clean = not seen.artefacts[r - 10 : r + 11, c - 10 : c + 11].any()
+        # the aperture's S/N is up to 1.5 times less than the optimal one
+        bright = optimal_snr(flux[k], *where[k], camera.psf, seen.variance) > 1.5 * 30
+        if clean and bright and seen.expected[r, c] < 0.75 * camera.saturation:
+            rows.append(k)
+    distance, match = cKDTree(positions(stars)).query(where[rows])
+    chosen = stars["selected"][match] | (stars["reason"][match] == "more than needed")
+    assert len(rows) > 15
+    assert np.mean(chosen & (distance < 0.5)) >= 0.8
+
+
+def test_galaxies_and_saturated_stars_are_rejected(epoch):
+    truth, seen, _, exposure, stars = epoch
+    chosen = stars[stars["selected"]]
+    r, c = np.rint(positions(chosen)[:, ::-1]).astype(int).T
+    assert not (seen.artefacts[r, c] & MaskBit.SAT).any()
+    assert chosen["peak"].max().value < 0.8 * exposure.saturation
+    full = truth[truth["saturated"] & (truth["kind"] == "star") & (truth["flux"].value > 1e6)]
+    assert len(full) > 2
+    distance, match = cKDTree(positions(stars)).query(positions(full))
+    assert np.all(distance < 12)  # seen, though bleeding pulls the centre
+    assert not stars["selected"][match].any()
+
+
+def test_every_row_has_its_reason(epoch):
+    stars = epoch[-1]
+    assert np.all((stars["reason"] == "") == stars["selected"])
+    assert sum(stars.meta["counts"].values()) == len(stars)
+    assert not stars.meta["relaxed"]
+    assert {"ra", "dec"} <= set(stars.colnames)
+    assert stars["x"].unit == "pix" and stars["flux"].unit == "adu"
+    sky = epoch[2].wcs.pixel_to_world(stars["x"].value, stars["y"].value)
+    assert np.max(np.abs(sky.dec - stars["dec"])).to_value("arcsec") < 1e-3
+
+
+def test_reserved_stars_are_a_fifth_and_chosen_by_the_seed(epoch):
+    exposure, stars = epoch[3:]
+    assert np.sum(stars["reserved"]) == int(0.2 * np.sum(stars["selected"]))
+    assert not np.any(stars["reserved"] & ~stars["selected"])
+    again = select_stars(exposure)
+    for name in stars.colnames:
+        np.testing.assert_array_equal(stars[name], again[name])
+    other = select_stars(exposure, StarSettings(seed=2))
+    np.testing.assert_array_equal(stars["selected"], other["selected"])
+    assert not np.array_equal(stars["reserved"], other["reserved"])
+
+
+def test_faint_star_near_a_bright_one_is_detected():
+    psf = PsfModel(3.8, shape=(128, 128))
+    light = render(Scene.points([50.0, 84.0], [60.0, 62.0], [21000.0, 4500.0]), psf, psf.shape)
+    variance = 17.0**2 + light / 1.8
+    image = light + np.random.default_rng(4).normal(0, np.sqrt(variance))
+    planes = image.astype("f4"), variance.astype("f4"), np.zeros(image.shape, "u2")
+    found = sources.detect_sources(*planes, fwhm=3.8)
+    assert np.min(np.hypot(found["x"] - 84, found["y"] - 62)) < 0.5
+
+
+def test_few_stars_are_kept_and_said_so():
+    science, _, truth = simulate_pair((128, 128), n_stars=4, faintest=1500, brightest=2500, seed=2)
+    stars = select_stars(science)
+    assert 1 <= np.sum(stars["selected"]) <= len(truth)
+    assert stars.meta["relaxed"] and stars.meta["locus_order"] == -1
+    assert not stars["reserved"].any()
+
+
+def test_no_star_at_all():
+    rng = np.random.default_rng(0)
+    empty = Exposure(rng.normal(0, 5, (64, 64)), variance=np.full((64, 64), 25.0), sky=0.0)
+    with pytest.raises(NotEnoughStars) as caught:
+        select_stars(empty)
+    assert caught.value.found == 0
+    with pytest.raises(ValueError, match="variance"):
+        select_stars(Exposure(rng.normal(0, 5, (64, 64))))
+
+
+def test_all_masked_is_not_a_crash():
+    image = np.ones((64, 64), np.float32)
+    masked = Exposure(image, variance=image, mask=np.ones((64, 64), bool), sky=0.0)
+    with pytest.raises(NotEnoughStars):
+        select_stars(masked)
+
+
+def test_trailed_stars_are_stars():
+    psf = PsfModel(3.5, g1=0.3, g2=0.1, shape=(256, 256))
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(15, 240, (2, 30))
+    light = render(Scene.points(x, y, rng.uniform(5e3, 5e4, 30)), psf, psf.shape)
+    image = light + rng.normal(0, 5, psf.shape)
+    stars = select_stars(Exposure(image, variance=25 + light / 2, gain=2.0, sky=0.0))
+    assert np.sum(stars["selected"]) >= 15
+    assert "ellipticity" not in stars.meta["counts"]
+
+
+def test_cells_share_the_stars_out():
+    science, _, _ = simulate_pair((512, 512), n_stars=150, faintest=5000, seed=7)
+    settings = StarSettings(cell=128, per_cell=2, most=20, enough=1)
+    stars = select_stars(science, settings)
+    chosen = stars[stars["selected"]]
+    cells = np.c_[chosen["x"].value // 128, chosen["y"].value // 128]
+    assert np.unique(cells, axis=0, return_counts=True)[1].max() <= 2
+    assert len(chosen) == 20
+    assert stars.meta["counts"]["more than needed"] > 10
+
+
+def test_locus_follows_the_field_and_leaves_galaxies_out():
+    rng = np.random.default_rng(6)
+    n, shape = 300, (1000, 1000)
+    x, y = rng.uniform(0, 1000, (2, n))
+    trend = 3 * (1 + 0.1 * (x / 500 - 1) - 0.05 * (y / 500 - 1) ** 2)
+    galaxy = np.arange(n) < n // 2
+    size = trend * np.exp(rng.normal(0, 0.015, n))
+    size[galaxy] *= rng.uniform(1.15, 3, galaxy.sum())
+    member, order = stellar_locus(x, y, size, np.full(n, 100.0), shape, 0.1)
+    assert order == 2
+    assert member[~galaxy].mean() > 0.95
+    assert member[galaxy].mean() < 0.03
+
+
+def test_contamination_counts_neighbours_by_light_and_distance():
+    x, y = np.array([0.0, 6.0, 100.0]), np.zeros(3)
+    share = contamination(x, y, np.array([100.0, 10.0, np.nan]), 3.0)
+    np.testing.assert_allclose(share[:2], [0.1, 10.0])
+    assert share[2] == np.inf
