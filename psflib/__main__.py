@@ -46,7 +46,7 @@ def _adder(commands):
 
 
 def _add_stage(commands, name, stage):
-    text = inspect.getdoc(stage)
+    text = inspect.getdoc(stage) or ""
     command = commands.add_parser(name, help=text.splitlines()[0], description=text)
     for argument in inspect.signature(stage).parameters:
         if argument != "settings":
@@ -85,7 +85,7 @@ def _bench(output):
 
 
 def _check(output, truth):
-    from psflib.metrics import check_embedded
+    from psflib.validation import check_embedded
 
     lines = check_embedded(output, truth or Path("data/embedded/truth.ecsv"))
     sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -20,7 +20,7 @@ def write_image(path: str | Path, exposure: Exposure) -> None:
         if value is not None:
             header[keyword] = (value, comment)
     header["BUNIT"] = "adu"
-    no_data = (exposure.mask & np.uint16(MaskBit.NO_DATA)) != 0
+    no_data = (np.asarray(exposure.mask) & np.uint16(MaskBit.NO_DATA)) != 0
     pixels = np.where(no_data, np.float32(np.nan), exposure.image)
     with atomic_path(path) as temporary:
         fits.PrimaryHDU(pixels, header).writeto(temporary, overwrite=True)
