@@ -101,7 +101,8 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     avoid : (x, y), optional
         Positions of known changes, left out with 12 px around them.
     """
-    sky = empty_sky(science.image, science.variance, clean.usable & raw.usable, science.meta["fwhm"])
+    usable = clean.usable & raw.usable
+    sky = empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
     if avoid is not None:
         _cut_out(sky, *avoid, radius=12)
     before = noise_correlation(raw.image, raw.variance, sky, 1)
