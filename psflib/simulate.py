@@ -168,12 +168,14 @@ def _draw_steady(settings):
     # Even steps through the distribution: no field lacks its few saturated stars by chance.
     quantile = rng.permutation((np.arange(n) + rng.uniform(size=n)) / max(n, 1))
     flux = power_law(quantile, settings.faintest_star, settings.brightest_star, settings.star_slope)
-    stars = Scene.points(*_place(rng, n, settings), flux)
+    x, y = _place(rng, n, settings)
+    stars = Scene.points(x, y, flux)
     galaxies = _draw_galaxies(settings, _rng(settings, 2))
     rng = _rng(settings, 3)
     n = _count(settings, settings.variable_density)
     flux = np.exp(rng.uniform(np.log(1500), np.log(1.5e5), n))
-    variables = Scene.points(*_place(rng, n, settings), flux)
+    x, y = _place(rng, n, settings)
+    variables = Scene.points(x, y, flux)
     scene = stars + galaxies + variables
     factors = {"template": np.ones(len(scene))}
     for epoch in ("1", "2"):
@@ -223,7 +225,8 @@ def _draw_transients(settings, cameras, light, defects, steady, factors):
     varying = factors["1"] != 1
     taken = [(steady.x[varying], steady.y[varying])]
     hosts = np.flatnonzero(steady.size > 0)
-    x, y, fluxes = [], [], {name: [] for name in cameras}
+    x, y = [], []
+    fluxes: dict[str, list[float]] = {name: [] for name in cameras}
     for home, n in (("template", fading), ("1", rising), ("2", rising)):
         camera = cameras[home]
         noise = "1" if home == "template" else home
@@ -232,8 +235,8 @@ def _draw_transients(settings, cameras, light, defects, steady, factors):
             near = hosts if k % 3 == 0 else hosts[:0]
             px, py = _free_place(rng, settings, cameras, clear, taken, steady.take(near))
             taken.append((np.array([px]), np.array([py])))
-            at = [float(a) for a in _move(px, py, cameras, noise)]
-            unit = optimal_snr(1.0, *at, cameras[noise].psf, variance)
+            seen_x, seen_y = (float(a) for a in _move(px, py, cameras, noise))
+            unit = optimal_snr(1.0, seen_x, seen_y, cameras[noise].psf, variance)
             snr = np.exp(rng.uniform(*np.log(settings.transient_snr)))
             # Photon noise of the source itself: solve flux²·unit² / (1 + flux·share) = snr².
             share = unit**2 / cameras[noise].gain
@@ -321,7 +324,7 @@ def _kinds(steady, factors, changing):
 
 def _truth(scene, kinds, fluxes, cameras, seen):
     """The truth table; see SimulatedField."""
-    rows = {name: [] for name in _COLUMNS}
+    rows: dict[str, list] = {name: [] for name in _COLUMNS}
     for epoch in (e for e in cameras if e != "template"):
         for name, values in _truth_of_epoch(scene, kinds, fluxes, cameras, seen, epoch).items():
             rows[name].append(values)

@@ -69,11 +69,11 @@ def estimate_fwhm(image, variance, mask) -> float:
     densest of all windows 15 % wide.  2.5 px, with a warning, if nothing can be measured.
     Parameters as in `detect_sources`.
     """
-    planes = _planes(image, variance, mask)
-    fwhm, found = FIRST_FWHM, None
+    image, error, bad = _planes(image, variance, mask)
+    fwhm = FIRST_FWHM
     for _ in range(2):
-        found = _extract(*planes, fwhm, 8.0, 5)
-        table = _measure(*planes, found, fwhm)
+        found = _extract(image, error, bad, fwhm, 8.0, 5)
+        table = _measure(image, error, bad, found, fwhm)
         unsaturated = ~_touches(mask & np.uint16(UNUSABLE) > 0, table["x"], table["y"], fwhm)
         good = table["converged"] & unsaturated & (table["snr"] > 20)
         if not good.any():
