@@ -1,11 +1,21 @@
 """Cut-outs of single stars, never resampled: an integer window and the recorded offset."""
 
 import dataclasses
+import logging
 import math
 
 import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy.ndimage import uniform_filter
+from scipy.spatial import cKDTree
 
 from psflib.checks import require_array, require_count
+from psflib.errors import NotEnoughStars
+from psflib.exposure import Exposure
+
+log = logging.getLogger(__name__)
 
 FWHM_TO_SIGMA = 1 / (2 * math.sqrt(2 * math.log(2)))
 MIN_PIXELS = 4  # valid pixels, below which there is no centroid
@@ -142,3 +152,182 @@ def border_median(image, valid):
     border = valid.copy()
     border[1:-1, 1:-1] = False
     return float(np.median(image[border])) if border.any() else 0.0
+
+
+class StampSettings(BaseModel):
+    """Settings of the stage `build_stamps`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int | None = Field(
+        None,
+        ge=9,
+        description="Side, px, odd; null takes 10 FWHM, 21 to 61. Larger for wide wings.",
+    )
+    neighbor_radius: float = Field(
+        1.5, ge=0, description="Pixels this near to another detection are left out, in FWHM."
+    )
+    min_valid: float = Field(
+        0.6, ge=0, le=1, description="Valid fraction a star needs within 1.5 FWHM of its centre."
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _odd(cls, size):
+        if size is not None and size % 2 == 0:
+            raise ValueError(f"size must be odd; got {size}")
+        return size
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stamps:
+    """Cut-outs of the selected stars.
+
+    Parameters
+    ----------
+    data : ndarray (n, s, s) float32
+        ADU, free of sky, never resampled.
+    weight : ndarray (n, s, s) float32
+        Inverse variance in ADU⁻²; 0 at unusable pixels and near neighbours.
+    table : QTable
+        id, x, y (px, centroid), delta_row, delta_col (px, from the centre pixel), row0, col0
+        (first pixel of the stamp in the image), reserved (never fitted).
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or the stamps are not odd squares.
+    """
+
+    data: np.ndarray
+    weight: np.ndarray
+    table: QTable
+
+    def __post_init__(self):
+        shape = np.shape(self.data)
+        if len(shape) != 3 or shape[1] != shape[2] or shape[1] % 2 == 0:
+            raise ValueError(f"data must be (n, s, s) with s odd; got {shape}")
+        if np.shape(self.weight) != shape or len(self.table) != shape[0]:
+            raise ValueError(
+                f"data {shape}, weight {np.shape(self.weight)} and table ({len(self.table)} rows) "
+                "disagree"
+            )
+
+    @property
+    def delta(self) -> np.ndarray:
+        """(n, 2) float64: offset (row, col) from the centre pixel, px."""
+        return np.column_stack([pixels(self.table[c]) for c in ("delta_row", "delta_col")])
+
+
+def build_stamps(exposure: Exposure, stars: QTable, settings: StampSettings | None = None):
+    """Cut out every selected star, reserved ones included.
+
+    The variance is averaged over 3 × 3 pixels before it becomes a weight: a variance that holds
+    the star's own photon noise would otherwise favour pixels that came out low.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Prepared: free of sky, with variance.
+    stars : QTable
+        From `select_stars`; all its rows are the neighbours to be masked.
+    settings : StampSettings, optional
+
+    Returns
+    -------
+    Stamps
+
+    Raises
+    ------
+    NotEnoughStars
+        If no stamp could be cut.
+    """
+    settings = settings or StampSettings()
+    fwhm = float(stars.meta["fwhm"])
+    size = settings.size or stamp_size(fwhm)
+    weight = smooth_weight(exposure)
+    positions = np.column_stack([pixels(stars["y"]), pixels(stars["x"])])
+    tree = cKDTree(positions)
+    cut, rows = [], []
+    for i in np.flatnonzero(stars["selected"]):
+        near = np.setdiff1d(tree.query_ball_point(positions[i], size + 2 * fwhm), [i])
+        found = cut_star(exposure, weight, positions[i], positions[near], size, fwhm, settings)
+        if isinstance(found, str):
+            log.info("star %s dropped: %s", stars["id"][i], found)
+            continue
+        cut.append(found[:2])
+        rows.append((stars["id"][i], *found[2:], bool(stars["reserved"][i])))
+    if not cut:
+        raise NotEnoughStars("stamps", 0, 1)
+    data, weights = (np.array(planes, np.float32) for planes in zip(*cut, strict=True))
+    return Stamps(data, weights, _table(rows, fwhm))
+
+
+def stamp_size(fwhm: float) -> int:
+    """Odd side of about 10 FWHM, 21 to 61 px."""
+    return int(2 * np.clip(round(5 * fwhm), 10, 30) + 1)
+
+
+def smooth_weight(exposure: Exposure) -> np.ndarray:
+    """1 / (variance averaged over the usable pixels of 3 × 3) (ny, nx) float32, 0 if unusable."""
+    usable = exposure.weight() > 0
+    count = uniform_filter(usable.astype(np.float32), 3, mode="nearest")
+    total = uniform_filter(np.where(usable, exposure.variance, 0), 3, mode="nearest")
+    weight = np.zeros(exposure.shape, np.float32)
+    np.divide(count, total, out=weight, where=usable & (total > 0))
+    return weight
+
+
+def cut_star(exposure, weight, position, others, size, fwhm, settings):
+    """One star: (data, weight, y, x, delta_row, delta_col, row0, col0), or why there is none."""
+    middle = np.round(position).astype(int)
+    room = min(*middle, *(np.array(exposure.shape) - 1 - middle))
+    margin = min(size // 2 + 3, room)  # the star stays in the middle, where the centroid starts
+    if margin < size // 2:
+        return "stamp off the image"
+    top, left = middle - margin
+    box = (slice(top, top + 2 * margin + 1), slice(left, left + 2 * margin + 1))
+    image, good, centre = exposure.image[box], weight[box] > 0, position - (top, left)
+    radius = settings.neighbor_radius * fwhm
+    good &= ~near_others(image.shape, centre, others - (top, left), radius)
+    if good[distances(image.shape, centre) <= 1.5 * fwhm].mean() < settings.min_valid:
+        return "too many unusable pixels"
+    found = build_stamp(image, size, mask=~good, weight_fwhm=max(fwhm, 2.0))
+    if found is None:
+        return "stamp off the image, or no light to centre on"
+    if np.hypot(*(found.centroid - centre)) > fwhm:
+        return "centroid away from the detection"
+    row, col = top + found.origin[0], left + found.origin[1]
+    y, x = found.centroid + np.array([top, left])
+    window = weight[row : row + size, col : col + size]
+    return found.stamp, np.where(found.valid, window, 0), y, x, *found.delta, row, col
+
+
+def near_others(shape, centre, others, radius):
+    """Pixels within `radius` of another source and nearer to it than to the star itself."""
+    own = distances(shape, centre)
+    near = np.zeros(shape, bool)
+    for other in others:
+        distance = distances(shape, other)
+        near |= (distance <= radius) & (distance < own)
+    return near
+
+
+def distances(shape, centre):
+    """Distance of every pixel from (row, col), px."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return np.hypot(y - centre[0], x - centre[1])
+
+
+def pixels(column) -> np.ndarray:
+    """A column with or without unit as plain float64 px."""
+    return np.asarray(getattr(column, "value", column), float)
+
+
+def _table(rows, fwhm):
+    names = ("id", "y", "x", "delta_row", "delta_col", "row0", "col0", "reserved")
+    table = QTable(rows=rows, names=names)
+    for name in ("y", "x", "delta_row", "delta_col"):
+        table[name] = table[name] * u.pix
+    table.meta["fwhm"] = fwhm
+    return table["id", "x", "y", "delta_row", "delta_col", "row0", "col0", "reserved"]

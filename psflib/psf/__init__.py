@@ -8,16 +8,20 @@ from psflib.psf.extended import (
     build_extended_psf,
     stitch_psf,
 )
+from psflib.psf.field import EpsfSettings, PsfField, core_epsf
 from psflib.psf.flux import FluxBackground, solve_flux_background
 
 __all__ = [
     "BuildEpsf",
+    "EpsfSettings",
     "ExtendedPsf",
     "ExtendedPsfBuilt",
     "FluxBackground",
+    "PsfField",
     "RobustCombined",
     "build_epsf",
     "build_extended_psf",
+    "core_epsf",
     "robust_combine",
     "solve_flux_background",
     "stitch_psf",

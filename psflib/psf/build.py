@@ -1,0 +1,38 @@
+"""The core PSF of an image in one call."""
+
+from psflib.exposure import Exposure
+from psflib.preparation import PrepareSettings, prepare
+from psflib.psf.field import EpsfSettings, PsfField, core_epsf
+from psflib.stamps import StampSettings, build_stamps
+from psflib.stars import StarSettings, select_stars
+
+
+def build_psf(
+    exposure: Exposure,
+    *,
+    preparation: PrepareSettings | None = None,
+    stars: StarSettings | None = None,
+    stamps: StampSettings | None = None,
+    epsf: EpsfSettings | None = None,
+) -> PsfField:
+    """Prepare the exposure, select stars, cut them out and build the core PSF.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Raw or prepared.
+    preparation, stars, stamps, epsf : settings, optional
+        Of the four stages.
+
+    Returns
+    -------
+    PsfField
+
+    Raises
+    ------
+    NotEnoughStars
+        If no star is fit for it.
+    """
+    exposure = prepare(exposure, preparation or PrepareSettings())
+    table = select_stars(exposure, stars)
+    return core_epsf(build_stamps(exposure, table, stamps), exposure.shape, epsf)
