@@ -108,20 +108,28 @@ def _rank(left, values, right, limit):
 
 
 def _bilinear(nodes, x, y, px, py):
-    """Interpolate `nodes` (r, n_y, n_x) at px, py (broadcasting), constant beyond the last node."""
-    j, fx = _cell(x, px)
-    i, fy = _cell(y, py)
-    i1, j1 = np.minimum(i + 1, len(y) - 1), np.minimum(j + 1, len(x) - 1)
-    low = nodes[:, i, j] * (1 - fx) + nodes[:, i, j1] * fx
-    high = nodes[:, i1, j] * (1 - fx) + nodes[:, i1, j1] * fx
-    return low * (1 - fy) + high * fy
+    """Interpolate `nodes` (r, n_y, n_x) at px, py, constant beyond the last node.
+
+    px, py : two numbers, or a row (1, n) and a column (m, 1).
+    """
+    along_x = nodes @ _hats(x, px)
+    values = np.swapaxes(np.swapaxes(along_x, 1, 2) @ _hats(y, py), 1, 2)
+    return values.reshape(len(nodes), *np.broadcast_shapes(np.shape(px), np.shape(py)))
 
 
-def _cell(grid, position):
+def _hats(grid, position):
+    """Weight of each node (rows) at each position (columns)."""
+    position = np.ravel(position)
+    weights = np.zeros((len(grid), len(position)))
     if len(grid) == 1:
-        return np.zeros(np.shape(position), int), np.zeros(np.shape(position))
-    index = np.clip(np.searchsorted(grid, position, side="right") - 1, 0, len(grid) - 2)
-    return index, np.clip((position - grid[index]) / (grid[index + 1] - grid[index]), 0, 1)
+        weights[0] = 1
+        return weights
+    column = np.arange(len(position))
+    left = np.clip(np.searchsorted(grid, position, side="right") - 1, 0, len(grid) - 2)
+    share = np.clip((position - grid[left]) / (grid[left + 1] - grid[left]), 0, 1)
+    weights[left, column] = 1 - share
+    weights[left + 1, column] = share
+    return weights
 
 
 def node_grid(shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
