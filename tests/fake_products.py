@@ -10,6 +10,8 @@ from astropy import units as u
 from astropy.table import QTable
 
 from psflib.exposure import Exposure, MaskBit
+from psflib.psf.field import PsfField
+from psflib.stamps import Stamps
 
 SHAPE = (180, 220)
 SIGMA = 4.0
@@ -93,26 +95,26 @@ def stamps(rng, count=8, side=21):
             "reserved": np.arange(count) % 4 == 0,
         }
     )
-    return SimpleNamespace(data=data.astype(np.float32), weight=weight, table=table)
+    return Stamps(data.astype(np.float32), weight, table)
 
 
-def psf_field(rng, count=30):
-    """A PSF whose width grows over the field."""
+def psf_field(rng, count=8, order=1):
+    """A PSF whose width grows over the field, with the stars of `stamps`."""
     stars = QTable(
         {
             "x": rng.uniform(0, SHAPE[1], count) * u.pix,
             "y": rng.uniform(0, SHAPE[0], count) * u.pix,
             "flux": 10 ** rng.uniform(3, 5, count) * u.adu,
+            "background": np.zeros(count) * u.adu,
+            "delta_row": np.zeros(count) * u.pix,
+            "delta_col": np.zeros(count) * u.pix,
             "chi2": rng.chisquare(100, count) / 100,
             "ok": np.arange(count) % 9 != 0,
         }
     )
-    return SimpleNamespace(
-        shape=SHAPE,
-        stars=stars,
-        at=lambda x, y, size=25: moffat(size, 2.8 + x / 500, 0, 0),
-        fwhm=lambda x=0, y=0: 2.8 + x / 500,
-    )
+    narrow, wide = 9 * moffat(63, 8.0), 9 * moffat(63, 9.5)
+    terms = [(narrow + wide) / 2, (wide - narrow) / 2, np.zeros_like(wide)]
+    return PsfField(np.array(terms[: 1 + 2 * order]), 3, order, SHAPE, stars)
 
 
 def extended(side=81):

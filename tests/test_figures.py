@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fake_products import (
     SHAPE,
+    SIGMA,
     candidate_table,
     difference,
     exposure,
@@ -19,6 +20,10 @@ from fake_products import (
 from psflib import figures
 from psflib.exposure import Exposure
 from psflib.figures import canvas
+from psflib.figures.kernel import _around
+from psflib.figures.psf import star_residuals
+from psflib.figures.stars import group_by_reason
+from psflib.stamps import Stamps
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def every_figure(rng):
         "star_selection": figures.star_selection(star_table(rng), SHAPE),
         "stamp_gallery": figures.stamp_gallery(stamps(rng)),
         "one_stamp": figures.one_stamp(stamps(rng), 3),
-        "epsf": figures.epsf(psf_field(rng), rng.normal(0, 1, (5, 21, 21)), 60, 40, 30.0),
+        "epsf": figures.epsf(psf_field(rng), stamps(rng), 60, 40, 30.0),
         "extended_psf": figures.extended_psf(extended()),
         "kernel": figures.kernel(matching_kernel()),
         "triplet": figures.triplet(field, field, raw),
@@ -76,8 +81,8 @@ def test_every_axes_with_a_scale_has_titles_and_units(rng):
 def test_empty_products_give_a_sentence_instead_of_a_picture(rng):
     none, field = candidate_table(0), exposure(rng)
     clean = difference(rng, score=True)
-    empty = stamps(rng)
-    empty.data, empty.weight, empty.table = empty.data[:0], empty.weight[:0], empty.table[:0]
+    some = stamps(rng)
+    empty = Stamps(some.data[:0], some.weight[:0], some.table[:0])
     for figure in (
         figures.candidate_gallery(clean, none, field, field),
         figures.star_selection(star_table(rng)[:0]),
@@ -94,8 +99,6 @@ def test_a_field_without_any_usable_pixel_is_still_drawn():
 
 
 def test_star_groups_hold_every_row_once(rng):
-    from psflib.figures.stars import group_by_reason
-
     table = star_table(rng)
     table["reason"] = [f"reason {i % 9}" if text else "" for i, text in enumerate(table["reason"])]
     rows = np.sum([rows for *_, rows in group_by_reason(table)], axis=0)
@@ -137,10 +140,23 @@ def test_significance_is_image_over_sigma_and_missing_where_masked(rng):
 @pytest.mark.parametrize("where", [(0, 0), (219, 179), (110, 5)])
 @pytest.mark.parametrize("zoom", [1, 3, 16])
 def test_blink_window_stays_inside_the_field_and_holds_the_place(rng, where, zoom):
-    from psflib.figures.kernel import _around
-
     part, (left, bottom) = _around(exposure(rng), where, zoom)
     ny, nx = part.image.shape
     assert 0 < max(ny, nx) <= np.ceil(max(SHAPE) / zoom) + 1
     assert left <= where[0] < left + nx
     assert bottom <= where[1] < bottom + ny
+
+
+def test_residuals_of_stars_made_by_the_model_are_unit_noise(rng):
+    some, psf = stamps(rng), psf_field(rng)
+    used = np.asarray(psf.stars["ok"])
+    side = some.data.shape[1]
+    stars = zip(psf.stars["x"].value, psf.stars["y"].value, psf.stars["flux"].value, strict=True)
+    model = np.array([flux * psf.at(x, y, side) for x, y, flux in stars])
+    noise = rng.normal(0, SIGMA, some.data.shape)
+    made = Stamps((model + noise).astype(np.float32), some.weight, some.table)
+    residual = star_residuals(psf, made)
+    assert np.array_equal(np.isnan(residual), some.weight[used] == 0)
+    values = residual[np.isfinite(residual)]
+    assert np.std(values) == pytest.approx(1, abs=5 / np.sqrt(2 * values.size))
+    assert np.mean(values) == pytest.approx(0, abs=5 / np.sqrt(values.size))

@@ -5,17 +5,17 @@ from matplotlib.colors import AsinhNorm
 from scipy.ndimage import map_coordinates
 
 from psflib.figures import canvas
+from psflib.loops.render import render_stack
 
 
-def epsf(psf, residuals=None, x=None, y=None, angle=0.0, title="Core ePSF"):
+def epsf(psf, stamps=None, x=None, y=None, angle=0.0, title="Core ePSF"):
     """The PSF at (x, y), cuts through it, and how well it fits its stars.
 
     Parameters
     ----------
     psf : PsfField
-    residuals : ndarray (n, s, s), optional
-        (star - model) / sigma of the stars, NaN where the weight is zero; the middle panel
-        shows their mean.
+    stamps : Stamps, optional
+        Those it was built from, for the mean residual of the stars.
     x, y : float, optional
         Position in px, by default the middle of the field.
     angle : float
@@ -26,19 +26,33 @@ def epsf(psf, residuals=None, x=None, y=None, angle=0.0, title="Core ePSF"):
     -------
     matplotlib.figure.Figure
     """
-    ny, nx = psf.shape
-    x = (nx - 1) / 2 if x is None else x
-    y = (ny - 1) / 2 if y is None else y
+    x = psf.centre[0] if x is None else x
+    y = psf.centre[1] if y is None else y
     figure = canvas.new_figure(12.5, 7.6, f"{title} at x = {x:.0f}, y = {y:.0f} px")
     axes = figure.subplots(2, 3)
-    image = psf.at(x, y)
-    _log_image(figure, axes[0, 0], image, angle)
-    _cuts(axes[0, 1], image, angle)
+    image = psf.epsf(x, y)
+    _log_image(figure, axes[0, 0], image, psf.oversample, angle)
+    _cuts(axes[0, 1], image, psf.oversample, angle)
     _fwhm_map(figure, axes[0, 2], psf, (x, y))
-    _residual(figure, axes[1, 0], residuals)
+    _residual(figure, axes[1, 0], None if stamps is None else star_residuals(psf, stamps))
     _chi2(axes[1, 1], psf.stars)
     _chi2_map(figure, axes[1, 2], psf)
     return figure
+
+
+def star_residuals(psf, stamps):
+    """(data - model) / sigma of the used stars (n, s, s), NaN where the weight is zero."""
+    stars = psf.stars
+    flux, background = canvas.plain(stars["flux"]), canvas.plain(stars["background"])
+    delta = np.column_stack([canvas.plain(stars[name]) for name in ("delta_row", "delta_col")])
+    model = np.empty(stamps.data.shape)
+    rows = np.flatnonzero(_ok(stars))
+    for i in rows:
+        here = psf.epsf(float(stars["x"][i].value), float(stars["y"][i].value))
+        render_stack(here, psf.oversample, flux[i : i + 1], delta[i : i + 1], model[i : i + 1])
+    model, data, weight = model[rows], stamps.data[rows], stamps.weight[rows]
+    residual = (data - model - background[rows, None, None]) * np.sqrt(weight)
+    return np.where(weight > 0, residual, np.nan)
 
 
 def extended_psf(extended, title="Extended PSF"):
@@ -75,8 +89,8 @@ def _psf_norm(image, floor=1e-4):
     return AsinhNorm(linear_width=floor * peak, vmin=0, vmax=peak)
 
 
-def _log_image(figure, axes, image, angle):
-    half = image.shape[0] / 2
+def _log_image(figure, axes, image, oversample, angle):
+    half = image.shape[0] / 2 / oversample
     shown = canvas.draw(axes, image, (-half, half, -half, half), norm=_psf_norm(image, 1e-3),
                         cmap=canvas.PERCEPTUAL)  # fmt: skip
     for turn, colour in ((angle, canvas.COLOURS[1]), (angle + 90, "white")):
@@ -86,27 +100,36 @@ def _log_image(figure, axes, image, angle):
     canvas.label(axes, "x [px]", "y [px]", "asinh stretch")
 
 
-def _cuts(axes, image, angle):
+def _cuts(axes, image, oversample, angle):
     middle = (image.shape[0] - 1) / 2
-    radius = np.linspace(-middle, middle, 8 * image.shape[0] + 1)
+    radius = np.linspace(-middle, middle, 4 * image.shape[0] + 1)
     styles = ((angle, "-", canvas.COLOURS[1]), (angle + 90, "--", canvas.COLOURS[0]))
     for turn, line, colour in styles:
         rows = middle + radius * np.sin(np.radians(turn))
         cols = middle + radius * np.cos(np.radians(turn))
         value = map_coordinates(image, [rows, cols], order=3, mode="constant", cval=np.nan)
-        axes.plot(radius, value, line, color=colour, lw=1.4, label=f"{turn:.0f}°")
+        axes.plot(radius / oversample, value, line, color=colour, lw=1.4, label=f"{turn:.0f}°")
     axes.set_yscale("asinh", linear_width=3e-4 * image.max())
     axes.axhline(0, color=canvas.GREY, lw=0.6)
     canvas.legend(axes)
     canvas.label(axes, "distance from the centre [px]", "share of flux per pixel", "cuts")
 
 
-def _fwhm_map(figure, axes, psf, mark, points=7):
+def _fwhm_map(figure, axes, psf, mark, points=5):
     ny, nx = psf.shape
     ys, xs = np.linspace(0, ny - 1, points), np.linspace(0, nx - 1, points)
     fwhm = np.array([[psf.fwhm(x, y) for x in xs] for y in ys])
     extent = (-0.5, nx - 0.5, -0.5, ny - 0.5)
-    shown = canvas.draw(axes, fwhm, extent, cmap=canvas.PERCEPTUAL, interpolation="bilinear")
+    middle, spread = fwhm.mean(), max(np.ptp(fwhm) / 2, 0.005 * fwhm.mean())
+    shown = canvas.draw(
+        axes,
+        fwhm,
+        extent,
+        vmin=middle - spread,
+        vmax=middle + spread,
+        cmap=canvas.PERCEPTUAL,
+        interpolation="bilinear",
+    )
     axes.plot(*mark, "+", color="white", ms=12, mew=2)
     canvas.bar(figure, shown, axes, "FWHM [px]")
     canvas.label(axes, "x [px]", "y [px]", "FWHM over the field (+: this PSF)")

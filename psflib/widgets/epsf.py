@@ -35,11 +35,10 @@ class EpsfPanel(Panel):
     def load(self):
         self.psf = products.read_psf(self.path("epsf.fits"))
         self.stamps = products.read_stamps(self.path("stamps.fits"))
-        self.residuals = self.psf.residuals(self.stamps)
         centre_sliders(self, self.psf.shape)
 
     def draw(self):
-        return figures.epsf(self.psf, self.residuals, self.x, self.y, self.angle)
+        return figures.epsf(self.psf, self.stamps, self.x, self.y, self.angle)
 
 
 def centre_sliders(panel, shape):
