@@ -147,9 +147,17 @@ def reweight(residual, weight, ok, kind, c):
     return factor
 
 
+def normal(image, oversample, flux, weight, delta):
+    """AᵀWA applied to an oversampled image."""
+    out = np.zeros_like(image)
+    for f, w, d in zip(flux, weight, delta, strict=True):
+        out += spread(f * w * f * sample(image, oversample, d), oversample, d)
+    return out
+
+
 def build_epsf(data, delta, oversample, weight=None, max_iter=6, kind="none", c=4.0, psi=None):
     """All rounds of the projected Landweber iteration, star by star."""
-    n, size = len(data), data.shape[1]
+    n = len(data)
     base = np.ones(data.shape) if weight is None else weight
     psi = seed(data, oversample) if psi is None else psi
     psi = psi / psi.sum() * oversample**2
@@ -165,16 +173,9 @@ def build_epsf(data, delta, oversample, weight=None, max_iter=6, kind="none", c=
         use = ok[:, None, None] & np.isfinite(residual) & (effective > 0)
         w = np.where(use, effective, 0.0)
 
-        def normal(image):
-            out = np.zeros_like(image)
-            for i in range(n):
-                star = flux[i] * sample(image, oversample, delta[i])
-                out += spread(flux[i] * w[i] * star, oversample, delta[i])
-            return out
-
         probe = np.full(psi.shape, 1 / len(psi))
         for _ in range(12):
-            probe = normal(probe)
+            probe = normal(probe, oversample, flux, w, delta)
             norm = np.sqrt((probe**2).sum())
             probe = probe / norm
         pull = w * np.where(use, residual, 0.0)

@@ -1,9 +1,9 @@
 """The reference functions against their naive twins, and every refusal."""
 
+import naive_psf as naive
 import numpy as np
 import pytest
 
-import naive_psf as naive
 from psflib.loops.render import accumulate_stack, render_stack, sample_slopes
 from psflib.psf import (
     build_epsf,

@@ -1,9 +1,9 @@
 """Cut-outs of stars."""
 
+import naive_psf as naive
 import numpy as np
 import pytest
 
-import naive_psf as naive
 from psflib.stamps import build_stamp
 
 

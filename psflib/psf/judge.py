@@ -87,4 +87,13 @@ def calm_wings(epsf, start, oversample):
     noise = np.mean(departure[(radius > 0.3 * len(epsf)) & (radius < 0.5 * len(epsf))] ** 2)
     expected = (DEPARTURE * start) ** 2
     calm = np.maximum(start + departure * expected / (expected + noise), 0.0)
-    return calm * (oversample**2 / calm.sum()), pedestal / float(epsf.max())
+    return unit_phases(calm, oversample), pedestal / float(epsf.max())
+
+
+def unit_phases(epsf, oversample):
+    """Each of the os² interleaved native grids with unit sum: a star's flux at any sub-pixel."""
+    out = epsf.copy()
+    for i in range(oversample):
+        for j in range(oversample):
+            out[i::oversample, j::oversample] /= out[i::oversample, j::oversample].sum()
+    return out

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 #: Reasons not to be a PSF star that do not matter for the wing.
 ACCEPTED_REASONS = ("", "saturated", "more than needed")
 FEWEST_STARS = 3
+#: The brightest stars weigh no more than this one in order of flux: a neighbour that was not seen
+#: under the wing of the very brightest would else decide the stack.
+SHARE = 5
 SKY_RING = 0.85  # inner radius of the sky ring over the half size of the stamp
 
 
@@ -179,6 +182,7 @@ def cut_wings(exposure, stars, chosen, size, fwhm, settings):
     weight = smooth_weight(exposure)
     positions = np.column_stack([pixels(stars["y"]), pixels(stars["x"])])
     snr, flux = pixels(stars["snr"]), pixels(stars["flux"])
+    scale = np.minimum(flux, np.sort(flux[chosen])[-min(SHARE, len(chosen))])
     # A neighbour reaches farther the brighter it is.
     reach = fwhm * np.clip(settings.neighbor_radius + np.log10(np.maximum(snr, 10) / 10), None, 6)
     half = size // 2
@@ -193,7 +197,7 @@ def cut_wings(exposure, stars, chosen, size, fwhm, settings):
             where = positions[[j]] - corner
             bad |= near_others(bad.shape, positions[i] - corner, where, reach[j])
         data.append(exposure.image[box].astype(float))
-        weights.append(np.where(bad, 0.0, weight[box]) * flux[i] ** 2)
+        weights.append(np.where(bad, 0.0, weight[box]) * scale[i] ** 2)
         delta.append(positions[i] - (row, col))
     weights = np.array(weights)
     return np.array(data), weights / max(weights.max(), 1e-300), np.array(delta)
