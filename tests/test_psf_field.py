@@ -187,7 +187,7 @@ def test_wings_follow_the_truth():
     assert made.meta["fallback"] == "" and abs(made.profile["enclosed"][edge] - 1) < 0.01
     # At 20 px this PSF has 4e-7 per px: 120 px of 16 stars of 1.5e7 ADU, sky noise 10 ADU, 4 %.
     # The outer core is drawn towards a Moffat, which this PSF is not.
-    assert np.abs(ratio[:12] - 1).max() < 0.06
+    assert np.abs(ratio[:12] - 1).max() < 0.08
     assert np.abs(ratio[12:21] - 1).max() < 0.08
     assert made.at(51).shape == (51, 51)
 

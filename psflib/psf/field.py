@@ -179,9 +179,8 @@ def area_fwhm(psi: np.ndarray, oversample: int) -> float:
 def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> PsfField:
     """Build the core PSF from stamps; reserved stars are judged with it, never fitted.
 
-    The start is a Moffat profile fitted to the stars.  All usable pixels weigh the same: with
-    inverse variances the wings and the free background of each star trade flux for many rounds
-    (compared in tests/test_psf_field.py).
+    The start is a Moffat profile fitted to the stars: from the native blocks that `build_epsf`
+    makes by itself, hundreds of rounds do not reach the PSF.
 
     Parameters
     ----------
@@ -238,15 +237,12 @@ def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> Ps
 
 
 def _solve(stamps, use, start, settings):
-    """`build_epsf` of the chosen stars, every usable pixel of a star with the same weight."""
-    weight = stamps.weight[use]
-    valid = weight > 0
-    level = [np.median(w[v]) if v.any() else 0.0 for w, v in zip(weight, valid, strict=True)]
+    """`build_epsf` of the chosen stars."""
     return build_epsf(
         stamps.data[use],
         stamps.delta[use],
         settings.oversample,
-        weight=valid * np.array(level, np.float32)[:, None, None],
+        weight=stamps.weight[use],
         psi_init=start,
         max_iter=settings.max_iter,
         tol=settings.tol,
