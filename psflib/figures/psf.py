@@ -78,7 +78,8 @@ def extended_psf(extended, title="Extended PSF"):
                         cmap=canvas.PERCEPTUAL)  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 200)
     radius = extended.match_radius
-    picture.plot(radius * np.cos(turn), radius * np.sin(turn), color="white", lw=1, ls="--")
+    picture.plot(radius * np.cos(turn), radius * np.sin(turn), color="white", lw=1, ls="--",
+                 scalex=False, scaley=False)  # fmt: skip
     canvas.bar(figure, shown, picture, "share of flux per pixel")
     canvas.label(picture, "x [px]", "y [px]", "dashed: stitch radius")
     return figure

@@ -113,6 +113,7 @@ class Panel(ipw.VBox):
             self.picture.value = figures.to_png(self.draw())
         except (PsflibError, ValueError, OSError) as error:
             self._complain(str(error))
+            self.picture.value = figures.to_png(figures.message("No picture: see above why."))
 
     def _offer_epochs(self):
         if self.field not in self.found:
