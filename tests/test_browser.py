@@ -28,6 +28,7 @@ FLAGS = [
     "--disable-dev-shm-usage",
 ]
 WAIT = 90_000  # ms; a cold kernel compiles loops on a busy machine
+PICTURE = "img.widget-image"
 KERNEL_IS_IDLE = (
     "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 )
@@ -88,16 +89,6 @@ def browser_page():
             browser.close()
 
 
-def picture(page):
-    """Address of the panel's picture once it rests: a blob that is new for each new picture."""
-    image = page.locator("img.widget-image").first
-    last, address = None, image.get_attribute("src", timeout=WAIT)
-    while address != last:
-        page.wait_for_timeout(1500)  # ms; a redraw takes less
-        last, address = address, image.get_attribute("src", timeout=WAIT)
-    return address
-
-
 def test_slider_moved_by_keyboard_changes_the_picture(results, tmp_path):
     (tmp_path / "home").mkdir()
     shutil.copy(NOTEBOOKS / "03_core_epsf.ipynb", tmp_path)
@@ -107,9 +98,17 @@ def test_slider_moved_by_keyboard_changes_the_picture(results, tmp_path):
         page.wait_for_function(KERNEL_IS_IDLE, timeout=WAIT)
         # The command's own promise is not returned: it may never settle.
         page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        # The kernel sends in order: once the last cell has printed, the picture is up to date.
+        page.locator(".jp-OutputArea-output", has_text="FWHM at (").wait_for(timeout=WAIT)
         angle = page.locator(".widget-hslider", has_text="angle")
         angle.get_by_text("45.00").wait_for(timeout=WAIT)  # set by the last cell
-        before = picture(page)
+        # The picture's address is a blob, a new one for each new picture.
+        before = page.locator(PICTURE).get_attribute("src", timeout=WAIT)
         angle.locator(".noUi-handle").press("ArrowRight")
         angle.get_by_text("50.00").wait_for(timeout=WAIT)  # one step of 5 degrees
-        assert picture(page) != before
+        page.wait_for_function(
+            f"before => document.querySelector('{PICTURE}').src !== before",
+            arg=before,
+            timeout=WAIT,
+        )
+        assert not page.locator(".jp-RenderedText[data-mime-type*=error]").count()

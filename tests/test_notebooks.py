@@ -35,7 +35,7 @@ def test_notebook_is_valid_clean_and_short(path):
 
 
 def execute(path, output, monkeypatch):
-    """The notebook after a headless run against the products in `output`."""
+    """The notebook after a headless run on the products in `output`, and its widgets by id."""
     nbclient = pytest.importorskip("nbclient", reason="the notebooks extra is not installed")
     monkeypatch.setenv("PSFLIB_OUTPUT", str(output))
     notebook = nbformat.read(path, 4)
@@ -43,7 +43,7 @@ def execute(path, output, monkeypatch):
         notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
-    return notebook, client.widget_state
+    return notebook, notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]
 
 
 def notes(state):
@@ -58,6 +58,7 @@ def pictures(state):
         for widget in state.values()
         if widget["model_name"] == "ImageModel"
         for buffer in widget.get("buffers", [])
+        if buffer["data"]
     ]
 
 
