@@ -15,17 +15,6 @@ SHAPE = (400, 420)
 TRANSIENTS = [(60.3, 70.8, 3000), (210.1, 150.4, 5000), (350.7, 300.2, -4000), (120.5, 330.9, 8000)]
 
 
-class TruePsf:
-    """The simulator's PSF behind the interface of a fitted one."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def at(self, x, y, size):
-        image = self.model.at(x, y, size)
-        return image / image.sum()
-
-
 def pair(**options):
     settings = {"shape": SHAPE, "seed": 4, "n_stars": 150, "scale": 1.3, "transients": TRANSIENTS}
     return simulate_pair(**{**settings, **options})
