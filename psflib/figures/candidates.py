@@ -101,6 +101,8 @@ def _candidate(axes, row, planes, size):
         canvas.bare(ax)
     canvas.bare(axes[0], f"{row['id']}: {snr:+.1f}σ")
     canvas.bare(axes[1], f"({x:.0f}, {y:.0f})")
+    flags = row["flags"] if "flags" in row.colnames else ""
+    canvas.bare(axes[2], "" if np.ma.is_masked(flags) else str(flags))
 
 
 def _cutout(image, x, y, size):

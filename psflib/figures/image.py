@@ -41,7 +41,7 @@ def triplet(science, template, difference, title="Subtraction", template_name="t
     -------
     matplotlib.figure.Figure
     """
-    figure = canvas.new_figure(13.0, field_height(science, 4.2) + 0.5, title)
+    figure = canvas.new_figure(13.0, field_height(science, 4.0) + 0.8, title)
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for ax, plane, name in zip(axes, (science, template), ("science", template_name), strict=False):
         shown = field_map(ax, plane)
@@ -82,7 +82,7 @@ def significance_map(axes, ratio, origin=(0, 0), limit=5.0):
 def field_height(exposure, width):
     """Height in inches for a field drawn `width` inches wide, titles and labels included."""
     ny, nx = exposure.image.shape
-    return min(max(width * ny / nx, 1.5), 12.0) + 0.7
+    return min(max(width * ny / nx, 1.5), 12.0) + 1.0
 
 
 def field_map(axes, exposure, origin=(0, 0)):

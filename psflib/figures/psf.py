@@ -195,7 +195,8 @@ def _profile(axes, extended):
     axes.set_xticks([tick for tick in (0, 1, 3, 10, 30, 100, 300) if tick <= r.max()])
     axes.xaxis.set_major_formatter("{x:.0f}")
     if drawn.any():
-        axes.set_ylim(value[drawn].min() / 3, value[drawn].max() * 2)
+        top = value[drawn].max()
+        axes.set_ylim(max(value[drawn].min() / 3, 1e-7 * top), 2 * top)
     _seam(axes, extended)
     canvas.legend(axes, loc="lower left")
     canvas.label(axes, "radius [px]", "share of flux per pixel", "radial profile")

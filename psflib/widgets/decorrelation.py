@@ -6,7 +6,7 @@ import traitlets
 from psflib import figures, products
 from psflib.detection import psf_fwhm
 from psflib.noise import empty_sky, noise_correlation
-from psflib.widgets.panel import WIDE, Panel, slider
+from psflib.widgets.panel import BUTTONS, Panel, slider
 
 PLANES = ("both", "raw", "decorrelated")
 VIEWS = ("noise", "score", "candidates")
@@ -40,8 +40,8 @@ class DecorrelationPanel(Panel):
 
     def make_controls(self):
         return {
-            "view": ipw.ToggleButtons(options=VIEWS, description="view", style=WIDE),
-            "show": ipw.ToggleButtons(options=PLANES, description="noise of", style=WIDE),
+            "view": ipw.ToggleButtons(options=VIEWS, description="view", style=BUTTONS),
+            "show": ipw.ToggleButtons(options=PLANES, description="noise of", style=BUTTONS),
             "max_lag": slider(ipw.IntSlider, "largest lag [px]", 3, 1, 10, 1),
         }
 

@@ -17,7 +17,9 @@ from psflib import figures
 from psflib.errors import PsflibError
 from psflib.widgets.folder import EMPTY, find_epochs, output_folder
 
-WIDE = {"description_width": "110px"}
+WIDE = {"description_width": "120px"}
+#: Of buttons that stand in one line.
+BUTTONS = {**WIDE, "button_width": "95px"}
 
 
 class Panel(ipw.VBox):

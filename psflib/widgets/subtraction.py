@@ -5,7 +5,7 @@ import traitlets
 
 from psflib import figures, products
 from psflib.widgets.epsf import centre_sliders
-from psflib.widgets.panel import WIDE, Panel, slider
+from psflib.widgets.panel import BUTTONS, Panel, slider
 
 VIEWS = ("science", "template", "difference", "kernel")
 
@@ -35,7 +35,7 @@ class SubtractionPanel(Panel):
 
     def make_controls(self):
         return {
-            "view": ipw.ToggleButtons(options=VIEWS, description="blink", style=WIDE),
+            "view": ipw.ToggleButtons(options=VIEWS, description="blink", style=BUTTONS),
             "zoom": slider(ipw.IntSlider, "zoom", 1, 1, 16, 1),
             "x": slider(ipw.FloatSlider, "x [px]", 0.0, 0.0, 0.0, 1.0),
             "y": slider(ipw.FloatSlider, "y [px]", 0.0, 0.0, 0.0, 1.0),
