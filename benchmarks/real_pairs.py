@@ -66,7 +66,10 @@ def decam(folder: Path) -> dict:
         psflib.read(folder / f"decam_stamps/DEC-OBS{n}a.mini.fits.fz") for n in ("04", "18")
     )
     result = {}
-    for name, (science, template) in {"04a - 18a": (first, second), "18a - 04a": (second, first)}.items():
+    for name, (science, template) in {
+        "04a - 18a": (first, second),
+        "18a - 04a": (second, first),
+    }.items():
         found, _ = candidates(science, template)
         distance = np.hypot(values(found, "x") - 129, values(found, "y") - 128)
         near = distance < 2
