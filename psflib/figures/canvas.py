@@ -52,9 +52,7 @@ def message(text, width=6.0, height=1.5):
 def plain(column):
     """Values of a table column as a float array, without unit and without mask."""
     values = getattr(column, "value", column)
-    if np.ma.isMaskedArray(values):
-        values = values.astype(float).filled(np.nan)
-    return np.asarray(values, dtype=float)
+    return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 
 
 def good(plane):

@@ -41,7 +41,7 @@ def triplet(science, template, difference, title="Subtraction", template_name="t
     -------
     matplotlib.figure.Figure
     """
-    figure = canvas.new_figure(13.0, field_height(science, 4.0) + 0.8, title)
+    figure = canvas.new_figure(13.0, field_height(science, 4.0) + 0.55, title)
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     for ax, plane, name in zip(axes, (science, template), ("science", template_name), strict=False):
         shown = field_map(ax, plane)
