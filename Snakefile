@@ -34,9 +34,10 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
-    """The report on all fields and epochs, and with it every product."""
+    """Every product of every image, and the report on them."""
     default_target: True
     input:
+        PRODUCTS,
         f"{OUT}/report.html",
         f"{OUT}/summary.ecsv",
 

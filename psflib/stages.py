@@ -157,7 +157,7 @@ def run(name: str, log_file: str | Path | None = None, settings=None, **paths: A
     try:
         STAGES[name](**paths, settings=section_settings(name, settings))
     except (PsflibError, ValueError, OSError) as error:
-        log.exception("%s failed", name)
+        log.exception("%s failed: %s", name, error)
         where = f"\nMore in {log_file}" if log_file else ""
         raise SystemExit(f"{_place(paths)}{name}: {error}{where}") from error
     finally:

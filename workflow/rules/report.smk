@@ -6,15 +6,25 @@
 # STEPS    report
 
 
+OF_IMAGE = ["exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits"]
+OF_SCIENCE = [
+    "template.fits",
+    "kernel.fits",
+    "difference.fits",
+    "decorrelated.fits",
+    "candidates.ecsv",
+]
+PRODUCTS = [
+    f"{OUT}/{row.field}/{row.epoch}/{name}"
+    for row in FIELDS.rows
+    for name in (OF_IMAGE if row.epoch == "template" else OF_IMAGE + OF_SCIENCE)
+]
+
+
 rule report:
-    """Summary table and report on {input.fields}."""
+    """Summary table and report on the images of {input.fields}."""
     input:
-        [f"{OUT}/{row.field}/{row.epoch}/extended_psf.fits" for row in FIELDS.rows],
-        [
-            f"{OUT}/{field}/{epoch}/candidates.ecsv"
-            for field in FIELDS.fields
-            for epoch in FIELDS.epochs(field)
-        ],
+        PRODUCTS,
         fields=ancient(FIELDS.path),
     output:
         page=f"{OUT}/report.html",
