@@ -19,7 +19,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench notebooks schema lock browser clean
+.PHONY: help setup demo test check format bench picture notebooks schema lock browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ format: $(READY)  ## let ruff and snakefmt lay out all files
 bench: $(READY)  ## seconds and peak memory of every stage on the embedded field
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
+
+picture: demo  ## the picture of the README
+	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png
 
 notebooks: demo  ## run every notebook without a browser, on the products of the demo
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
