@@ -120,7 +120,8 @@ class Exposure:
             image=self.image[y, x],
             variance=None if self.variance is None else self.variance[y, x],
             mask=self.mask[y, x],
-            wcs=None if self.wcs is None else self.wcs[y, x],
+            # WCS takes a negative start for an offset, not for "from the end" as arrays do
+            wcs=None if self.wcs is None else self.wcs[_from_zero((y, x), self.shape)],
         )
 
     def to_ccddata(self) -> CCDData:
@@ -145,11 +146,16 @@ class Exposure:
             if isinstance(ccd.uncertainty, StdDevUncertainty):
                 variance = np.square(ccd.uncertainty.array)
             else:
-                variance = ccd.uncertainty.represent_as(VarianceUncertainty).array
+                with np.errstate(divide="ignore"):  # no weight: an infinite variance, NO_DATA
+                    variance = ccd.uncertainty.represent_as(VarianceUncertainty).array
         meta = dict(ccd.meta)
         scalars = {n: meta.pop(n, None) for n in ("gain", "read_noise", "saturation", "sky")}
         mask = ccd.flags if ccd.flags is not None else ccd.mask
         return cls(ccd.data, variance, mask, ccd.wcs, **scalars, meta=meta)
+
+
+def _from_zero(slices, shape):
+    return tuple(slice(*s.indices(n)) for s, n in zip(slices, shape, strict=True))
 
 
 def _native(array, name, shape=None):
