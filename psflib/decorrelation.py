@@ -67,7 +67,7 @@ def decorrelate(difference: Difference, settings: DecorrelateSettings | None = N
     if difference.whitening is not None:
         raise ValueError("this difference is decorrelated already")
     result = _by_inputs(difference, settings)
-    factor = _noise_factor(*result[:3], difference.science)
+    factor = _noise_factor(result[0], result[1], result[2], difference.science)
     if abs(factor - 1) > settings.distrust_beyond:
         log.warning(
             "noise of empty sky is %.3f times the predicted (do science and template share "
@@ -202,17 +202,20 @@ def _variance(kernel, whitening, still, moved, rho):
     x, y = node_grid(still.shape, 5 if varies else 1)
     parts = []
     for which, exposure in enumerate((still, moved)):
-        squares = []
-        for j in y:
-            for i in x:
-                c = whitening.at(i, j)
-                if which:
-                    c = signal.fftconvolve(c, kernel.at(i, j))
-                factor = 1.0 if rho[which] is None else noise.variance_factor(rho[which], c)
-                squares.append(np.square(c) * factor)
-        squares = np.array(squares).reshape(len(y), len(x), *squares[0].shape)
+        nodes = [[whitening.at(i, j) for i in x] for j in y]
+        if which:
+            nodes = [
+                [signal.fftconvolve(psi, kernel.at(i, j)) for i, psi in zip(x, row, strict=True)]
+                for j, row in zip(y, nodes, strict=True)
+            ]
+        squares = np.array([[_squared(c, rho[which]) for c in row] for row in nodes])
         parts.append(blend_nodes(squares, x, y).convolve(_filled_variance(exposure)))
     return parts[0] + parts[1]
+
+
+def _squared(c, rho):
+    """The filter that carries the variance of noise of correlation `rho` through filter `c`."""
+    return np.square(c) * (1.0 if rho is None else noise.variance_factor(rho, c))
 
 
 def _filled_variance(exposure):

@@ -66,8 +66,8 @@ class Exposure:
     """
 
     image: np.ndarray
-    variance: np.ndarray | None = None
-    mask: np.ndarray | None = None
+    variance: Any = None  # ndarray once prepared
+    mask: Any = None  # ndarray of uint16 after construction
     wcs: WCS | None = None
     gain: float | None = None
     read_noise: float | None = None

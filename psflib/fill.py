@@ -37,12 +37,16 @@ def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     typical = float(np.median(variance[~bad]))
     labels, count = ndimage.label(bad, structure=np.ones((3, 3)))
     for number, box in enumerate(ndimage.find_objects(labels, count), 1):
-        window = tuple(slice(max(s.start - int(4 * fwhm) - 1, 0), s.stop + int(4 * fwhm) + 1) for s in box)
+        window = tuple(
+            slice(max(s.start - int(4 * fwhm) - 1, 0), s.stop + int(4 * fwhm) + 1) for s in box
+        )
         hole = labels[window] == number
         value = _average(image[window], ~bad[window], hole, fwhm)
         if saturated[window][hole].any():
             core = hole & saturated[window]
-            value = np.where(core, np.maximum(value, _profile(image[window], ~bad[window], core, fwhm)), value)
+            value = np.where(
+                core, np.maximum(value, _profile(image[window], ~bad[window], core, fwhm)), value
+            )
         image[window][hole] = value[hole]
         doubt = 2 * typical + np.square(0.5 * value[hole])
         variance[window][hole] = np.minimum(doubt, LARGEST * typical)
@@ -79,7 +83,9 @@ def _profile(image, good, core, fwhm):
         if light.sum() > 0:  # the ring is brighter on the side to which the star is off centre
             cy, cx = np.mean([(cy, cx), ndimage.center_of_mass(light)], axis=0)
         y, x = np.indices(core.shape)
-        radius2 = (np.square(y - cy) + np.square(x - cx)) * 4 * (2 ** (1 / MOFFAT_BETA) - 1) / fwhm**2
+        radius2 = (
+            (np.square(y - cy) + np.square(x - cx)) * 4 * (2 ** (1 / MOFFAT_BETA) - 1) / fwhm**2
+        )
         profile = (1 + radius2) ** -MOFFAT_BETA
         total += np.where(own, np.median(image[ring] / profile[ring]) * profile, 0)
     return total

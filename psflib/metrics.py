@@ -104,8 +104,10 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     usable = clean.usable & raw.usable
     sky = empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
     if avoid is not None:
-        _cut_out(sky, *avoid, radius=12)
+        _cut_out(sky, avoid[0], avoid[1], radius=12)
     before = noise_correlation(raw.image, raw.variance, sky, 1)
+    if clean.score is None:
+        raise ValueError("the second difference has no score: decorrelate it first")
     after = noise_correlation(clean.image, clean.variance, sky, 1)
     z = clean.image[sky] / np.sqrt(clean.variance[sky])
     score = clean.score[sky & (clean.score != 0)]

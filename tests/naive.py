@@ -3,6 +3,8 @@
 They share no code with psflib: each is the specification that its loop is tested against.
 """
 
+import itertools
+
 import numpy as np
 
 
@@ -26,7 +28,7 @@ def convolve(image, kernel):
 
 def block_gram(design, target, weight, start):
     grams, rights = [], []
-    for first, last in zip(start[:-1], start[1:], strict=True):
+    for first, last in itertools.pairwise(start):
         rows, w = np.asarray(design[first:last], float), weight[first:last]
         grams.append(rows.T @ (rows * w[:, None]))
         rights.append(rows.T @ (w * target[first:last]))

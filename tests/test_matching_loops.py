@@ -39,7 +39,8 @@ class TestBasis:
         assert np.sum(marginal * u**2) == pytest.approx(0.8**2 + 1 / 12, abs=2e-5)
 
     @pytest.mark.parametrize(
-        "half, sigmas, degrees", [(0, (1,), (2,)), (5, (1, 2), (2,)), (5, (-1,), (2,)), (5, (1,), (-1,))]
+        "half, sigmas, degrees",
+        [(0, (1,), (2,)), (5, (1, 2), (2,)), (5, (-1,), (2,)), (5, (1,), (-1,))],
     )
     def test_bad_calls(self, half, sigmas, degrees):
         with pytest.raises(ValueError):
@@ -81,9 +82,7 @@ def test_lagged_sums_equal_their_twin(rng):
     weight, start = rng.uniform(size=60), np.array([0, 25, 60])
     out = np.empty((2, 7, 7))
     loops.lagged_sums(variance, y, x, weight, start, 3, out)
-    np.testing.assert_allclose(
-        out, naive.lagged_sums(variance, y, x, weight, start, 3), rtol=1e-12
-    )
+    np.testing.assert_allclose(out, naive.lagged_sums(variance, y, x, weight, start, 3), rtol=1e-12)
 
 
 def test_block_sums_equal_their_twin(rng):
@@ -93,9 +92,7 @@ def test_block_sums_equal_their_twin(rng):
     loops.block_sums(
         plane.astype(np.float32), weight.astype(np.float32), select, 16, total, weighted
     )
-    expected = naive.block_sums(
-        plane.astype(np.float32), weight.astype(np.float32), select, 16
-    )
+    expected = naive.block_sums(plane.astype(np.float32), weight.astype(np.float32), select, 16)
     np.testing.assert_allclose(total, expected[0], rtol=1e-6)
     np.testing.assert_allclose(weighted, expected[1], rtol=1e-5, atol=1e-5)
 

@@ -48,8 +48,9 @@ def test_points_equal_the_naive_warp():
     source = exposure(rng.normal(size=shape), tan(shape), variance=2.0)
     target = exposure(np.zeros(shape), tan(shape, (2.37, -1.81)))
     moved, _ = align(source, target)
+    planes = source.image, source.variance
     for y, x in ((20, 20), (31, 40), (45, 12)):
-        value, variance = naive.warp_point(source.image, source.variance, x - 2.37, y + 1.81, RADIUS)
+        value, variance = naive.warp_point(*planes, x - 2.37, y + 1.81, RADIUS)
         # tables of 2048 phases: positions are good to 1/4096 px
         assert moved.image[y, x] == pytest.approx(value, abs=2e-3)
         assert moved.variance[y, x] == pytest.approx(variance, rel=2e-3)
@@ -100,7 +101,8 @@ def test_bad_pixel_moves_with_the_image_and_does_not_spread():
     image[30, 30] = 1e6  # a hot pixel, flagged
     mask = np.zeros(shape, bool)
     mask[30, 30] = True
-    moved, _ = align(exposure(image, tan(shape), mask=mask), exposure(image, tan(shape, (4.0, 0.5))))
+    source = exposure(image, tan(shape), mask=mask)
+    moved, _ = align(source, exposure(image, tan(shape, (4.0, 0.5))))
     flagged = np.argwhere(moved.mask & np.uint16(MaskBit.BAD))
     # half-pixel weights of Lanczos4: 0.62, then -0.17, then below the limit of 0.1
     assert {tuple(map(int, p)) for p in flagged} == {(y, 34) for y in (29, 30, 31, 32)}

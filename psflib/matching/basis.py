@@ -50,15 +50,17 @@ def alard_lupton(half: int, sigmas, degrees=DEGREES) -> Basis:
         raise ValueError(f"{len(sigmas)} sigmas but {len(degrees)} degrees")
     if half < 1 or min(sigmas) <= 0 or min(degrees) < 0:
         raise ValueError("half width >= 1, sigmas > 0 and degrees >= 0 are needed")
-    factors, pair_x, pair_y = [], [], []
+    lines: list[np.ndarray] = []
+    columns: list[int] = []
+    rows: list[int] = []
     for sigma, degree in zip(sigmas, degrees, strict=True):
-        first = len(factors)
-        factors += [_factor(half, sigma, power) for power in range(degree + 1)]
+        first = len(lines)
+        lines += [_factor(half, sigma, power) for power in range(degree + 1)]
         for total in range(degree + 1):
             for j in range(total + 1):
-                pair_x.append(first + total - j)
-                pair_y.append(first + j)
-    factors, pair_x, pair_y = np.array(factors), np.array(pair_x), np.array(pair_y)
+                columns.append(first + total - j)
+                rows.append(first + j)
+    factors, pair_x, pair_y = np.array(lines), np.array(columns), np.array(rows)
     return Basis(factors, pair_x, pair_y, _mix(factors, pair_x, pair_y))
 
 

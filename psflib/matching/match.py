@@ -65,14 +65,13 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     NotEnoughStars, SingularFit
     """
     problem = _prepare(target, convolved, fwhms, orders)
-    kernel = None
-    clipped = dropped = None
-    for floor, tolerance in zip(FLOORS, TOLERANCES, strict=True):
+    kernel, clipped, dropped = _round(problem, None, FLOORS[0], TOLERANCES[0], convolved_name)
+    for floor, tolerance in zip(FLOORS[1:], TOLERANCES[1:], strict=True):
         kernel, clipped, dropped = _round(problem, kernel, floor, tolerance, convolved_name)
     counts = {
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
-        "n_dropped": int(dropped),
+        "n_dropped": dropped,
         "n_pixels": len(problem.at.y),
         "n_clipped": int(clipped.sum()),
         **_chi2(problem, kernel),
@@ -89,9 +88,7 @@ def _prepare(target, convolved, fwhms, orders):
     match_sigma = max(np.sqrt(max(fwhms[0] ** 2 - fwhms[1] ** 2, 0)) / 2.355, 0.7)
     sources = pixels.find_sources((a, var_a), (b, var_b), good, fwhms[0], match_sigma)
     smooth = pixels.smoothed(b, match_sigma) * np.float32(sources.scale)
-    inside, sky = _regions(
-        a, var_a, b, var_b, good, sources, basis.half, match_sigma, fwhms[0]
-    )
+    inside, sky = _regions(a, var_a, b, var_b, good, sources, basis.half, match_sigma, fwhms[0])
     at = pixels.sort_pixels(inside, sources, fwhms[0])
     layout = _layout(sources, at, orders, len(basis.images))
     design = _design(b, at, basis)
@@ -163,7 +160,7 @@ def _round(problem, kernel, floor, tolerance, name):
     dropped = 0
     if kernel is not None:
         clipped = _clip_pixels(problem, residual, weight)
-        changed = _changed_sources(problem, residual - 0, model, weight * ~clipped, tolerance)
+        changed = _changed_sources(problem, residual, model, weight * ~clipped, tolerance)
         dropped = len(changed)
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0

@@ -43,9 +43,9 @@ class Layout:
 
     def split(self, solution) -> tuple[np.ndarray, np.ndarray]:
         """Solution as (coef (n_basis, terms of the kernel), background coefficients)."""
-        full = np.zeros((self.n_basis + 1) * polynomial.n_terms(self.top))
-        full[self.index] = solution
-        full = full.reshape(self.n_basis + 1, -1)
+        flat = np.zeros((self.n_basis + 1) * polynomial.n_terms(self.top))
+        flat[self.index] = solution
+        full = flat.reshape(self.n_basis + 1, -1)
         terms = polynomial.n_terms(max(self.order, self.flux_order))
         return full[:-1, :terms], full[-1, : polynomial.n_terms(self.bg_order)]
 

@@ -199,8 +199,8 @@ def cut_wings(exposure, stars, chosen, size, fwhm, settings):
         data.append(exposure.image[box].astype(float))
         weights.append(np.where(bad, 0.0, weight[box]) * scale[i] ** 2)
         delta.append(positions[i] - (row, col))
-    weights = np.array(weights)
-    return np.array(data), weights / max(weights.max(), 1e-300), np.array(delta)
+    weight = np.array(weights)
+    return np.array(data), weight / max(weight.max(), 1e-300), np.array(delta)
 
 
 def seam(core_size, size, fwhm, settings):
