@@ -78,13 +78,21 @@ def _through_mesh(back, covered, rms, box, order):
     y = np.arange(box // 2, ny, box)
     x = np.arange(box // 2, nx, box)
     free = 1 - _block_mean(covered, box, (len(y), len(x)))
-    order = min(order, _order_for(int((free > 0.1).sum())))
+    # two rows of cells do not tell a slope from a curvature
+    order = min(order, _order_for(int((free > 0.1).sum())), len(x) - 1, len(y) - 1)
     gx, gy = np.meshgrid(x, y)
     good = free > 0.1 if (free > 0.1).sum() >= polynomial.n_terms(order) else free >= 0
     values = back[gy, gx].astype(float)[good]
     errors = (rms[gy, gx] / np.sqrt(np.maximum(free, 0.01) * box * box))[good]
-    coefficients, _ = polynomial.fit_robust(order, gx[good], gy[good], values, errors, back.shape)
+    px, py = np.meshgrid(_middles(x, box, nx), _middles(y, box, ny))
+    coefficients, _ = polynomial.fit_robust(order, px[good], py[good], values, errors, back.shape)
     return polynomial_map(coefficients, order, back.shape)
+
+
+def _middles(nodes, box, length):
+    """Where the light of each cell lies: a cell cut by the border has its node off its middle."""
+    start = nodes - box // 2
+    return (start + np.minimum(start + box, length)) // 2
 
 
 def _order_for(n_cells):
