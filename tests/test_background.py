@@ -23,7 +23,7 @@ def fit(image, usable=None, **options):
 
 
 def error_of(n_pixels, n_terms=6):
-    """Standard error of the fitted sky, rms over the image; a clipped mode costs half as much again."""
+    """Standard error of the fitted sky, rms over the image; a clipped mode costs half more."""
     return 1.5 * SIGMA * np.sqrt(n_terms / n_pixels)
 
 
