@@ -137,8 +137,8 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     ),
     (
         "Core ePSF",
-        ("epsf.fits",),
-        lambda figures, _, psf: figures.epsf(psf),
+        ("epsf.fits", "stamps.fits"),
+        lambda figures, _, psf, stamps: figures.epsf(psf, stamps),
     ),
     (
         "Extended PSF",
