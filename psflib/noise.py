@@ -48,14 +48,14 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 5.0) -> n
     """
     sigma = fwhm / 2.355
     smooth = ndimage.gaussian_filter(np.where(usable, image, 0).astype(np.float32), sigma)
-    level, spread = _clipped(smooth[usable][::7])
+    level, spread = clipped(smooth[usable][::7])
     expected = np.sqrt(np.median(variance[usable])) / (2 * np.sqrt(np.pi) * sigma)
     sources = np.abs(smooth - level) > threshold * max(spread, expected)
     return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
 
 
-def _clipped(sample, rounds=8):
-    """Median and 1.4826 MAD of what lies within 3 sigma."""
+def clipped(sample, rounds=8):
+    """Median and 1.4826 times the median absolute deviation of what lies within 3 sigma."""
     for _ in range(rounds):
         level = np.median(sample)
         spread = 1.4826 * np.median(np.abs(sample - level))

@@ -5,7 +5,7 @@ import pytest
 
 from psflib import detection
 from psflib.decorrelation import DecorrelateSettings, decorrelate
-from psflib.errors import NoOverlap, NotEnoughStars
+from psflib.errors import NotEnoughStars
 from psflib.exposure import Exposure
 from psflib.metrics import recovery, values, whiteness
 from psflib.simulation import simulate_pair
@@ -16,7 +16,14 @@ TRANSIENTS = [(60.3, 70.8, 3000), (210.1, 150.4, 5000), (350.7, 300.2, -4000), (
 
 
 def pair(**options):
-    settings = {"shape": SHAPE, "seed": 4, "n_stars": 150, "scale": 1.3, "transients": TRANSIENTS}
+    settings = {
+        "shape": SHAPE,
+        "seed": 4,
+        "n_stars": 200,
+        "brightest": 4e5,
+        "scale": 1.3,
+        "transients": TRANSIENTS,
+    }
     return simulate_pair(**{**settings, **options})
 
 
@@ -38,8 +45,8 @@ def clean(raw):
 
 class TestTruth:
     def test_flux_scale_and_background(self, raw):
-        # over 12 seeds the quadratic flux scale of 130 sources scatters by 0.9 %: 3 sigma
-        assert raw.kernel.flux_scale(210, 200) == pytest.approx(1.3, rel=0.027)
+        # over 12 seeds it is -0.3 % (light beyond the kernel's box), scatter 0.4 %: 3 sigma
+        assert raw.kernel.flux_scale(210, 200) == pytest.approx(1.3, rel=0.015)
         assert raw.kernel.background_at(210, 200) == pytest.approx(7.0, abs=5 * 12 / np.sqrt(5e4))
 
     def test_transients_are_found_and_nothing_else(self, clean, images):
@@ -87,8 +94,8 @@ class TestIdentities:
         # with noise it is not: the basis has no delta function, so noise is smoothed a little
         science = pair(noise=False)[0]
         same = subtract(science, science)
-        sigma = np.sqrt(same.variance[same.usable])
-        assert np.std(same.image[same.usable] / sigma) < 0.1
+        use = same.usable
+        assert np.std(same.image[use]) < 0.01 * np.std(science.image[use])
 
     def test_units_do_not_matter(self, images):
         science, template, _ = images

@@ -7,6 +7,7 @@ import sep
 from scipy import ndimage, spatial
 
 from psflib import polynomial
+from psflib.noise import clipped
 
 BLOCK = 16  # polynomials are constant over a block; a field is many blocks, so the error is 1e-4
 TILE = 32  # pixels convolved together
@@ -74,7 +75,8 @@ def find_sources(target, convolved, good, fwhm, match_sigma) -> Sources:
     x, y = _peaks((a, var_a), (b, var_b), good, fwhm)
     ratio, error = _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, fwhm, match_sigma)
     known = np.isfinite(ratio) & (error < 0.2 * np.abs(ratio))
-    order, trend = _trend(x[known], y[known], ratio[known], error[known], a.shape)
+    trusted = _precise(ratio, error, known)
+    order, trend = _trend(*(v[trusted] for v in (x, y, ratio, error)), a.shape)
     expected = trend @ polynomial.evaluate(order, x, y, a.shape)
     change, sigma = np.abs(ratio / expected - 1), error / np.abs(expected)
     with np.errstate(invalid="ignore"):
@@ -86,11 +88,14 @@ def find_sources(target, convolved, good, fwhm, match_sigma) -> Sources:
 def _peaks(first, second, good, fwhm):
     """Local maxima above 5 sigma of both images, smoothed by the seeing; one list, no doubles."""
     sigma = fwhm / 2.355
-    gain = 2 * np.sqrt(np.pi) * sigma  # what the smoothing wins for white noise
     found = np.zeros(good.shape, bool)
     size = 2 * round(0.5 * fwhm) + 1
     for image, variance in (first, second):
-        snr = smoothed(np.where(good, image, 0), sigma) * gain / np.sqrt(np.median(variance[good]))
+        smooth = smoothed(np.where(good, image, 0), sigma)
+        # about the clipped median: a residual background is no source
+        level, spread = clipped(smooth[good][::7])
+        white = np.sqrt(np.median(variance[good])) / (2 * np.sqrt(np.pi) * sigma)
+        snr = (smooth - level) / max(spread, white)
         found |= (snr > 5) & (snr == ndimage.maximum_filter(snr, size))
     y, x = np.nonzero(found & good)
     if len(x) > 1:  # the same source, half a pixel apart on the two images
@@ -115,6 +120,18 @@ def _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, radius, sigma):
         error = np.abs(ratio) * np.hypot(error_a / flux_a, error_b / flux_b)
         usable = (covered > 0.8 * np.pi * radius**2) & (flux_b > 5 * error_b)
     return np.where(usable, ratio, np.nan), np.where(usable, error, np.inf)
+
+
+def _precise(ratio, error, known):
+    """The sources to trust for the flux ratio: a ratio of noisy fluxes is biased by (error)².
+
+    Those good to 5 % if there are ten of them, else to 10 %, else all known.
+    """
+    for limit in (0.05, 0.1):
+        good = known & (error < limit * np.abs(ratio))
+        if good.sum() >= 10:
+            return good
+    return known
 
 
 def _trend(x, y, ratio, error, shape):
