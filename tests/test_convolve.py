@@ -67,9 +67,7 @@ class TestBlend:
     def test_between_nodes_it_is_bilinear(self):
         blend = conv.blend_nodes(self.kernels, self.x, self.y, tolerance=1e-9)
         middle = blend.at((self.x[0] + self.x[1]) / 2, self.y[0])
-        np.testing.assert_allclose(
-            middle, (self.kernels[0, 0] + self.kernels[0, 1]) / 2, atol=1e-9
-        )
+        np.testing.assert_allclose(middle, (self.kernels[0, 0] + self.kernels[0, 1]) / 2, atol=1e-9)
 
     def test_unit_sum_is_kept_everywhere(self):
         blend = conv.blend_nodes(self.kernels, self.x, self.y, tolerance=0.05)

@@ -90,13 +90,6 @@ class TestIdentities:
         rest = there.image[use] + scale * back.image[use]
         assert np.std(rest) < 0.05 * np.std(there.image[use])
 
-    def test_noise_free_image_minus_itself_is_nothing(self):
-        # with noise it is not: the basis has no delta function, so noise is smoothed a little
-        science = pair(noise=False)[0]
-        same = subtract(science, science)
-        use = same.usable
-        assert np.std(same.image[use]) < 0.01 * np.std(science.image[use])
-
     def test_units_do_not_matter(self, images):
         science, template, _ = images
         once = subtract(science, template)

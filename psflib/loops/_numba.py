@@ -10,6 +10,4 @@ import numba
 
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
-loop = functools.partial(
-    numba.njit, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy"
-)
+loop = functools.partial(numba.njit, cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
