@@ -67,6 +67,7 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
         _measure(difference, snr, psf, int(j), int(i), settings, bool(h))
         for j, i, h in zip(y, x, halo, strict=True)
     ]
+    rows.sort(key=lambda row: -abs(row[4]))  # the refined S/N, not that of the pixel
     return _table(rows, difference, threshold, fwhm)
 
 
@@ -75,7 +76,8 @@ def psf_fwhm(difference: Difference) -> float:
     ny, nx = difference.shape
     psf = difference.psf_at((nx - 1) / 2, (ny - 1) / 2, 41)
     fine = ndimage.zoom(psf, 5, order=3)
-    return float(2 * np.sqrt((fine > 0.5 * fine.max()).sum() / 25 / np.pi))
+    step = (len(psf) - 1) / (len(fine) - 1)  # first and last samples stay where they are
+    return float(2 * step * np.sqrt((fine > 0.5 * fine.max()).sum() / np.pi))
 
 
 def _peaks(snr, threshold, fwhm):
