@@ -158,15 +158,21 @@ def _mask_bad_lines(image, mask, rms, notes):
     for axis, name in ((0, "column"), (1, "row")):
         with warnings.catch_warnings():  # an all-NaN line is an answer, not an accident
             warnings.simplefilter("ignore", RuntimeWarning)
-            profile = np.nanmedian(z, axis=axis)
+            median = np.nanmedian(z, axis=axis)
+            # medians of digitised noise jump by a whole ADU; the mean does not
+            mean = np.nanmean(np.clip(z, -3, 3), axis=axis)
             count = np.isfinite(z).sum(axis)
-        step = profile - ndimage.median_filter(np.nan_to_num(profile), 11)
-        error = 1.2533 / np.sqrt(np.maximum(count, 1))
-        bad = np.isfinite(step) & (np.abs(step) > np.maximum(8 * error, 0.5))
+        limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(count, 1)), 0.5)
+        bad = (np.abs(_off_trend(median)) > limit) & (np.abs(_off_trend(mean)) > 0.5 * limit)
         if not 0 < bad.sum() <= 0.02 * len(bad) + 1:
             continue  # none, or a pattern of the whole detector rather than bad lines
         mask[(slice(None), bad) if axis == 0 else (bad, slice(None))] |= np.uint16(MaskBit.BAD)
         notes.append(f"bad {name}s masked: {', '.join(map(str, np.flatnonzero(bad)))}")
+
+
+def _off_trend(profile):
+    """Profile minus its running median; NaN, which is never large, where a line has no data."""
+    return profile - ndimage.median_filter(np.nan_to_num(profile), 11)
 
 
 def _variance(exposure, image, sky: Sky, notes):

@@ -205,6 +205,24 @@ class TestBadLines:
     def test_none_where_there_are_none(self, ready):
         assert not bits(ready, MaskBit.BAD).any() and not said(ready, "bad columns")
 
+    @pytest.mark.parametrize(("rms", "slope"), [(0.7, 1.0), (1.2, 0.0), (1.8, 3.0)])
+    def test_digitised_noise_makes_no_columns(self, rms, slope):
+        """Medians of columns jump by 1 ADU where the sky crosses a half (1.4 % were masked)."""
+        shape = (1000, 1100)
+        sky = 100.5 + slope * np.arange(shape[1]) / shape[1]
+        for seed in range(2):
+            image = np.rint(sky + np.random.default_rng(seed).normal(0, rms, shape))
+            ready = prepare(Exposure(image.astype(np.int16)), PrepareSettings(cosmic_rays=False))
+            assert not bits(ready, MaskBit.BAD).any()
+
+    def test_digitised_bad_column_is_found(self):
+        image = np.rint(100.5 + np.random.default_rng(0).normal(0, 1.2, (500, 600)))
+        image[:, 77] += 3
+        ready = prepare(Exposure(image), PrepareSettings(cosmic_rays=False))
+        bad = bits(ready, MaskBit.BAD)
+        np.testing.assert_array_equal(np.flatnonzero(bad.all(0)), [77])
+        assert bad.sum() == 500
+
     def test_masked_columns_do_not_disturb(self, raw):
         image = raw.copy()
         image[:, 100:103] = np.nan
