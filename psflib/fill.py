@@ -73,19 +73,24 @@ def _profile(image, good, core, fwhm):
     """Moffat profile through the ring of good pixels around each saturated core."""
     total = np.zeros(core.shape)
     labels, count = ndimage.label(core, structure=np.ones((3, 3)))
-    for number in range(1, count + 1):
-        own = labels == number
-        ring = good & ndimage.binary_dilation(own, iterations=max(2, int(fwhm)))
+    reach = max(2, int(fwhm))
+    for number, box in enumerate(ndimage.find_objects(labels, count), 1):
+        # its own window: a border without data can join stars of the whole image in one hole
+        window = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+        own, light = labels[window] == number, image[window]
+        ring = good[window] & ndimage.binary_dilation(own, iterations=reach)
         if ring.sum() < 5:
             continue
-        light = np.where(ring, np.maximum(image, 0), 0)
-        cy, cx = ndimage.center_of_mass(own)
-        if light.sum() > 0:  # the ring is brighter on the side to which the star is off centre
-            cy, cx = np.mean([(cy, cx), ndimage.center_of_mass(light)], axis=0)
-        y, x = np.indices(core.shape)
-        radius2 = (
-            (np.square(y - cy) + np.square(x - cx)) * 4 * (2 ** (1 / MOFFAT_BETA) - 1) / fwhm**2
-        )
-        profile = (1 + radius2) ** -MOFFAT_BETA
-        total += np.where(own, np.median(image[ring] / profile[ring]) * profile, 0)
+        profile = _moffat(own, np.where(ring, np.maximum(light, 0), 0), fwhm)
+        total[window] += np.where(own, np.median(light[ring] / profile[ring]) * profile, 0)
     return total
+
+
+def _moffat(own, ring_light, fwhm):
+    """Moffat profile of unit peak, centred on a core and on the light around it."""
+    cy, cx = ndimage.center_of_mass(own)
+    if ring_light.sum() > 0:  # the ring is brighter on the side to which the star is off centre
+        cy, cx = np.mean([(cy, cx), ndimage.center_of_mass(ring_light)], axis=0)
+    y, x = np.indices(own.shape)
+    scale = 4 * (2 ** (1 / MOFFAT_BETA) - 1) / fwhm**2
+    return (1 + scale * (np.square(y - cy) + np.square(x - cx))) ** -MOFFAT_BETA
