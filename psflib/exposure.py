@@ -140,7 +140,15 @@ class Exposure:
 
     @classmethod
     def from_ccddata(cls, ccd: CCDData) -> "Exposure":
-        """An exposure from `astropy.nddata.CCDData`, inverse of `to_ccddata`."""
+        """An exposure from `astropy.nddata.CCDData`, inverse of `to_ccddata`.
+
+        Raises
+        ------
+        ValueError
+            If the unit is not ADU, counts or none: gain and saturation refer to ADU.
+        """
+        if ccd.unit not in (u.adu, u.ct, u.dimensionless_unscaled):
+            raise ValueError(f"CCDData in {ccd.unit}: convert it to adu first")
         variance = None
         if ccd.uncertainty is not None:
             if isinstance(ccd.uncertainty, StdDevUncertainty):

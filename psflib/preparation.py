@@ -78,16 +78,16 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
     variance, gain = _variance(exposure, image, sky, notes)
+    fwhm = float(sources.estimate_fwhm(image, variance, mask))
     if settings.cosmic_rays:
-        _mask_cosmic_rays(image, variance, mask, saturation, settings, notes)
+        _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes)
     no_data = (mask & np.uint16(MaskBit.NO_DATA)) != 0
     image[no_data] = 0
     variance[no_data] = 0
-    fwhm = sources.estimate_fwhm(image, variance, mask)
     notes.append(
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
-    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": float(fwhm)}
+    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm}
     return exposure.replace(
         image=image, variance=variance, mask=mask, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,
@@ -205,7 +205,7 @@ def _gain_from_sky(sky, notes):
     return gain
 
 
-def _mask_cosmic_rays(image, variance, mask, saturation, settings, notes):
+def _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes):
     """Cosmic rays by Laplacian edges (van Dokkum 2001, PASP 113, 1420), in bands of rows."""
     found = np.zeros(image.shape, bool)
     level = np.float32(65536.0 if saturation is None else saturation)
@@ -219,5 +219,30 @@ def _mask_cosmic_rays(image, variance, mask, saturation, settings, notes):
         )  # fmt: skip
         stop = min(y0 + BAND, image.shape[0])
         found[y0:stop] = rays[y0 - top : stop - top]
+    stars = _drop_stars(image, found, fwhm)
     mask[found] |= np.uint16(MaskBit.CR)
-    notes.append(f"cosmic-ray pixels masked: {int(found.sum())}")
+    notes.append(
+        f"cosmic-ray pixels masked: {int(found.sum())}; {stars} groups are cores of stars, kept"
+    )
+
+
+def _drop_stars(image, found, fwhm):
+    """Clear groups of pixels whose brightest falls off like a star; returns their number.
+
+    In images with less than 3 px a FWHM the Laplacian takes cores of stars for cosmic rays.  A
+    star's core is wide in all directions; a ray, even along its track, is narrow across it.
+    """
+    labels, count = ndimage.label(found, structure=np.ones((3, 3)))
+    if count == 0:
+        return 0
+    peaks = np.array(ndimage.maximum_position(image, labels, np.arange(1, count + 1)))
+    padded = np.pad(image, 1, mode="reflect")
+    y, x = peaks.T + 1
+    top = np.maximum(padded[y, x], 1e-20)
+    star = np.ones(count, bool)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        neighbours = (padded[y + dy, x + dx] + padded[y - dy, x - dx]) / 2
+        gaussian = np.exp(-(dy * dy + dx * dx) * 4 * np.log(2) / fwhm**2)
+        star &= neighbours > 0.6 * gaussian * top
+    found[np.isin(labels, np.flatnonzero(star) + 1)] = False
+    return int(star.sum())

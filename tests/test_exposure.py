@@ -245,3 +245,8 @@ def test_input_is_not_modified(image):
     Exposure(image, variance, mask)
     for now, then in zip((image, variance, mask), before, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_ccddata_in_another_unit_is_refused():
+    with pytest.raises(ValueError, match="convert it to adu"):
+        Exposure.from_ccddata(CCDData(np.ones((4, 4)), unit="electron"))

@@ -76,7 +76,7 @@ def find_sources(target, convolved, good, fwhm, match_sigma) -> Sources:
     ratio, error = _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, fwhm, match_sigma)
     known = np.isfinite(ratio) & (error < 0.2 * np.abs(ratio))
     trusted = _precise(ratio, error, known)
-    order, trend = _trend(*(v[trusted] for v in (x, y, ratio, error)), a.shape)
+    order, trend = _trend(x[trusted], y[trusted], ratio[trusted], error[trusted], a.shape)
     expected = trend @ polynomial.evaluate(order, x, y, a.shape)
     change, sigma = np.abs(ratio / expected - 1), error / np.abs(expected)
     with np.errstate(invalid="ignore"):
