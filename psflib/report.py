@@ -96,6 +96,7 @@ def _pictures(epoch, settings) -> Iterator[str]:
         if any(value is None for value in values):
             continue
         picture = figures.to_png(draw(figures, settings, *values), settings.dpi)
+        del values  # or the next products are read while these are still held
         data = base64.b64encode(picture).decode()
         source = f"data:image/png;base64,{data}"
         yield f'<figure><img alt="{title}" loading="lazy" src="{source}"></figure>'

@@ -239,13 +239,17 @@ def _add_sky(problem, kernel, matrix, vector):
     Their target is a - K conv b, not a: the wings of faint sources are signal (taking `a` cost up
     to 2.5 % of flux scale in crowded fields).
     """
-    convolved = problem.smooth if kernel is None else kernel.varying().convolve(problem.b)
-    rest = problem.a - convolved
-    weight = 1 / np.maximum(problem.var_a, np.float32(1e-30))
-    background = 0 if kernel is None else kernel.background_map()
-    select = problem.sky & (
-        np.square(rest - background) * weight < (16 if kernel is not None else 100)
-    )
+    if kernel is None:
+        rest = problem.a - problem.smooth
+        chi2 = np.square(rest)
+    else:
+        rest = kernel.varying().convolve(problem.b)
+        np.subtract(problem.a, rest, out=rest)
+        chi2 = kernel.background_map()
+        np.square(np.subtract(rest, chi2, out=chi2), out=chi2)
+    chi2 /= np.maximum(problem.var_a, np.float32(1e-30))
+    select = problem.sky & (chi2 < (100 if kernel is None else 16))
+    weight = np.divide(1, np.maximum(problem.var_a, np.float32(1e-30)), out=chi2)
     cells = [-(-n // pixels.BLOCK) for n in rest.shape]
     total, weighted = np.zeros(cells), np.zeros(cells)
     loops.block_sums(rest, weight, select, pixels.BLOCK, total, weighted)

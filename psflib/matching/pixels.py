@@ -95,8 +95,8 @@ def _peaks(first, second, good, fwhm):
         # about the clipped median: a residual background is no source
         level, spread = clipped(smooth[good][::7])
         white = np.sqrt(np.median(variance[good])) / (2 * np.sqrt(np.pi) * sigma)
-        snr = (smooth - level) / max(spread, white)
-        found |= (snr > 5) & (snr == ndimage.maximum_filter(snr, size))
+        limit = level + 5 * max(spread, white)
+        found |= (smooth > limit) & (smooth == ndimage.maximum_filter(smooth, size))
     y, x = np.nonzero(found & good)
     if len(x) > 1:  # the same source, half a pixel apart on the two images
         pairs = spatial.cKDTree(np.c_[x, y]).query_pairs(0.5 * fwhm, output_type="ndarray")
