@@ -69,6 +69,8 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     for floor, tolerance in zip(FLOORS[1:], TOLERANCES[1:], strict=True):
         kernel, clipped, dropped = _round(problem, kernel, floor, tolerance, convolved_name)
     counts = {
+        "order": problem.layout.order,
+        "lowered": problem.layout.order < orders[0],
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
         "n_dropped": dropped,
