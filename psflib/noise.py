@@ -48,6 +48,8 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 5.0) -> n
     The cut is the same on both signs about the clipped median, or it would skew the noise (a
     residual background of 0.7 sigma made white noise look 40 % blue).
     """
+    if usable.sum() < 100:
+        return np.zeros_like(usable)
     sigma = fwhm / 2.355
     smooth = ndimage.gaussian_filter(np.where(usable, image, 0).astype(np.float32), sigma)
     level, spread = clipped(smooth[usable][::7])

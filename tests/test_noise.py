@@ -50,6 +50,11 @@ def test_variance_factor_is_that_of_filtered_correlated_noise(rng):
     assert noise.variance_factor(rho, second) == pytest.approx(exact, rel=1e-12)
 
 
+def test_no_usable_pixel_is_no_sky():
+    plane = np.ones((20, 20), np.float32)
+    assert not noise.empty_sky(plane, plane, np.zeros(plane.shape, bool), 3.0).any()
+
+
 def test_too_little_sky_says_so():
     z = np.zeros((9, 9), np.float32)
     rho = noise.noise_correlation(z, np.ones_like(z), np.ones(z.shape, bool), 1)

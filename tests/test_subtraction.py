@@ -151,6 +151,19 @@ class TestHardCases:
         with pytest.raises(NotEnoughStars, match="0 usable stars"):
             subtract(science, template)
 
+    def test_stars_only_at_the_border(self):
+        science, template, _ = simulate_pair(shape=(48, 48), n_stars=5, seed=1)
+        with pytest.raises(NotEnoughStars, match="pixels with signal"):
+            subtract(science, template)
+
+    def test_half_of_the_image_missing(self, images):
+        science, template, _ = images
+        image = science.image.copy()
+        image[:, :200] = np.nan
+        clean = decorrelate(subtract(science.replace(image=image), template))
+        assert np.isfinite(clean.image).all() and np.isfinite(clean.score).all()
+        assert not clean.usable[:, :200].any()
+
     def test_bad_calls(self, images):
         science, template, _ = images
         with pytest.raises(ValueError, match="unknown method"):

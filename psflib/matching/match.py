@@ -125,8 +125,12 @@ def _layout(sources, at, orders, n_basis):
             np.isfinite(sources.ratio) & (sources.error < 0.1 * sources.ratio) & ~sources.variable
         )
     count = int(useful.sum())
-    if count == 0 or len(at.y) < 2 * n_basis:
-        raise NotEnoughStars("matching kernel", count, 1)
+    if count == 0:
+        raise NotEnoughStars("matching kernel", 0, 1)
+    if len(at.y) < 2 * n_basis:
+        inside = len(np.unique(at.source[at.source >= 0]))
+        signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"
+        raise NotEnoughStars(f"matching kernel ({signal})", inside, inside + 1)
     limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 300 else 3
     order, flux_order, bg_order = orders
     lowered = solve.Layout(
