@@ -18,7 +18,7 @@ from scipy import fft, signal
 from psflib import noise
 from psflib.convolve import VaryingKernel, blend_nodes, constant_kernel, node_grid
 from psflib.difference import Difference
-from psflib.exposure import UNUSABLE, MaskBit
+from psflib.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.scoring import score
 
 log = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ def _apply(difference, whitening: VaryingKernel, variance):
     half = max(1, whitening.images.shape[-1] // 8)  # nearly all of psi lies in its inner quarter
     for edge in (np.s_[:half], np.s_[-half:], np.s_[:, :half], np.s_[:, -half:]):
         mask[edge] |= np.uint16(MaskBit.EDGE)
-    no_data = (mask & np.uint16(MaskBit.NO_DATA)) != 0
+    no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data] = 0
     variance[no_data] = 0
     return image, np.maximum(variance, 0, out=variance), mask
@@ -229,7 +229,7 @@ def _centre(shape):
 
 
 def _empty_sky(variance, mask, science):
-    usable = ((mask & np.uint16(UNUSABLE)) == 0) & (variance > 0)
+    usable = ~has_bits(mask, UNUSABLE) & (variance > 0)
     return noise.empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 
 
@@ -239,4 +239,4 @@ def _noise_factor(image, variance, mask, science):
     if sky.sum() < 1000:
         return 1.0
     z = image[sky] / np.sqrt(variance[sky])
-    return float(1.4826 * np.median(np.abs(z - np.median(z))))
+    return noise.robust_std(z)

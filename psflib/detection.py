@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, spatial
 
 from psflib.difference import Difference
-from psflib.exposure import UNUSABLE, MaskBit
+from psflib.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.scoring import reversed_psf, score
 
 
@@ -103,7 +103,7 @@ def _near_saturated(mask, y, x, fwhm):
 
     Haloes of two epochs never match exactly until they are modelled and removed.
     """
-    labels, count = ndimage.label((mask & np.uint16(MaskBit.SAT)) != 0, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(has_bits(mask, MaskBit.SAT), structure=np.ones((3, 3)))
     if count == 0 or not len(x):
         return np.zeros(len(x), bool)
     area = np.bincount(labels.ravel())[1:]
@@ -173,7 +173,7 @@ def _cutout(difference, psf, y, x):
         slice(max(x - half, 0), min(x + half + 1, nx)),
     )
     variance = difference.variance[ys, xs].astype(float)
-    usable = ((difference.mask[ys, xs] & np.uint16(UNUSABLE)) == 0) & (variance > 0)
+    usable = ~has_bits(difference.mask[ys, xs], UNUSABLE) & (variance > 0)
     weight = np.divide(1, variance, out=np.zeros_like(variance), where=usable)
     inside = psf[ys.start - y + half : ys.stop - y + half, xs.start - x + half : xs.stop - x + half]
     return Box(difference.image[ys, xs].astype(float), weight, inside, y - ys.start, x - xs.start)

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.wcs import WCS
 from scipy import signal
 
-from psflib.exposure import UNUSABLE, Exposure
+from psflib.exposure import UNUSABLE, Exposure, has_bits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Difference:
     @property
     def usable(self) -> np.ndarray:
         """Boolean (ny, nx): True where the difference means something."""
-        return (self.mask & np.uint16(UNUSABLE)) == 0
+        return ~has_bits(self.mask, UNUSABLE)
 
     def replace(self, **changes) -> "Difference":
         """A copy with some fields changed."""

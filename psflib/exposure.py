@@ -31,6 +31,11 @@ UNUSABLE = (
 )
 
 
+def has_bits(mask: np.ndarray, bits: MaskBit) -> np.ndarray:
+    """Boolean plane: True where `mask` has any of `bits` set."""
+    return (mask & np.uint16(bits)) != 0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Exposure:
     """One image and all that is known of its pixels.
@@ -99,7 +104,7 @@ class Exposure:
     @property
     def usable(self) -> np.ndarray:
         """Boolean (ny, nx): True where the pixel can serve as data."""
-        return (self.mask & np.uint16(UNUSABLE)) == 0
+        return ~has_bits(self.mask, UNUSABLE)
 
     def weight(self) -> np.ndarray:
         """Inverse variance (ny, nx) float32 in ADU⁻², 0 where the pixel is unusable."""

@@ -7,7 +7,7 @@ weight by themselves, and the mask is never cleared.
 import numpy as np
 from scipy import ndimage
 
-from psflib.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.exposure import Exposure, MaskBit, has_bits
 
 #: Cap on a filled pixel's variance: more would drown the sky's variance in float32 transforms.
 LARGEST = 1e4
@@ -29,10 +29,10 @@ def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
         2 * (typical variance) + (0.5 * fill)², up to `LARGEST` typical variances.
     """
     image, variance = exposure.image.copy(), exposure.variance.copy()
-    bad = (exposure.mask & np.uint16(UNUSABLE)) != 0
+    bad = ~exposure.usable
     if bad.all():
         return image, variance
-    saturated = (exposure.mask & np.uint16(MaskBit.SAT)) != 0
+    saturated = has_bits(exposure.mask, MaskBit.SAT)
     fwhm = exposure.meta.get("fwhm") or 3.0
     typical = float(np.median(variance[~bad]))
     labels, count = ndimage.label(bad, structure=np.ones((3, 3)))

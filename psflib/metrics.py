@@ -8,7 +8,7 @@ from scipy import spatial
 
 from psflib.difference import Difference
 from psflib.exposure import Exposure
-from psflib.noise import empty_sky, noise_correlation
+from psflib.noise import empty_sky, noise_correlation, robust_std
 
 RADIUS = 1.5  # px within which a candidate counts as the true source
 
@@ -112,7 +112,7 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     z = clean.image[sky] / np.sqrt(clean.variance[sky])
     score = clean.score[sky & (clean.score != 0)]
     return Whiteness(
-        _robust_std(z), _largest(before), _largest(after), _robust_std(score), int(sky.sum())
+        robust_std(z), _largest(before), _largest(after), robust_std(score), int(sky.sum())
     )
 
 
@@ -125,7 +125,3 @@ def _largest(rho):
     """The neighbour's correlation of largest size, with its sign."""
     near = np.delete(rho.ravel(), rho.size // 2)
     return float(near[np.argmax(np.abs(near))])
-
-
-def _robust_std(sample):
-    return float(1.4826 * np.median(np.abs(sample - np.median(sample))))

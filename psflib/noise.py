@@ -58,11 +58,15 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 5.0) -> n
     return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
 
 
+def robust_std(sample: np.ndarray) -> float:
+    """1.4826 times the median absolute deviation: the standard deviation, if Gaussian."""
+    return float(1.4826 * np.median(np.abs(sample - np.median(sample))))
+
+
 def clipped(sample, rounds=8):
     """Median and 1.4826 times the median absolute deviation of what lies within 3 sigma."""
     for _ in range(rounds):
-        level = np.median(sample)
-        spread = 1.4826 * np.median(np.abs(sample - level))
+        level, spread = np.median(sample), robust_std(sample)
         keep = np.abs(sample - level) <= 3 * spread
         if keep.all() or spread == 0:
             break

@@ -14,7 +14,7 @@ from scipy import ndimage
 from psflib import sources
 from psflib.background import Sky, fit_sky
 from psflib.errors import BadImage
-from psflib.exposure import Exposure, MaskBit
+from psflib.exposure import Exposure, MaskBit, has_bits
 
 BAND = 512  # rows searched for cosmic rays at a time, to bound the memory
 
@@ -81,7 +81,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     fwhm = float(sources.estimate_fwhm(image, variance, mask))
     if settings.cosmic_rays:
         _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes)
-    no_data = (mask & np.uint16(MaskBit.NO_DATA)) != 0
+    no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data] = 0
     variance[no_data] = 0
     notes.append(

@@ -30,14 +30,13 @@ class Problem:
     """All that stays the same during the rounds.
 
     a, var_a : target image and variance (ny, nx);  b, var_b : image to be convolved, filled;
-    good : usable on both;  sky : bool, pixels for the background.
+    sky : bool, pixels for the background.
     """
 
     a: np.ndarray
     var_a: np.ndarray
     b: np.ndarray
     var_b: np.ndarray
-    good: np.ndarray
     sky: np.ndarray
     sources: pixels.Sources
     at: pixels.FitPixels
@@ -97,9 +96,7 @@ def _prepare(target, convolved, fwhms, orders):
     change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
     change = np.append(np.nan_to_num(change), 0.0)[at.near]
     excluded = np.abs(change * smooth[at.y, at.x]) > 0.3 * np.sqrt(var_a[at.y, at.x])
-    return Problem(
-        a, var_a, b, var_b, good, sky, sources, at, design, basis, layout, smooth, excluded
-    )
+    return Problem(a, var_a, b, var_b, sky, sources, at, design, basis, layout, smooth, excluded)
 
 
 def _regions(a, var_a, b, var_b, good, sources, half, match_sigma, fwhm):
@@ -160,7 +157,7 @@ def _round(problem, kernel, floor, tolerance, name):
     at = problem.at
     model, sigma2 = _model(problem, kernel)
     weight = 1 / (sigma2 + np.square(floor * model))
-    weight[problem.excluded | ~problem.good[at.y, at.x]] = 0
+    weight[problem.excluded] = 0
     residual = problem.a[at.y, at.x] - model
     clipped = np.zeros(len(weight), bool)
     dropped = 0
@@ -272,9 +269,8 @@ def _add_sky(problem, kernel, matrix, vector):
 def _regressor_noise(problem, weight):
     """Expected contribution of b's noise to the normal matrix of the kernel unknowns."""
     at, layout, half = problem.at, problem.layout, problem.basis.half
-    start = np.append(at.tile_start[:-1], at.tile_start[-1])
     sums = np.empty((len(at.tile_x), 2 * half + 1, 2 * half + 1))
-    loops.lagged_sums(problem.var_b, at.y, at.x, weight, start, half, sums)
+    loops.lagged_sums(problem.var_b, at.y, at.x, weight, at.tile_start, half, sums)
     images = problem.basis.images.reshape(layout.n_basis, -1)
     flat = sums.reshape(len(sums), -1)
     blocks = np.zeros((len(flat), layout.n_basis + 1, layout.n_basis + 1))
@@ -290,7 +286,7 @@ def _chi2(problem, kernel):
     """Chi-square per pixel in the footprints, of what was not excluded, and its robust twin."""
     model, sigma2 = _model(problem, kernel)
     at = problem.at
-    keep = ~problem.excluded & problem.good[at.y, at.x]
+    keep = ~problem.excluded
     z2 = (np.square(problem.a[at.y, at.x] - model) / sigma2)[keep]
     if not len(z2):
         return {"chi2": float("nan")}

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.convolve import constant_kernel
 from psflib.difference import Difference
-from psflib.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.fill import fill_masked
 from psflib.matching import MatchingKernel, fit_kernel
 from psflib.noise import input_correlation, variance_factor
@@ -127,13 +127,13 @@ def _mask(kernel, science, template, bad, doubt, noise, settings):
         mask[spoiled] |= np.uint16(MaskBit.TEMPLATE)
     else:
         mask[spoiled & science.usable] |= np.uint16(MaskBit.EDGE)
-        mask[(template.mask & np.uint16(UNUSABLE)) != 0] |= np.uint16(MaskBit.TEMPLATE)
-    no_data = (template.mask & np.uint16(MaskBit.NO_DATA)) != 0
+        mask[~template.usable] |= np.uint16(MaskBit.TEMPLATE)
+    no_data = has_bits(template.mask, MaskBit.NO_DATA)
     mask[no_data] |= np.uint16(MaskBit.NO_DATA | MaskBit.TEMPLATE)
     return mask
 
 
 def _blank(difference, noise, mask):
-    no_data = (mask & np.uint16(MaskBit.NO_DATA)) != 0
+    no_data = has_bits(mask, MaskBit.NO_DATA)
     difference[no_data] = 0
     noise[no_data] = 0
