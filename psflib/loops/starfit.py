@@ -300,7 +300,7 @@ def fit_star(
     for _ in range(max_steps):
         step_r, step_c = propose(sums, flux, background, covariance, max_shift)
         small = np.hypot(step_r, step_c) < tol
-        for halving in range(MAX_HALVINGS):
+        for _ in range(MAX_HALVINGS):
             row, col = d_row + step_r, d_col + step_c
             if not (abs(row) <= 1 and abs(col) <= 1):
                 return flux, background, d_row, d_col, chi2, False
