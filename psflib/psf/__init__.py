@@ -10,6 +10,7 @@ from psflib.psf.extended import (
 )
 from psflib.psf.field import EpsfSettings, PsfField, core_epsf
 from psflib.psf.flux import FluxBackground, solve_flux_background
+from psflib.psf.model import Nuisance, StarFits, accumulate, fit_stars, refine_nuisance, render
 
 __all__ = [
     "BuildEpsf",
@@ -17,11 +18,17 @@ __all__ = [
     "ExtendedPsf",
     "ExtendedPsfBuilt",
     "FluxBackground",
+    "Nuisance",
     "PsfField",
     "RobustCombined",
+    "StarFits",
+    "accumulate",
     "build_epsf",
     "build_extended_psf",
     "core_epsf",
+    "fit_stars",
+    "refine_nuisance",
+    "render",
     "robust_combine",
     "solve_flux_background",
     "stitch_psf",
