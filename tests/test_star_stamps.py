@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.integrate import dblquad
 
-from psflib.simulation.star_stamps import FAMILIES, EpsfTruth, FieldTruth, simulate_stamps
+from psflib.simulation.epsf_scores import held_out_stars, relative_l2, score_epsf, score_floor
+from psflib.simulation.star_stamps import (
+    FAMILIES,
+    EpsfTruth,
+    FieldTruth,
+    node_offsets,
+    simulate_stamps,
+)
 
 SHAPES = [("bench", 0.9), ("bench", 1.3), ("bench", 8.0), ("donut", 1.3), ("elongated", 0.9)]
 SHAPES += [("gaussian", 0.9), ("moffat", 3.0)]
@@ -103,3 +110,36 @@ def test_bad_calls():
         EpsfTruth("sersic")
     with pytest.raises(ValueError, match="fwhm"):
         EpsfTruth("moffat", 0)
+
+
+def test_score_of_the_truth_is_the_floor():
+    truth = EpsfTruth("bench", 3.0)
+    stars = held_out_stars(truth, n=100)
+    floor = score_floor(truth, stars)
+    # 100 stars: the bias within five of its errors, the scatter as good as the photons allow.
+    assert abs(floor.flux_bias) < 5 * floor.flux_scatter / np.sqrt(100)
+    assert floor.flux_scatter < 0.0025 and floor.position_scatter < 0.005
+    node = node_offsets(25, 3)
+    # Neither a shift nor a factor is an error.
+    moved = 7 * truth.at(node[:, None] - 0.03, node[None, :] + 0.11)
+    error, shift = relative_l2(moved, truth, 3)
+    assert error < 1e-9
+    np.testing.assert_allclose(shift, [0.03, -0.11], atol=1e-9)
+    score = score_epsf(moved, truth, 3, stars)
+    # At FWHM 3 Catmull-Rom of the nodes costs nothing.
+    assert abs(score.flux_bias - floor.flux_bias) < 1e-4
+    assert score.flux_scatter < 1.02 * floor.flux_scatter
+    assert score.position_scatter < 1.02 * floor.position_scatter
+
+
+def test_scores_see_errors():
+    truth = EpsfTruth("bench", 3.0)
+    stars = held_out_stars(truth, n=60)
+    floor = score_floor(truth, stars)
+    nodes = truth.epsf(25, 3)
+    pedestal = score_epsf(nodes + 2e-5, truth, 3, stars)
+    # The volume of a pedestal is bought from the star: 2e-5 on 625 px are 1.25 %.
+    assert abs(pedestal.flux_bias - floor.flux_bias - 0.0125) < 0.002
+    wrong = score_epsf(EpsfTruth("bench", 3.1).epsf(25, 3), truth, 3, stars)
+    assert 0.02 < wrong.relative_l2 < 0.06
+    assert relative_l2(np.full((75, 75), np.nan), truth, 3)[0] == np.inf

@@ -11,6 +11,7 @@ REACH = 44  # px, half the side of that grid; beyond it the PSF counts as 0
 SPLINE_ORDER = 5
 CELL = np.array([-17, 308, 5178, 308, -17]) / 5760  # samples -> means over cells, fourth order
 NEIGHBOUR_DISTANCE = (4.0, 9.0)  # px
+NEIGHBOUR_SHARE = (0.01, 0.3)  # of the star's flux
 COSMIC_CHARGE = (3e2, 2e4)  # e-, in each pixel of a track
 COSMIC_LENGTH = 4  # px, the longest track
 
@@ -220,8 +221,8 @@ def simulate_stamps(
     n, size : int
         Number of stars and side of the stamps, px.
     seed : int
-    flux : (low, high)
-        Range of the log-uniform fluxes, e-; low = high for equal stars.
+    flux : (low, high) or ndarray (n,)
+        Range of the log-uniform fluxes, e-; low = high for equal stars; or the flux of each.
     sky, sky_spread : float
         Sky in e- a pixel, and the half width of its uniform relative scatter between stars.
     read_noise : float
@@ -243,7 +244,7 @@ def simulate_stamps(
     StarStamps
     """
     rng = np.random.default_rng(seed)
-    fluxes = np.exp(rng.uniform(*np.log(flux), n))
+    fluxes = _log_uniform(rng, flux, n) if len(flux) == 2 else np.array(flux, float)
     delta = (
         rng.uniform(-0.5, 0.5, (n, 2)) if phase is None else np.tile(np.array(phase, float), (n, 1))
     )
@@ -283,6 +284,10 @@ def _spline(truth):
     return ndimage.spline_filter(fine, SPLINE_ORDER)
 
 
+def _log_uniform(rng, limits, n):
+    return limits[0] * (limits[1] / limits[0]) ** rng.uniform(size=n)
+
+
 def _stamp(truth, size, delta, x, y):
     pixel = np.arange(size) - (size - 1) / 2
     return truth.at(pixel[:, None] - delta[0], pixel[None, :] - delta[1], x, y)
@@ -291,7 +296,7 @@ def _stamp(truth, size, delta, x, y):
 def _neighbour(truth, size, delta, flux, x, y, rng):
     """Stamp (s, s) of one neighbour, e-."""
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(*NEIGHBOUR_DISTANCE)
-    share = np.exp(rng.uniform(np.log(0.01), np.log(0.3)))
+    share = _log_uniform(rng, NEIGHBOUR_SHARE, None)
     offset = delta + distance * np.array([np.sin(angle), np.cos(angle)])
     return share * flux * _stamp(truth, size, offset, x, y)
 
@@ -302,7 +307,7 @@ def _add_cosmics(stamp, number, rng):
     for _ in range(number):
         row, col = rng.uniform(0, size, 2)
         angle, length = rng.uniform(0, 2 * np.pi), rng.integers(1, COSMIC_LENGTH + 1)
-        charge = np.exp(rng.uniform(*np.log(COSMIC_CHARGE), length))
+        charge = _log_uniform(rng, COSMIC_CHARGE, length)
         for step in range(length):
             i = int(row + step * np.sin(angle))
             j = int(col + step * np.cos(angle))
