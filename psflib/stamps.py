@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
-from psflib.checks import require_array, require_count
+from psflib.checks import is_positive, require_array, require_count
 from psflib.errors import NotEnoughStars
 from psflib.exposure import Exposure
 
@@ -87,6 +87,8 @@ def build_stamp(
         raise ValueError(f"stamp_size must be odd; got {size}")
     if size > min(image.shape):
         raise ValueError(f"stamp_size {size} exceeds the cutout {image.shape}")
+    if not is_positive(weight_fwhm):
+        raise ValueError(f"weight_fwhm must be finite and > 0; got {weight_fwhm}")
     valid, sigma = _validity(cutout, image, error, mask)
     centroid = _windowed_centroid(image, valid, weight_fwhm, require_count(max_iter), tol)
     if centroid is None:

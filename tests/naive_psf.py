@@ -3,6 +3,39 @@
 import numpy as np
 
 
+def stamp(cutout, size, valid, fwhm=3.0, max_iter=10, tol=1e-3):
+    """Stamp, its valid pixels, offset, centroid and origin; None if there is none."""
+    rows, cols = cutout.shape
+    if valid.sum() < 4:
+        return None
+    ring = [
+        cutout[i, j]
+        for i, j in np.ndindex(rows, cols)
+        if valid[i, j] and (i in (0, rows - 1) or j in (0, cols - 1))
+    ]
+    sky = np.median(ring) if ring else 0.0
+    sigma = fwhm / np.sqrt(8 * np.log(2))
+    y, x = (rows - 1) / 2, (cols - 1) / 2
+    for _ in range(max(1, max_iter)):
+        total = sum_y = sum_x = 0.0
+        for i, j in np.argwhere(valid):
+            window = np.exp(-((i - y) ** 2 + (j - x) ** 2) / (2 * sigma**2))
+            w = max(0.0, cutout[i, j] - sky) * window
+            total, sum_y, sum_x = total + w, sum_y + w * i, sum_x + w * j
+        if total <= 0:
+            return None
+        shift = np.hypot(sum_y / total - y, sum_x / total - x)
+        y, x = sum_y / total, sum_x / total
+        if shift < tol:
+            break
+    centre = [int(np.floor(v + 0.5)) if v >= 0 else int(np.ceil(v - 0.5)) for v in (y, x)]
+    i, j = (c - size // 2 for c in centre)
+    if i < 0 or j < 0 or i + size > rows or j + size > cols:
+        return None
+    cut = (slice(i, i + size), slice(j, j + size))
+    return cutout[cut], valid[cut], (y - centre[0], x - centre[1]), (y, x), (i, j)
+
+
 def catmull_rom(x):
     """Keys' cubic with a = -1/2 at distance x."""
     x = np.abs(x)
@@ -170,7 +203,7 @@ def build_epsf(data, delta, oversample, weight=None, max_iter=6, kind="none", c=
         profiles = np.array([sample(psi, oversample, d) for d in delta])
         residual = data - flux[:, None, None] * profiles - sky[:, None, None]
         effective = base * reweight(residual, weight, ok, kind, c)
-        use = ok[:, None, None] & np.isfinite(residual) & (effective > 0)
+        use = ok[:, None, None] & np.isfinite(residual) & np.isfinite(effective) & (effective > 0)
         w = np.where(use, effective, 0.0)
 
         probe = np.full(psi.shape, 1 / len(psi))

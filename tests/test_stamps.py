@@ -35,9 +35,44 @@ def test_stamp_marks_bad_pixels_but_keeps_them():
     assert found.stamp.dtype == np.float64 and found.error.shape == (21, 21)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("fwhm, max_iter", [(3.0, 10), (2.0, 1), (4.0, 0), (3.0, 50)])
+def test_build_stamp_equals_naive(dtype, fwhm, max_iter):
+    rng = np.random.default_rng(7)
+    for seed in range(6):
+        delta = rng.uniform(-3, 3, 2)
+        cutout = (star(31, delta) + rng.normal(0, 5, (31, 31))).astype(dtype)
+        error = np.full(cutout.shape, 5, dtype)
+        mask = rng.random(cutout.shape) < 0.05
+        cutout[rng.random(cutout.shape) < 0.02] = np.nan
+        error[rng.random(cutout.shape) < 0.02] = [0, -1, np.nan, np.inf][seed % 4]
+        valid = np.isfinite(cutout) & ~mask & np.isfinite(error) & (error > 0)
+        found = build_stamp(cutout, 21, error=error, mask=mask, weight_fwhm=fwhm, max_iter=max_iter)
+        twin = naive.stamp(cutout.astype(float), 21, valid, fwhm, max_iter)
+        stamp, use, offset, centroid, origin = twin
+        np.testing.assert_array_equal(found.stamp, stamp)
+        np.testing.assert_array_equal(found.valid, use)
+        np.testing.assert_allclose(found.delta, offset, atol=1e-11)
+        np.testing.assert_allclose(found.centroid, centroid, atol=1e-11)
+        assert found.origin == origin and found.stamp.dtype == found.error.dtype == np.float64
+
+
+def test_half_a_pixel_is_rounded_away_from_zero():
+    cutout = np.zeros((30, 30))
+    cutout[14:16, 14:16] = 1.0
+    found = build_stamp(cutout, 11)
+    np.testing.assert_array_equal(found.delta, [-0.5, -0.5])
+    assert found.origin == (10, 10) and found.stamp[5, 5] == 1
+
+
 def test_no_stamp():
     assert build_stamp(np.full((21, 21), 5.0), 11) is None
     assert build_stamp(np.full((21, 21), np.nan), 11) is None
+    few = np.ones((21, 21), bool)
+    few[10, 9:12] = False  # three pixels: one less than a centroid needs
+    assert build_stamp(star(21), 11, mask=few) is None
+    few[9, 10] = False
+    assert build_stamp(star(21), 11, mask=few) is not None
     assert build_stamp(star(delta=(9.0, 0.0)), 21) is None
     assert build_stamp(star(), 11, max_iter=0) is not None
 
@@ -52,8 +87,21 @@ def test_no_stamp():
         ({"error": np.ones((31, 30))}, "error shape"),
         ({"mask": np.ones((31, 31), int)}, "mask must be"),
         ({"mask": np.ones((31, 30), bool)}, "mask shape"),
+        ({"cutout": [[1.0]]}, "cutout must be a 2-D numpy array"),
+        ({"weight_fwhm": 0.0}, "weight_fwhm must be finite and > 0; got 0.0"),
     ],
 )
 def test_build_stamp_refuses(change, words):
     with pytest.raises(ValueError, match=words):
         build_stamp(**{"cutout": star(), "stamp_size": 15, **change})
+
+
+def test_numbers_of_the_wrong_kind():
+    with pytest.raises(OverflowError):
+        build_stamp(star(), -15)
+    with pytest.raises(OverflowError):
+        build_stamp(star(), 15, max_iter=-1)
+    with pytest.raises(TypeError):
+        build_stamp(star(), 15.0)
+    with pytest.raises(TypeError):
+        build_stamp(star(), 15, np.ones((31, 31)))
