@@ -52,9 +52,12 @@ format: $(READY)  ## let ruff and snakefmt lay out all files
 	$(BIN)/ruff check --fix
 	$(BIN)/snakefmt Snakefile workflow
 
-bench: $(READY)  ## seconds and peak memory of every stage on the embedded field
+bench: $(READY)  ## the ePSF against truth and peers; seconds and memory of every stage
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
+		--constraint requirements.lock || echo "photutils could not be installed: bench without it"
+	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png
@@ -67,7 +70,8 @@ schema: $(READY)  ## the JSON schema of config.yaml, for editors
 
 lock: $(READY)  ## pin all dependencies again, with hashes, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--all-extras --no-header pyproject.toml -o requirements.lock
+		--extra workflow --extra notebooks --extra dev --no-header pyproject.toml \
+		-o requirements.lock
 
 # The browser test skips without a browser, so that a machine without apt-get can run the rest.
 browser:
