@@ -27,6 +27,7 @@ GOALS = {
 # Decimals of those columns: a figure misses its goal if it does so as printed.
 DIGITS = (4, 4, 4, 4, 1)
 SCORES = ["relative L2", "flux bias", "flux scatter", "position scatter [px]"]
+FLOORS = ["floor: flux", "floor: position"]
 PEERS_SLOW_FROM = 1000  # stars: minutes of CPU time
 
 
@@ -102,13 +103,14 @@ def _goal_row(name, build, truth, n, seed):
 
 def families(plan):
     """Other shapes and widths of the PSF."""
-    head = ["family", "FWHM", "N", *SCORES, "floor: flux", "floor: position", "CPU s", "converged"]
+    head = ["family", "FWHM", "s", "N", *SCORES, *FLOORS, "CPU s", "converged"]
     widths = (1.3, 3.0) if plan.quick else (0.9, 1.3, 2.0, 3.0, 5.0, 8.0)
     names = ("gaussian", "donut", "elongated") + (() if plan.quick else ("moffat", "bench"))
     build, n = psflib_builder(plan.solver), 300
     rows = []
     for truth in (EpsfTruth(name, width) for name in names for width in widths):
-        rows.append([truth.family, truth.fwhm, n, *_with_floor(build, truth, n, plan.seeds[0])])
+        values = _with_floor(build, truth, n, plan.seeds[0])
+        rows.append([truth.family, truth.fwhm, _stamp_size(truth), n, *values])
     return "Other shapes", head, rows
 
 
@@ -126,16 +128,7 @@ CONDITIONS = {
 
 def conditions(plan):
     """Wrong weights, a sky that varies, equal stars."""
-    head = [
-        "condition",
-        "FWHM",
-        "N",
-        *SCORES,
-        "floor: flux",
-        "floor: position",
-        "CPU s",
-        "converged",
-    ]
+    head = ["condition", "FWHM", "s", "N", *SCORES, *FLOORS, "CPU s", "converged"]
     build, n = psflib_builder(plan.solver), 300
     rows = []
     for fwhm in (1.3, 3.0):
@@ -143,7 +136,7 @@ def conditions(plan):
         for name, options in CONDITIONS.items():
             change = functools.partial(_change_weights, name)
             values = _with_floor(build, truth, n, plan.seeds[0], change, **options)
-            rows.append([name, fwhm, n, *values])
+            rows.append([name, fwhm, _stamp_size(truth), n, *values])
     return "Other conditions", head, rows
 
 
@@ -155,9 +148,15 @@ def _change_weights(name, stars):
     return dataclasses.replace(stars, weight=weight)
 
 
+def _stamp_size(truth):
+    """25 px, or 5 FWHM where that is more."""
+    return max(25, 2 * round(2.5 * truth.fwhm) + 1)
+
+
 def _with_floor(build, truth, n, seed, change=lambda stars: stars, **options):
-    _, floor = reference(truth)
-    stars = change(simulate_stamps(truth, n, seed=seed, **options))
+    size = _stamp_size(truth)
+    _, floor = reference(truth, size)
+    stars = change(simulate_stamps(truth, n, size, seed=seed, **options))
     limits = [f"{floor.flux_scatter:.4f}", f"{floor.position_scatter:.4f}"]
     try:
         score, seconds, _, built = judge(build, truth, stars)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.integrate import dblquad
 
-from psflib.simulation.epsf_scores import held_out_stars, relative_l2, score_epsf, score_floor
+from psflib.simulation.epsf_scores import (
+    held_out_stars,
+    relative_l2,
+    score_epsf,
+    score_floor,
+    shape_error,
+)
 from psflib.simulation.star_stamps import (
     FAMILIES,
     EpsfTruth,
@@ -143,3 +149,12 @@ def test_scores_see_errors():
     wrong = score_epsf(EpsfTruth("bench", 3.1).epsf(25, 3), truth, 3, stars)
     assert 0.02 < wrong.relative_l2 < 0.06
     assert relative_l2(np.full((75, 75), np.nan), truth, 3)[0] == np.inf
+
+
+def test_shape_error_is_what_was_put_in():
+    truth = EpsfTruth("bench", 2.0)
+    other = EpsfTruth("bench", 2.0 * 1.004, g1=0.003, g2=-0.002)
+    # Linear: the next order is about the square of the change.
+    np.testing.assert_allclose(
+        shape_error(5 * other.epsf(25, 3), truth, 3), [0.004, 0.003, -0.002], atol=5e-5
+    )

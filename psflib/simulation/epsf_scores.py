@@ -41,7 +41,7 @@ class EpsfScore:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StarFits:
+class MeasuredStars:
     """Flux, background (n,) and offset (n, 2) of stars, float64."""
 
     flux: np.ndarray
@@ -85,10 +85,7 @@ def relative_l2(grid, truth, oversample):
     -------
     float, ndarray (2,)
     """
-    size = len(grid) / oversample
-    node = (np.arange(len(grid)) - (len(grid) - 1) / 2) / oversample
-    inside = np.hypot(node[:, None], node[None, :]) < size / 2 - EDGE
-    rows, cols = (a[inside] for a in np.broadcast_arrays(node[:, None], node[None, :]))
+    rows, cols, inside = _compared_nodes(len(grid), oversample)
     values = np.asarray(grid, float)[inside]
     if not np.isfinite(values).all() or not values.any():
         return np.inf, np.zeros(2)
@@ -102,7 +99,38 @@ def relative_l2(grid, truth, oversample):
     return float(np.linalg.norm(best.fun)), best.x
 
 
-def fit_stars(interpolate, stamps, shift=(0.0, 0.0)):
+def shape_error(grid, truth, oversample):
+    """Errors of the relative FWHM and of the shear (g1, g2) of an ePSF.
+
+    Least squares of the ePSF by the truth and its derivatives by factor, position, FWHM and shear,
+    on the nodes of `relative_l2`; for errors so small that this is linear.
+
+    Parameters
+    ----------
+    grid : ndarray (os·s, os·s)
+    truth : EpsfTruth
+    oversample : int
+
+    Returns
+    -------
+    ndarray (3,)
+        FWHM/true - 1, g1 - true, g2 - true.
+    """
+    rows, cols, inside = _compared_nodes(len(grid), oversample)
+    changes = {"fwhm": truth.fwhm * STEP, "g1": STEP, "g2": STEP}
+    columns = [truth.at(rows, cols)]
+    columns += [truth.at(rows - STEP, cols) - truth.at(rows + STEP, cols)]
+    columns += [truth.at(rows, cols - STEP) - truth.at(rows, cols + STEP)]
+    for name, step in changes.items():
+        values = (getattr(truth, name) + sign * step for sign in (1, -1))
+        sides = (dataclasses.replace(truth, **{name: value}) for value in values)
+        plus, minus = (side.integrate(rows, cols) for side in sides)
+        columns.append((plus - minus) / (2 * STEP))
+    found = np.linalg.lstsq(np.stack(columns, axis=-1), np.asarray(grid, float)[inside], rcond=None)
+    return found[0][3:] / found[0][0]
+
+
+def measure_stars(interpolate, stamps, shift=(0.0, 0.0)):
     """Fit flux, background and position of every star, by Gauss-Newton from the true position.
 
     Parameters
@@ -115,7 +143,7 @@ def fit_stars(interpolate, stamps, shift=(0.0, 0.0)):
 
     Returns
     -------
-    StarFits
+    MeasuredStars
     """
     size = stamps.data.shape[1]
     pixel = np.arange(size) - (size - 1) / 2
@@ -131,7 +159,7 @@ def fit_stars(interpolate, stamps, shift=(0.0, 0.0)):
         linear = _solve(np.stack(columns, axis=-1), data, weight)
         move = linear[:, 2:] / np.where(linear[:, :1] == 0, np.inf, linear[:, :1])
         delta = delta + np.clip(np.nan_to_num(move), -MAX_MOVE, MAX_MOVE)
-    return StarFits(linear[:, 0], linear[:, 1], delta)
+    return MeasuredStars(linear[:, 0], linear[:, 1], delta)
 
 
 def score_epsf(grid, truth, oversample, held_out, interpolate=None):
@@ -155,13 +183,21 @@ def score_epsf(grid, truth, oversample, held_out, interpolate=None):
     node = node_offsets(len(grid) // oversample, oversample)
     volume = truth.at(node[:, None], node[None, :]).sum() / np.sum(grid)
     interpolate = interpolate or catmull_rom_of(grid, oversample)
-    fits = fit_stars(lambda dy, dx: volume * interpolate(dy, dx), held_out, -shift)
+    fits = measure_stars(lambda dy, dx: volume * interpolate(dy, dx), held_out, -shift)
     return _summarise(error, fits, held_out)
 
 
 def score_floor(truth, held_out):
     """Scores of the truth itself: what the noise of the held-out stars allows."""
-    return _summarise(0.0, fit_stars(truth.at, held_out), held_out)
+    return _summarise(0.0, measure_stars(truth.at, held_out), held_out)
+
+
+def _compared_nodes(side, oversample):
+    """Offsets (rows, cols) of the nodes that count, and where they are (side, side)."""
+    node = (np.arange(side) - (side - 1) / 2) / oversample
+    inside = np.hypot(node[:, None], node[None, :]) < side / oversample / 2 - EDGE
+    rows, cols = np.broadcast_arrays(node[:, None], node[None, :])
+    return rows[inside], cols[inside], inside
 
 
 def _summarise(error, fits, held_out):
