@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -14,6 +15,8 @@ from scipy.spatial import cKDTree
 from psflib.checks import is_positive, require_array, require_count
 from psflib.errors import NotEnoughStars
 from psflib.exposure import Exposure
+from psflib.neighbors import distances, near_others
+from psflib.stamp_noise import refine_weight, weigh
 
 log = logging.getLogger(__name__)
 
@@ -190,10 +193,17 @@ class Stamps:
     data : ndarray (n, s, s) float32
         ADU, free of sky, never resampled.
     weight : ndarray (n, s, s) float32
-        Inverse variance in ADU⁻²; 0 at unusable pixels and near neighbours.
+        Inverse variance in ADU⁻², free of the pixels' own noise; 0 at unusable pixels and at
+        those with light of other sources.
     table : QTable
         id, x, y (px, centroid), delta_row, delta_col (px, from the centre pixel), row0, col0
-        (first pixel of the stamp in the image), reserved (never fitted).
+        (first pixel of the stamp in the image), reserved (never fitted), snr (of the flux under
+        these weights), masked (fraction of pixels of weight 0), sky_variance (ADU², around the
+        star), background_err (ADU, standard error of the local sky: the sum over m pixels has an
+        error of m·background_err more than its pixels' noise; a fit with a free background holds
+        the white part of it already).
+    meta : dict
+        photon_slope: ADU² of variance per ADU of light, the inverse of the gain.
 
     Raises
     ------
@@ -204,6 +214,7 @@ class Stamps:
     data: np.ndarray
     weight: np.ndarray
     table: QTable
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         shape = np.shape(self.data)
@@ -220,12 +231,23 @@ class Stamps:
         """(n, 2) float64: offset (row, col) from the centre pixel, px."""
         return np.column_stack([pixels(self.table[c]) for c in ("delta_row", "delta_col")])
 
+    def weight_under(self, model) -> np.ndarray:
+        """Weights (n, s, s) with the photon noise of a better model of the stars' light, ADU.
+
+        The weights as they are hold that of a mean profile.  Stamps that do not know their noise
+        (no `photon_slope`) keep theirs.
+        """
+        if "photon_slope" not in self.meta or "sky_variance" not in self.table.colnames:
+            return self.weight
+        sky_variance = pixels(self.table["sky_variance"])
+        return refine_weight(self.weight, sky_variance, self.meta["photon_slope"], model)
+
 
 def build_stamps(exposure: Exposure, stars: QTable, settings: StampSettings | None = None):
     """Cut out every selected star, reserved ones included.
 
-    The variance is averaged over 3 × 3 pixels before it becomes a weight: a variance that holds
-    the star's own photon noise would otherwise favour pixels that came out low.
+    Weights come from a smooth variance, see `psflib.stamp_noise`; pixels are left out where a
+    neighbour, in the table or found in the residuals, outshines half the noise.
 
     Parameters
     ----------
@@ -247,22 +269,46 @@ def build_stamps(exposure: Exposure, stars: QTable, settings: StampSettings | No
     settings = settings or StampSettings()
     fwhm = float(stars.meta["fwhm"])
     size = settings.size or stamp_size(fwhm)
-    weight = smooth_weight(exposure)
+    usable = exposure.weight() > 0
     positions = np.column_stack([pixels(stars["y"]), pixels(stars["x"])])
+    flux = np.nan_to_num(pixels(stars["flux"]))
     tree = cKDTree(positions)
-    cut, rows = [], []
+    cut, rows, others = [], [], []
     for i in np.flatnonzero(stars["selected"]):
         near = np.setdiff1d(tree.query_ball_point(positions[i], size + 2 * fwhm), [i])
-        found = cut_star(exposure, weight, positions[i], positions[near], size, fwhm, settings)
+        found = cut_star(exposure, usable, positions[i], positions[near], size, fwhm, settings)
         if isinstance(found, str):
             log.info("star %s dropped: %s", stars["id"][i], found)
             continue
-        cut.append(found[:2])
-        rows.append((stars["id"][i], *found[2:], bool(stars["reserved"][i])))
+        cut.append(found[:3])
+        rows.append((stars["id"][i], *found[3:], bool(stars["reserved"][i])))
+        ratio = np.maximum(flux[near], 0) / flux[i] if flux[i] > 0 else np.zeros(len(near))
+        others.append((positions[near] - found[-2:], ratio))
     if not cut:
         raise NotEnoughStars("stamps", 0, 1)
-    data, weights = (np.array(planes, np.float32) for planes in zip(*cut, strict=True))
-    return Stamps(data, weights, _table(rows, fwhm))
+    data, variance, good = (np.array(planes) for planes in zip(*cut, strict=True))
+    table = _table(rows, fwhm)
+    return _weighed(data, variance, good, table, others, fwhm, settings)
+
+
+def _weighed(data, variance, good, table, others, fwhm, settings):
+    """The stamps that are left when neighbours are masked, with weights."""
+    delta = np.column_stack([pixels(table[c]) for c in ("delta_row", "delta_col")])
+    noise = weigh(data, variance, good, delta, others, fwhm)
+    size, usable = data.shape[1], noise.weight > 0
+    core = [distances((size, size), size // 2 + d) <= 1.5 * fwhm for d in delta]
+    share = np.array([v[c].mean() for v, c in zip(usable, core, strict=True)])
+    keep = share >= settings.min_valid
+    for name in table["id"][~keep]:
+        log.info("star %s dropped: too many pixels with other sources' light", name)
+    if not keep.any():
+        raise NotEnoughStars("stamps", 0, 1)
+    table["snr"] = noise.snr
+    table["masked"] = 1 - usable.mean(axis=(1, 2))
+    table["sky_variance"] = noise.sky_variance * u.adu**2
+    table["background_err"] = noise.background_err * u.adu
+    data, weight = data[keep].astype(np.float32), noise.weight[keep].astype(np.float32)
+    return Stamps(data, weight, table[keep], {"photon_slope": noise.slope})
 
 
 def stamp_size(fwhm: float) -> int:
@@ -280,8 +326,8 @@ def smooth_weight(exposure: Exposure) -> np.ndarray:
     return weight
 
 
-def cut_star(exposure, weight, position, others, size, fwhm, settings):
-    """One star: (data, weight, y, x, delta_row, delta_col, row0, col0), or why there is none."""
+def cut_star(exposure, usable, position, others, size, fwhm, settings):
+    """One star: (data, variance, good, y, x, delta_row, delta_col, row0, col0), or why not."""
     middle = np.round(position).astype(int)
     room = min(*middle, *(np.array(exposure.shape) - 1 - middle))
     margin = min(size // 2 + 3, room)  # the star stays in the middle, where the centroid starts
@@ -289,7 +335,7 @@ def cut_star(exposure, weight, position, others, size, fwhm, settings):
         return "stamp off the image"
     top, left = middle - margin
     box = (slice(top, top + 2 * margin + 1), slice(left, left + 2 * margin + 1))
-    image, good, centre = exposure.image[box], weight[box] > 0, position - (top, left)
+    image, good, centre = exposure.image[box], usable[box].copy(), position - (top, left)
     radius = settings.neighbor_radius * fwhm
     good &= ~near_others(image.shape, centre, others - (top, left), radius)
     if good[distances(image.shape, centre) <= 1.5 * fwhm].mean() < settings.min_valid:
@@ -301,24 +347,8 @@ def cut_star(exposure, weight, position, others, size, fwhm, settings):
         return "centroid away from the detection"
     row, col = top + found.origin[0], left + found.origin[1]
     y, x = found.centroid + np.array([top, left])
-    window = weight[row : row + size, col : col + size]
-    return found.stamp, np.where(found.valid, window, 0), y, x, *found.delta, row, col
-
-
-def near_others(shape, centre, others, radius):
-    """Pixels within `radius` of another source and nearer to it than to the star itself."""
-    own = distances(shape, centre)
-    near = np.zeros(shape, bool)
-    for other in others:
-        distance = distances(shape, other)
-        near |= (distance <= radius) & (distance < own)
-    return near
-
-
-def distances(shape, centre):
-    """Distance of every pixel from (row, col), px."""
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.hypot(y - centre[0], x - centre[1])
+    window = exposure.variance[row : row + size, col : col + size].astype(float)
+    return found.stamp, window, found.valid, y, x, *found.delta, row, col
 
 
 def pixels(column) -> np.ndarray:

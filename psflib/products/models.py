@@ -16,7 +16,8 @@ def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
         array_hdu("WEIGHT", stamps.weight, "adu-2"),
         table_hdu("STARS", stamps.table),
     ]
-    write_product(path, "stamps", hdus, settings, {"stars": stamps.table.meta})
+    metas = {"stamps": stamps.meta, "stars": stamps.table.meta}
+    write_product(path, "stamps", hdus, settings, metas)
 
 
 def read_stamps(path: str | Path):
@@ -30,10 +31,11 @@ def read_stamps(path: str | Path):
     from psflib.stamps import Stamps
 
     with open_product(path, "stamps") as hdus:
-        stars = read_table(hdus, path, "STARS", read_meta(hdus, path).get("stars"))
+        metas = read_meta(hdus, path)
+        stars = read_table(hdus, path, "STARS", metas.get("stars"))
         data, _ = read_named(hdus, path, "DATA", np.float32)
         weight, _ = read_named(hdus, path, "WEIGHT", np.float32)
-    return Stamps(data, weight, stars)
+    return Stamps(data, weight, stars, metas.get("stamps", {}))
 
 
 def write_psf(path: str | Path, psf, settings: Any = None) -> None:

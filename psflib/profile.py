@@ -1,0 +1,170 @@
+"""Mean profile of an image's stars: a smooth guess of what a star's light should be.
+
+Good to some 10 %, which is enough to say how large the photon noise is and how far a neighbour
+reaches.  The profile runs along elliptical radii; its values are medians over many stars, so that
+no pixel's own noise is in it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+FALL = 3.0  # power of the radius with which it falls beyond its last value
+STEP = 0.1  # FWHM, between its values
+FEWEST = 12  # pixels behind each value
+ROUNDS = 3  # of profile and fluxes in turn
+ALIKE = 8  # stars that can show what the profile lacks
+MODEL_ERROR = 0.2  # of the profile, relative, where there are fewer; a tenth of it where not
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StarProfile:
+    """Light of a star of unit flux.
+
+    Parameters
+    ----------
+    radius, value : ndarray (m,) float64
+        px; flux per px², falling.
+    shape : (float, float, float)
+        Weights of dy², dy·dx and dx² in the square of the elliptical radius.
+    """
+
+    radius: np.ndarray
+    value: np.ndarray
+    shape: tuple[float, float, float] = (1.0, 0.0, 1.0)
+
+    def at(self, dy, dx) -> np.ndarray:
+        """Values at offsets in px; arrays broadcast."""
+        r = elliptical_radius(self.shape, dy, dx)
+        last = self.radius[-1]
+        beyond = (last / np.maximum(r, last)) ** FALL
+        return np.interp(r, self.radius, self.value) * beyond
+
+
+def elliptical_radius(shape, dy, dx):
+    """Radius, px, of offsets under `StarProfile.shape`."""
+    yy, yx, xx = shape
+    return np.sqrt(np.maximum(yy * dy**2 + yx * dy * dx + xx * dx**2, 0.0))
+
+
+def offsets(delta, size):
+    """dy (n, s, 1) and dx (n, 1, s) of every pixel of a stamp from its star."""
+    axis = np.arange(size) - size // 2
+    return axis[None, :, None] - delta[:, 0, None, None], axis[None, None, :] - delta[
+        :, 1, None, None
+    ]
+
+
+def fit_profile(data, good, delta, fwhm):
+    """Profile of these stars, and the flux and sky of each.
+
+    Parameters
+    ----------
+    data : ndarray (n, s, s)
+        Free of sky.
+    good : ndarray (n, s, s) bool
+    delta : ndarray (n, 2)
+        Offset (row, col) of each star from the centre pixel, px.
+    fwhm : float
+        px.
+
+    Returns
+    -------
+    profile : StarProfile
+    flux, sky : ndarray (n,) float64
+        The sky is the median of what is left away from the star.
+    """
+    dy, dx = offsets(np.asarray(delta, float), data.shape[1])
+    data = np.where(good, data, 0.0)
+    sigma = fwhm / 2.3548
+    gaussian = np.exp(-0.5 * (dy**2 + dx**2) / sigma**2) / (2 * np.pi * sigma**2)
+    near = good & (np.hypot(dy, dx) <= 1.5 * fwhm)
+    flux = _scale(data, gaussian, near)
+    bright = np.flatnonzero(flux >= np.median(flux))
+    shape = _shape(data[bright], good[bright], dy[bright], dx[bright], 1.5 * sigma)
+    r = elliptical_radius(shape, dy, dx)
+    for _ in range(ROUNDS):
+        # The sky is gone already; one fitted here would take the wings of bright stars with it.
+        ratio = data[bright] / np.maximum(flux[bright], 1e-300)[:, None, None]
+        profile = _medians(r[bright], ratio, good[bright], shape, STEP * fwhm)
+        light = profile.at(dy, dx)
+        flux = np.maximum(_scale(data, light, near), 0.0)
+    rest, far = data - flux[:, None, None] * light, good & ~near
+    sky = np.array([np.median(v[f]) if f.any() else 0.0 for v, f in zip(rest, far, strict=True)])
+    return profile, flux, sky
+
+
+def _scale(data, light, near):
+    """Fluxes from the pixels near the stars."""
+    use = np.where(near, light, 0.0)
+    norm = np.maximum((use * light).sum(axis=(1, 2)), 1e-300)
+    return (use * data).sum(axis=(1, 2)) / norm
+
+
+def _shape(data, good, dy, dx, sigma):
+    """Elliptical radius from the median second moments under a Gaussian window.
+
+    The window's part is taken out as between two Gaussians: C⁻¹ = M⁻¹ - W⁻¹.
+    """
+    weight = np.where(good, data, 0.0) * np.exp(-0.5 * (dy**2 + dx**2) / sigma**2)
+    total = weight.sum(axis=(1, 2))
+    weight = weight[total > 0] / total[total > 0, None, None]
+    if not len(weight):
+        return 1.0, 0.0, 1.0
+    dy, dx = dy[total > 0], dx[total > 0]
+    yy, yx, xx = (np.median((weight * d).sum(axis=(1, 2))) for d in (dy**2, dy * dx, dx**2))
+    det = yy * xx - yx**2
+    if not (det > 0 and yy > 0):
+        return 1.0, 0.0, 1.0
+    a, b, c = xx / det - sigma**-2, -yx / det, yy / det - sigma**-2
+    if not (a > 0 and a * c > b**2):
+        return 1.0, 0.0, 1.0
+    unit = np.sqrt(a * c - b**2)
+    return float(a / unit), float(2 * b / unit), float(c / unit)
+
+
+def _medians(r, ratio, good, shape, step):
+    """Median of the ratios in rings of at least `step` px and `FEWEST` pixels; unit sum."""
+    r, ratio = r[good], ratio[good]
+    order = np.argsort(r)
+    r, ratio = r[order], ratio[order]
+    radius, value, start = [], [], 0
+    while start < len(r):
+        stop = max(np.searchsorted(r, r[start] + step), start + FEWEST)
+        if len(r) - stop < FEWEST:
+            stop = len(r)
+        radius.append(np.median(r[start:stop]))
+        value.append(np.median(ratio[start:stop]))
+        start = stop
+    if not radius:
+        return StarProfile(np.ones(1), np.ones(1), shape)
+    radius = np.array(radius)
+    value = np.minimum.accumulate(np.maximum(value, 0.0))
+    edges = np.concatenate([[0.0], (radius[1:] + radius[:-1]) / 2, [r[-1]]])
+    total = np.pi * (value * np.diff(edges**2)).sum()
+    return StarProfile(radius, value / total if total > 0 else value, shape)
+
+
+def common_residual(rest, flux, light):
+    """What the brighter stars have in common beyond the profile, and their scatter.
+
+    Both per unit flux, at native pixels; masked pixels are to be 0.  Lopsided light and spikes
+    belong to the PSF, for they stand at the same place in every star.
+
+    Parameters
+    ----------
+    rest, light : ndarray (n, s, s)
+        Data without the star and its sky; the profile of unit flux.
+    flux : ndarray (n,)
+
+    Returns
+    -------
+    usual, spread : ndarray, broadcast to (n, s, s)
+    """
+    bright = flux >= np.median(flux)
+    if np.count_nonzero(bright) < ALIKE:
+        return np.zeros(rest.shape[1:]), MODEL_ERROR * light
+    ratio = rest[bright] / np.maximum(flux[bright], 1e-300)[:, None, None]
+    usual = np.median(ratio, axis=0)
+    spread = 1.4826 * np.median(np.abs(ratio - usual), axis=0)
+    return usual, np.hypot(spread, 0.1 * MODEL_ERROR * light)
