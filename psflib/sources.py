@@ -8,18 +8,22 @@ import sep
 from astropy.table import Table
 
 from psflib.exposure import UNUSABLE, MaskBit
-from psflib.loops.moments import adaptive_moments
+from psflib.loops.moments import LEAST_WEIGHT, adaptive_moments, fourth_moments
 
 log = logging.getLogger(__name__)
 
 FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
-# The adaptive Gaussian follows the wings: it is 13 % wider than a Moffat of beta 3 at half maximum,
-# 10 % for beta 4, 16 % for beta 2.5, 2 % for a Gaussian (3.5-sigma cut). Widths are divided by:
-WINGS = 1.12
+# The adaptive Gaussian follows the wings: it is 21 % wider than a Moffat of beta 2 at half maximum,
+# 13 % for beta 3, 1 % for a Gaussian.  The fourth moment tells by how much.  With t = <q²> - 2, and
+# u the width of the weight over the source's (1 unless undersampled), it is
+# 1 + 0.67 t / u^0.5 + 0.73 t² / u^4: fitted to Moffats of beta 2 to infinity with and without 3 %
+# of wing; within 0.5 % at u = 1, within 3 % at u = 1.8 (FWHM 1.3 px).
+WINGS = (0.67, 0.73)
+UNDERSAMPLED = 2.0  # px, FWHM; below, moments of single stars depend on where the pixels fall
+NARROWEST = 0.355  # px, standard deviation of the minor axis; below is a cosmic ray or hot pixel
 FIRST_FWHM = 3.0  # px, of the matched filter before anything is known
 DEFAULT_FWHM = 2.5  # px, when no source can be measured
 APERTURE = 1.5  # FWHM, radius of the aperture of fluxes
-FEWEST_STARS = 5  # to speak of a typical size
 MERGED = 1  # sep's flag of a deblended source
 
 
@@ -46,8 +50,9 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
     -------
     Table
         x, y (px, centroid of the adaptive Gaussian), flux, flux_err (ADU, aperture of radius
-        1.5 FWHM), snr, fwhm (px), ellipticity (a-b)/(a+b), both of the adaptive Gaussian (fwhm is
-        right within 5 % for Moffat profiles of beta 2.5 to 5, 9 % low for a Gaussian),
+        1.5 FWHM), snr, fwhm (px; full width at half maximum of the pixel-integrated profile,
+        geometric mean of both axes; from the adaptive Gaussian, corrected by one factor for the
+        wings of this image's stars), ellipticity (a-b)/(a+b) of the adaptive Gaussian,
         e1, e2 (ellipticity times cos and sin of twice the angle of the major axis from +x),
         peak (ADU), merged (bool: deblended from a neighbour), converged (bool: the adaptive
         Gaussian was found; else x, y, fwhm and ellipticity come from the isophote).
@@ -63,31 +68,43 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
 
 
 def estimate_fwhm(image, variance, mask) -> float:
-    """Typical FWHM (px) of the stars on a sky-free image: a first guess.
+    """Typical FWHM (px) of the stars on a sky-free image.
 
-    The lower edge of the sizes of well-exposed sources is where the stars are: their FWHM is the
-    densest of all windows 15 % wide.  2.5 px, with a warning, if nothing can be measured.
-    Parameters as in `detect_sources`.
+    Of the pixel-integrated profile, geometric mean of both axes.  Stars are the smallest of the
+    well-exposed sources: their FWHM is the window 15 % wide that holds most of them and leaves few
+    below it.  2.5 px, with a warning, if nothing can be measured.  Parameters as in
+    `detect_sources`.
     """
     image, error, bad = _planes(image, variance, mask)
     fwhm = FIRST_FWHM
     for _ in range(2):
-        found = _extract(image, error, bad, fwhm, 8.0, 5)
+        found = _extract(image, error, bad, fwhm, 8.0, 5 if fwhm > 2 else 3)
         table = _measure(image, error, bad, found, fwhm)
         unsaturated = ~_touches(mask & np.uint16(UNUSABLE) > 0, table["x"], table["y"], fwhm)
-        good = table["converged"] & unsaturated & (table["snr"] > 20)
+        good = table["converged"] & unsaturated & (table["snr"] > 20) & (table["minor"] > NARROWEST)
         if not good.any():
             log.warning("no source to measure the FWHM on; %.1f px assumed", DEFAULT_FWHM)
             return DEFAULT_FWHM
-        fwhm = float(np.exp(densest(np.log(table["fwhm"][good]), np.log(1.15))))
+        fwhm, _ = _typical(np.asarray(table["fwhm"][good]))
     return fwhm
 
 
-def densest(values, width) -> float:
-    """Median of the values in the densest window of the given width (the lowest of equals)."""
+def _typical(width):
+    """Size of the stars among these widths (px), and which of them are like it (bool)."""
+    crowd = smallest_crowd(np.log(width), np.log(1.15))
+    if np.exp(crowd) >= UNDERSAMPLED:
+        return float(np.exp(crowd)), np.abs(np.log(width) - crowd) < np.log(1.15)
+    # the mean over sub-pixel phases is right, no single star is
+    near = np.abs(np.log(width) - crowd) < np.log(1.35)
+    return float(np.sqrt(np.mean(width[near] ** 2))), near
+
+
+def smallest_crowd(values, width) -> float:
+    """Median of the values in the window of `width` with most of them in it and few below it."""
     values = np.sort(np.asarray(values, float))
     last = np.searchsorted(values, values + width, side="right")
-    start = int(np.argmax(last - np.arange(len(values))))
+    below = np.arange(len(values))
+    start = int(np.argmax(last - below - 0.5 * below))
     return float(np.median(values[start : last[start]]))
 
 
@@ -136,7 +153,7 @@ def _gaussian(fwhm):
 def _measure(image, error, bad, found, fwhm):
     """Table of measurements of sep's sources; see `detect_sources`."""
     shape = np.zeros((len(found), 6))
-    sigma = WINGS * fwhm / FWHM_OF_SIGMA
+    sigma = 1.1 * fwhm / FWHM_OF_SIGMA
     adaptive_moments(
         image, ~bad, found["x"], found["y"], sigma, 8 * sigma, max(1.5, 0.7 * fwhm), shape
     )
@@ -150,14 +167,17 @@ def _measure(image, error, bad, found, fwhm):
     angle = 0.5 * np.arctan2(2 * shape[:, 3], shape[:, 2] - shape[:, 4])
     angle = np.where(converged, angle, found["theta"])
     ellipticity = (major - minor) / np.maximum(major + minor, 1e-9)
+    snr = np.divide(flux, flux_err, out=np.zeros_like(flux), where=flux_err > 0)
+    width = FWHM_OF_SIGMA * np.sqrt(major * minor)
     return Table(
         {
             "x": x,
             "y": y,
             "flux": flux,
             "flux_err": flux_err,
-            "snr": np.divide(flux, flux_err, out=np.zeros_like(flux), where=flux_err > 0),
-            "fwhm": FWHM_OF_SIGMA / WINGS * np.sqrt(major * minor),
+            "snr": snr,
+            "fwhm": width / _wings(image, bad, shape, width, (snr > 20) & (minor > NARROWEST)),
+            "minor": minor,
             "ellipticity": ellipticity,
             "e1": ellipticity * np.cos(2 * angle),
             "e2": ellipticity * np.sin(2 * angle),
@@ -166,6 +186,36 @@ def _measure(image, error, bad, found, fwhm):
             "converged": converged,
         }
     )
+
+
+def _wings(image, bad, shape, width, good):
+    """How much wider the adaptive Gaussian is than half maximum, for the stars of the image."""
+    good = good & (shape[:, 5] > 0)
+    if not good.any():
+        return 1 + WINGS[0] * 0.15
+    typical, near = _typical(width[good])
+    rows = np.flatnonzero(good)[near]
+    covariance = np.ascontiguousarray(shape[rows, 2:5])
+    if typical < UNDERSAMPLED:
+        covariance[:] = covariance.mean(axis=0)
+    sums = np.zeros((len(rows), 2))
+    fourth_moments(image, ~bad, *np.ascontiguousarray(shape[rows, :2].T), covariance, sums)
+    t = _typical_fourth(sums, typical < UNDERSAMPLED)
+    minor2 = np.median(_axes(*covariance.T)[1]) ** 2
+    mean2 = (typical / FWHM_OF_SIGMA) ** 2
+    more = max(0.0, LEAST_WEIGHT**2 - minor2)  # that the loop adds to both axes
+    u = ((1 + more / minor2) * (1 + more * minor2 / mean2**2)) ** 0.25
+    return 1 + WINGS[0] * t / np.sqrt(u) + WINGS[1] * t * t / u**4
+
+
+def _typical_fourth(sums, pooled):
+    """t = <q²> - 2 of the stars: their median, or the ratio of means of stars of equal flux."""
+    sums = sums[sums[:, 0] > 0]
+    if not len(sums):
+        return 0.15
+    ratio = sums[:, 1] / sums[:, 0]
+    t = np.mean(ratio) if pooled else np.median(ratio)
+    return float(np.clip(t - 2, 0, 1))
 
 
 def _axes(cxx, cxy, cyy):

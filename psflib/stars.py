@@ -9,11 +9,14 @@ import sep
 from astropy import units as u
 from astropy.table import QTable, Table
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.spatial import cKDTree
 
 from psflib import polynomial, sources
+from psflib.catalog import known_kinds
+from psflib.contamination import contamination
 from psflib.errors import NotEnoughStars
 from psflib.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.locus import stellar_locus
+from psflib.saturation import expected_peak, peak_scale, turn_over
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class StarSettings(BaseModel):
     )
     edge: float = Field(3.0, ge=0, description="Distance from the border, in FWHM.")
     mask_radius: float = Field(3.0, gt=0, description="Where masked pixels are counted, in FWHM.")
-    min_fwhm: float = Field(1.0, gt=0, description="px; below is a hot pixel or cosmic ray.")
+    min_fwhm: float = Field(0.8, gt=0, description="px; below is a hot pixel or cosmic ray.")
     max_fwhm: float = Field(20.0, gt=0, description="px; above cannot be a star.")
     max_ellipticity: float = Field(
         0.2,
@@ -53,7 +56,7 @@ class StarSettings(BaseModel):
         0.10, gt=0, lt=1, description="Widest accepted half-width of the stellar locus, relative."
     )
     contamination: float = Field(
-        0.05, gt=0, description="Neighbours' light over the star's own; raised if stars are few."
+        0.02, gt=0, description="Neighbours' light over the star's own; raised if stars are few."
     )
     enough: int = Field(20, ge=1, description="With fewer stars the cuts are loosened by steps.")
     cell: int = Field(256, ge=16, description="Side (px) of the cells that share the stars out.")
@@ -61,6 +64,9 @@ class StarSettings(BaseModel):
         10, ge=1, description="Most stars from one cell, best S/N first; more in a small image."
     )
     most: int = Field(300, ge=1, description="Most stars of the image.")
+    match_radius: float = Field(
+        0.5, gt=0, description="Of a catalogue, if one is given: arcsec (px without a WCS)."
+    )
     reserve: float = Field(
         0.2, ge=0, lt=1, description="Fraction kept out of every fit, to judge the PSF."
     )
@@ -88,134 +94,98 @@ def detect_stars(exposure: Exposure, settings: StarSettings | None = None) -> Ta
     return sources.detect_sources(*planes, fwhm=fwhm, threshold=settings.threshold)
 
 
-def select_stars(exposure: Exposure, settings: StarSettings | None = None) -> QTable:
+def select_stars(
+    exposure: Exposure, settings: StarSettings | None = None, catalog: Table | None = None
+) -> QTable:
     """Detect sources and choose the stars to build the PSF from.
 
     Cuts in this order, the first that fails being the reason: not finite, edge, saturated,
-    masked, blended, S/N, size, ellipticity, not on the stellar locus, crowded, more than needed.
-    If fewer than `settings.enough` stars are left, S/N and crowding are loosened by steps.
+    masked, galaxy in the catalogue, blended, S/N, size, ellipticity, not on the stellar locus,
+    crowded, more than needed.  If fewer than `settings.enough` stars are left, S/N and crowding
+    are loosened by steps, as far as that brings more stars.
 
     Parameters
     ----------
     exposure : Exposure
         Prepared: free of sky, with variance.
     settings : StarSettings, optional
+    catalog : Table, optional
+        Adds to what the image tells, see `psflib.catalog.known_kinds`: an entry with a parallax or
+        a proper motion is a star whatever its size and ellipticity; one flagged as a galaxy is
+        none.  Detections that are not in it are judged as without it.
 
     Returns
     -------
     QTable
         Every detection: id, x, y (px), ra, dec (deg, if there is a WCS), flux, flux_err (ADU,
         aperture of radius 1.5 FWHM), snr, fwhm (px), ellipticity, peak (ADU), contamination
-        (neighbours' light over its own), selected, reserved (bool; reserved stars are selected
-        too), reason ('' if selected).
+        (neighbours' light over its own), locus (px, FWHM of a star at its place), selected,
+        reserved (bool; reserved stars are selected too), reason ('' if selected).
         meta: fwhm (px, median of the selected), counts (detections by reason), relaxed (list of
-        str: which cuts were loosened), locus_order (degree of the field trend of the size, -1 if
-        there were too few stars to see a locus).
+        str: which cuts were loosened, and a doubtful locus), locus ('clear'; 'doubtful': sizes do
+        not crowd at one value, the selected may be galaxies; 'too few' to tell), locus_order
+        (degree of the field trend of the size, -1 if there were too few stars to see a locus),
+        turn_over (ADU above the sky, peak from which stars are not linear; absent if not seen).
 
     Raises
     ------
     NotEnoughStars
         If not a single star passes the loosest cuts.
+    ValueError
+        If the catalogue has no usable positions.
     """
     settings = settings or StarSettings()
     found = detect_stars(exposure, settings)
     fwhm = found.meta["fwhm"]
     found["contamination"] = contamination(found["x"], found["y"], found["flux"], fwhm)
+    found["known"] = np.zeros(len(found), bool)
+    galaxy = found["known"].copy()
+    if catalog is not None:
+        found["known"], galaxy = known_kinds(
+            catalog, found["x"], found["y"], exposure.wcs, settings.match_radius
+        )
     permanent = _permanent_cuts(exposure, found, fwhm, settings)
-    reason, relaxed, order = _loosen(exposure.shape, found, permanent, settings)
+    level = _not_linear(exposure, found, permanent, settings)
+    _reject(permanent, galaxy, "galaxy in the catalogue")
+    reason, relaxed, locus = _loosen(exposure.shape, found, permanent, settings)
+    found["locus"] = locus.size(found["x"], found["y"])
     _share_out(found, reason, settings)
-    selected = reason == ""
-    if not selected.any():
-        raise NotEnoughStars("star selection", 0, 1)
+    if not (reason == "").any():
+        raise NotEnoughStars(_why_none(reason), 0, 1)
     table = _table(exposure, found, reason, settings)
-    table.meta = {
-        "fwhm": float(np.median(found["fwhm"][selected])),
-        "counts": dict(Counter(reason.tolist())),
-        "relaxed": relaxed,
-        "locus_order": order,
-    }
-    log.info("%d of %d detections selected: %s", selected.sum(), len(found), table.meta["counts"])
+    table.meta = _meta(found, reason, relaxed, locus, level)
     return table
 
 
-def contamination(x, y, flux, fwhm):
-    """Light of the neighbours in each source's stamp over its own flux.
-
-    A neighbour within 3 FWHM counts in full; farther ones as (3 FWHM / r)^5, a little more than
-    the wing of a Moffat of beta 3 leaves in the star's aperture.
-
-    Parameters
-    ----------
-    x, y : ndarray (n,)
-        px.
-    flux : ndarray (n,)
-        ADU.
-    fwhm : float
-        px.
-
-    Returns
-    -------
-    ndarray (n,) float64
-    """
-    light = np.maximum(np.nan_to_num(np.asarray(flux, float)), 0)
-    total = np.zeros(len(light))
-    if len(light) < 2:
-        return total
-    pairs = cKDTree(np.c_[x, y]).query_pairs(20 * fwhm, output_type="ndarray")
-    distance = np.hypot(x[pairs[:, 0]] - x[pairs[:, 1]], y[pairs[:, 0]] - y[pairs[:, 1]])
-    share = np.minimum(1, (3 * fwhm / np.maximum(distance, 1e-3)) ** 5)
-    np.add.at(total, pairs[:, 0], share * light[pairs[:, 1]])
-    np.add.at(total, pairs[:, 1], share * light[pairs[:, 0]])
-    return np.where(light > 0, total / np.maximum(light, 1e-30), np.inf)
+def _meta(found, reason, relaxed, locus, level):
+    """What is said of the whole selection; doubts are logged too."""
+    selected, counts = reason == "", dict(Counter(reason.tolist()))
+    log.info("%d of %d detections selected: %s", selected.sum(), len(found), counts)
+    if locus.state != "clear" and not found["known"][selected].all():
+        log.warning(
+            "stellar locus %s (%.1f sigma above its surroundings): are the %d selected stars? "
+            "Look at the sizes, or give select_stars.fwhm or a catalogue",
+            locus.state, locus.significance, selected.sum(),
+        )  # fmt: skip
+    if locus.state == "doubtful":
+        relaxed = [*relaxed, "doubtful stellar locus"]
+    meta = {
+        "fwhm": float(np.median(found["fwhm"][selected])),
+        "counts": counts,
+        "relaxed": relaxed,
+        "locus": locus.state,
+        "locus_order": locus.order,
+    }
+    return meta if level is None else {**meta, "turn_over": level}
 
 
-def stellar_locus(x, y, size, snr, shape, width):
-    """Which of these sources have the size of a star.
-
-    ln(size) of stars is a low-order polynomial of the position with a small scatter; it is found
-    from its densest window, then fitted and clipped in turn.
-
-    Parameters
-    ----------
-    x, y, size, snr : ndarray (n,)
-        Position (px), FWHM (px), S/N.
-    shape : (ny, nx)
-        Of the image.
-    width : float
-        Widest accepted deviation of ln(size).
-
-    Returns
-    -------
-    member : ndarray (n,) bool
-    order : int
-        Degree of the polynomial; -1 if fewer than 5 sources are given (then those within
-        2.5 `width` of the smallest half's median are taken).
-    """
-    log_size = np.log(size)
-    if len(size) < FEWEST_STARS:
-        if not len(size):
-            return np.zeros(0, bool), -1
-        typical = np.median(np.sort(log_size)[: (len(size) + 1) // 2])
-        return np.abs(log_size - typical) < 2.5 * width, -1
-    centre = sources.densest(log_size, 1.5 * width)
-    member, order = np.abs(log_size - centre) < 1.5 * width, 0
-    for _ in range(6):
-        order = int(np.searchsorted([12, 36], member.sum(), side="right"))
-        at = polynomial.evaluate(order, x, y, shape).T
-        error = np.hypot(0.02, 1 / snr)
-        solution, *_ = np.linalg.lstsq(
-            at[member] / error[member, None], log_size[member] / error[member], rcond=1e-10
-        )
-        residual = log_size - at @ solution
-        residual -= np.median(residual[member])
-        spread = 1.4826 * np.median(np.abs(residual[member]))
-        limit = np.clip(3 * np.hypot(max(spread, 0.01), 0.5 / snr), 0.03, width)
-        # Far from all stars the polynomial may run away; the centre still binds.
-        again = (np.abs(residual) < limit) & (np.abs(log_size - centre) < 3 * width)
-        if again.sum() < FEWEST_STARS or np.array_equal(again, member):
-            break
-        member = again
-    return member, order
+def _why_none(reason):
+    """What became of all detections, and what can be done."""
+    counts = ", ".join(f"{text} {n}" for text, n in Counter(reason.tolist()).most_common())
+    return (
+        f"star selection among {len(reason)} detections ({counts or 'a lower threshold may help'}; "
+        "see the section select_stars of the settings)"
+    )
 
 
 def _permanent_cuts(exposure, found, fwhm, settings):
@@ -224,9 +194,6 @@ def _permanent_cuts(exposure, found, fwhm, settings):
     ny, nx = exposure.shape
     edge = settings.edge * fwhm
     saturated = _count(exposure.mask & np.uint16(MaskBit.SAT), x, y, 1.5 * fwhm) > 0
-    if exposure.saturation is not None:
-        level = exposure.saturation - (exposure.sky or 0)
-        saturated |= found["peak"] > settings.saturation_fraction * level
     bad = exposure.mask & np.uint16(UNUSABLE)
     radius = settings.mask_radius * fwhm
     masked = _count(bad, x, y, max(1.0, fwhm)) > 0
@@ -241,41 +208,67 @@ def _permanent_cuts(exposure, found, fwhm, settings):
     return reason
 
 
+def _not_linear(exposure, found, reason, settings):
+    """Reject stars too bright for the detector; returns the peak where they turn over, or None.
+
+    Stars that are not marked as saturated show the locus, and by it what peak a flux makes.
+    """
+    cut, locus = _cuts(exposure.shape, found, reason, settings, settings.min_snr, np.inf)
+    x, y, flux, peak = (np.asarray(found[name]) for name in ("x", "y", "flux", "peak"))
+    expected = expected_peak(x, y, np.maximum(flux, 0), locus.size(x, y))
+    bright = (found["snr"] > settings.min_snr) & (peak > 0) & (expected > 0)
+    stars = bright & (cut == "")
+    expected *= peak_scale(peak[stars], expected[stars])
+    # the peak of a faint star is noise's choice of a pixel
+    seen = bright & (reason == "") & (found["snr"] > 2 * settings.min_snr)
+    seen &= found["fwhm"] < 1.5 * locus.size(x, y)
+    level = turn_over(peak[seen], expected[seen])
+    given = np.inf
+    if exposure.saturation is not None:
+        given = exposure.saturation - (exposure.sky or 0)
+    least = min(given, np.inf if level is None else level)
+    _reject(reason, expected > settings.saturation_fraction * least, "saturated")
+    return level
+
+
 def _loosen(shape, found, permanent, settings):
-    """Reasons after all cuts, loosened by steps until enough stars pass; what was loosened."""
+    """Reasons after all cuts, loosened by steps until enough pass; what was loosened; the locus."""
+    best, most = None, -1
     for snr_factor, crowd_factor in (*LOOSER, *LOOSEST):
         min_snr = settings.min_snr * snr_factor
         crowding = settings.contamination * crowd_factor
-        reason, order = _cuts(shape, found, permanent, settings, min_snr, crowding)
+        reason, locus = _cuts(shape, found, permanent, settings, min_snr, crowding)
         passed = np.sum(reason == "")
-        if passed >= settings.enough or (passed >= FEWEST_STARS and snr_factor <= LOOSER[-1][0]):
+        if passed > most:
+            relaxed = [f"min_snr {min_snr:g}", f"contamination {crowding:g}"]
+            best, most = (reason, relaxed if snr_factor < 1 else [], locus), passed
+        if most >= settings.enough or (most >= FEWEST_STARS and snr_factor <= LOOSER[-1][0]):
             break
-    relaxed = []
-    if snr_factor < 1:
-        relaxed = [f"min_snr {min_snr:g}", f"contamination {crowding:g}"]
-        log.warning("few stars: cuts loosened to %s; %d pass", ", ".join(relaxed), passed)
-    return reason, relaxed, order
+    if best[1]:
+        log.warning("few stars: cuts loosened to %s; %d pass", ", ".join(best[1]), most)
+    return best
 
 
 def _cuts(shape, found, permanent, settings, min_snr, crowding):
-    """Reasons with the given limits of S/N and contamination, and the order of the locus."""
+    """Reasons with the given limits of S/N and contamination, and the stellar locus."""
     reason = permanent.copy()
-    fwhm = np.asarray(found["fwhm"])
+    fwhm, known = np.asarray(found["fwhm"]), np.asarray(found["known"])
     crowded = found["contamination"] > crowding
     _reject(reason, found["merged"] & crowded, "blended")
     _reject(reason, found["snr"] < min_snr, "S/N")
     sane = found["converged"] & (fwhm >= settings.min_fwhm) & (fwhm <= settings.max_fwhm)
     _reject(reason, ~sane, "size")
     rows = np.flatnonzero(reason == "")
-    reason[rows[_odd_shape(found[rows], shape) > settings.max_ellipticity]] = "ellipticity"
+    odd = _odd_shape(found[rows], shape) > settings.max_ellipticity
+    reason[rows[odd & ~known[rows]]] = "ellipticity"
     rows = np.flatnonzero(reason == "")
-    member, order = stellar_locus(
+    locus = stellar_locus(
         found["x"][rows], found["y"][rows], fwhm[rows], found["snr"][rows], shape,
         settings.locus_width,
     )  # fmt: skip
-    reason[rows[~member]] = "not on the stellar locus"
+    reason[rows[~locus.member & ~known[rows]]] = "not on the stellar locus"
     _reject(reason, crowded, "crowded")
-    return reason, order
+    return reason, locus
 
 
 def _odd_shape(found, shape):
@@ -322,20 +315,39 @@ def _table(exposure, found, reason, settings):
     table["flux"], table["flux_err"] = found["flux"] * u.adu, found["flux_err"] * u.adu
     table["snr"], table["fwhm"] = found["snr"], found["fwhm"] * u.pix
     table["ellipticity"], table["peak"] = found["ellipticity"], found["peak"] * u.adu
-    table["contamination"] = found["contamination"]
+    table["contamination"], table["locus"] = found["contamination"], found["locus"] * u.pix
     table["selected"] = selected
-    table["reserved"] = _reserve(selected, settings)
+    table["reserved"] = np.zeros(len(found), bool)
+    chosen = found[selected]
+    table["reserved"][selected] = _reserve(chosen["x"], chosen["y"], chosen["flux"], settings)
     table["reason"] = reason
     return table
 
 
-def _reserve(selected, settings):
-    """Draw the reserved stars: none if there are fewer than ten to draw from."""
-    reserved, rows = np.zeros(len(selected), bool), np.flatnonzero(selected)
-    if len(rows) >= 10:
-        rng = np.random.default_rng(settings.seed)
-        reserved[rng.choice(rows, int(settings.reserve * len(rows)), replace=False)] = True
+def _reserve(x, y, flux, settings):
+    """Draw the reserved stars (n,) bool: none of fewer than ten.
+
+    One star of each run of like flux, from where the field lacks one most.
+    """
+    reserved = np.zeros(len(x), bool)
+    count = int(settings.reserve * len(x))
+    if len(x) < 10 or count == 0:
+        return reserved
+    cell = _quantile_cell(x) * 4 + _quantile_cell(y)
+    lacking = np.bincount(cell, minlength=16) * count / len(x)
+    rng = np.random.default_rng(settings.seed)
+    runs = np.array_split(np.argsort(flux), count)
+    for k in rng.permutation(count):
+        run = runs[k]
+        star = run[np.argmax(lacking[cell[run]] + rng.uniform(0, 0.5, len(run)))]
+        lacking[cell[star]] -= 1
+        reserved[star] = True
     return reserved
+
+
+def _quantile_cell(values):
+    """In which quarter (0 to 3) of the values each lies."""
+    return np.searchsorted(np.percentile(values, [25, 50, 75]), values)
 
 
 def _reject(reason, rows, text):

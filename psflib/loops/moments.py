@@ -4,7 +4,8 @@ import math
 
 from psflib.loops._numba import loop
 
-LEAST_SIGMA = 0.35  # px; a lone hot pixel would otherwise shrink the weight to nothing
+LEAST_SIGMA = 0.35  # px; a lone hot pixel would otherwise shrink the source to nothing
+LEAST_WEIGHT = 1.0  # px; sums under a narrower weight depend on where the pixels fall
 MOST_ROUNDS = 50
 
 
@@ -13,7 +14,8 @@ def adaptive_moments(image, usable, x, y, sigma, most_sigma, most_shift, out):
     """Centroid and covariance of the elliptical Gaussian that matches each source.
 
     The weight is given the shape of the source until both agree (Bernstein & Jarvis 2002,
-    AJ 123, 583): for a Gaussian, weighted moments are half as large as the source's own.
+    AJ 123, 583), but for a minor axis of at least `LEAST_WEIGHT`.  The product of two Gaussians of
+    covariance C and W has M = (C^-1 + W^-1)^-1; so C follows from M and the known W.
     """
     # image, usable (ny, nx); x, y (n); out (n, 6): x, y, Cxx, Cxy, Cyy, 1 if converged
     for s in range(x.size):
@@ -21,16 +23,18 @@ def adaptive_moments(image, usable, x, y, sigma, most_sigma, most_shift, out):
         cxx, cxy, cyy = sigma * sigma, 0.0, sigma * sigma
         good = False
         for _ in range(MOST_ROUNDS):
-            total, mx, my, mxx, mxy, myy = _weighted_sums(image, usable, cx, cy, cxx, cxy, cyy)
+            wxx, wyy = _widened(cxx, cxy, cyy)
+            total, mx, my, mxx, mxy, myy = _weighted_sums(image, usable, cx, cy, wxx, cxy, wyy)
             if not total > 0:
                 break
             mx, my = mx / total, my / total
             mxx, mxy, myy = mxx / total - mx * mx, mxy / total - mx * my, myy / total - my * my
-            nxx, nxy, nyy, valid = _unweighted(mxx, mxy, myy, cxx, cxy, cyy)
+            nxx, nxy, nyy, valid = _unweighted(mxx, mxy, myy, wxx, cxy, wyy)
             if not valid or nxx + nyy > 2 * most_sigma * most_sigma:
                 break
-            # 2 mx: moving the weight by the measured shift would go only half the way.
-            cx, cy = cx + 2 * mx, cy + 2 * my
+            # Moving the weight by the measured shift would go only part of the way: M C^-1.
+            step = min(2.0, (nxx + nyy) / (mxx + myy))
+            cx, cy = cx + step * mx, cy + step * my
             if math.hypot(cx - x[s], cy - y[s]) > most_shift:
                 break
             change = abs(nxx - cxx) + abs(nxy - cxy) + abs(nyy - cyy)
@@ -40,6 +44,28 @@ def adaptive_moments(image, usable, x, y, sigma, most_sigma, most_shift, out):
                 break
         out[s, 0], out[s, 1], out[s, 2], out[s, 3], out[s, 4] = cx, cy, cxx, cxy, cyy
         out[s, 5] = 1.0 if good else 0.0
+
+
+@loop
+def fourth_moments(image, usable, x, y, covariance, out):
+    """Weighted light, and its <q²> times that light, of sources of known covariance C.
+
+    q = d' M^-1 d / 2 with M of a Gaussian of covariance C under the weight of `adaptive_moments`:
+    <q²> is 2 for a Gaussian and larger for a profile with wings.
+    """
+    # image, usable (ny, nx); x, y (n); covariance (n, 3): Cxx, Cxy, Cyy; out (n, 2)
+    for s in range(x.size):
+        cxx, cxy, cyy = covariance[s, 0], covariance[s, 1], covariance[s, 2]
+        wxx, wyy = _widened(cxx, cxy, cyy)
+        out[s, 0], out[s, 1] = _fourth(image, usable, x[s], y[s], cxx, cxy, cyy, wxx, wyy)
+
+
+@loop
+def _widened(cxx, cxy, cyy):
+    """Diagonal of the covariance made round until its minor axis is `LEAST_WEIGHT`."""
+    minor = (cxx + cyy) / 2 - math.hypot((cxx - cyy) / 2, cxy)
+    more = max(0.0, LEAST_WEIGHT * LEAST_WEIGHT - minor)
+    return cxx + more, cyy + more
 
 
 @loop
@@ -65,6 +91,28 @@ def _weighted_sums(image, usable, cx, cy, cxx, cxy, cyy):
             mxy += light * dx * dy
             myy += light * dy * dy
     return total, mx, my, mxx, mxy, myy
+
+
+@loop
+def _fourth(image, usable, cx, cy, cxx, cxy, cyy, wxx, wyy):
+    """Sums of light and of light times q²; the weight's covariance is (wxx, cxy, wyy)."""
+    ny, nx = image.shape
+    det, det_w = cxx * cyy - cxy * cxy, wxx * wyy - cxy * cxy
+    half_x, half_y = 3.5 * math.sqrt(wxx), 3.5 * math.sqrt(wyy)
+    total = fourth = 0.0
+    for row in range(max(0, math.ceil(cy - half_y)), min(ny, math.floor(cy + half_y) + 1)):
+        dy = row - cy
+        for col in range(max(0, math.ceil(cx - half_x)), min(nx, math.floor(cx + half_x) + 1)):
+            dx = col - cx
+            q = (wyy * dx * dx - 2 * cxy * dx * dy + wxx * dy * dy) / det_w
+            if q > 12.25 or not usable[row, col]:
+                continue
+            light = image[row, col] * math.exp(-0.5 * q)
+            # M^-1 = C^-1 + W^-1
+            own = 0.5 * (q + (cyy * dx * dx - 2 * cxy * dx * dy + cxx * dy * dy) / det)
+            total += light
+            fourth += light * own * own
+    return total, fourth
 
 
 @loop
