@@ -15,6 +15,7 @@ from psflib.profile import StarProfile, common_residual, fit_profile, offsets
 
 SECTORS = 8  # of the sky around a star
 OUTSIDE = 0.35  # sides of the stamp; farther from the star is its sky
+ROUNDS = 2  # of profile and neighbours in turn
 CHANGE = 1.5  # of the variance over 3 × 3 pixels that no profile explains
 
 
@@ -138,17 +139,9 @@ def weigh(data, given, good, delta, others, fwhm) -> StampNoise:
     fwhm : float
         px.
     """
-    first = _model(data, given, good, delta, fwhm)
-    rest = data - first.sky[:, None, None] - first.light
-    hidden = hidden_sources(
-        rest, first.variance, good, delta, first.flux, first.light, first.spread, fwhm
-    )
-    for n, ((places, ratios), (more, fluxes)) in enumerate(zip(others, hidden, strict=True)):
-        places = np.concatenate([places, more])
-        fluxes = np.concatenate([first.flux[n] * ratios, fluxes])
-        centre = data.shape[1] // 2 + delta[n]
-        sigma = np.sqrt(first.variance[n])
-        good[n] &= ~light_of_others(first.profile, sigma, centre, places, fluxes, fwhm)
+    for _ in range(ROUNDS):
+        model = _model(data, given, good, delta, fwhm)
+        good = good & ~_foreign(model, data, good, delta, others, fwhm)
     model = _model(data, given, good, delta, fwhm)
     weight = np.where(good, 1 / model.variance, 0.0)
     dy, dx = offsets(delta, data.shape[1])
@@ -158,6 +151,22 @@ def weigh(data, given, good, delta, others, fwhm) -> StampNoise:
     error = np.where(np.isfinite(error), error, np.sqrt(model.sky_variance / SECTORS))
     snr = np.sqrt((weight * model.light**2).sum(axis=(1, 2)))
     return StampNoise(weight, model.sky_variance, model.slope, error, snr)
+
+
+def _foreign(model, data, good, delta, others, fwhm):
+    """Pixels (n, s, s) with light of neighbours, known or found in the residuals."""
+    rest = data - model.sky[:, None, None] - model.light
+    hidden = hidden_sources(
+        rest, model.variance, good, delta, model.flux, model.light, model.spread, fwhm
+    )
+    foreign = np.zeros(data.shape, bool)
+    for n, ((places, ratios), (more, fluxes)) in enumerate(zip(others, hidden, strict=True)):
+        foreign[n] = light_of_others(
+            model.profile, np.sqrt(model.variance[n]), data.shape[1] // 2 + delta[n],
+            np.concatenate([places, more]),
+            np.concatenate([model.flux[n] * ratios, fluxes]), fwhm,
+        )  # fmt: skip
+    return foreign
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
