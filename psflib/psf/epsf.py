@@ -1,9 +1,10 @@
-"""Core effective PSF on an oversampled grid, by projected Landweber super-resolution.
+"""Core effective PSF on an oversampled grid, solved with the flux and position of every star.
 
 The effective PSF is the PSF convolved with the pixel (Anderson & King 2000), so a star is the
-ePSF sampled at pixel centres.  The iteration is psi <- max(0, psi + step·AᵀW(d - A psi)) with a
-step normalised by the largest eigenvalue of AᵀWA (Landweber 1951), alternating with the flux,
-background and position of every star.
+ePSF sampled at pixel centres.  `solver="landweber"` iterates psi <- max(0, psi + step·AᵀW(d - A psi))
+with a step normalised by the largest eigenvalue of AᵀWA (Landweber 1951), alternating with the
+flux, background and position of every star; `solver="normal"` solves the regularised normal
+equations of all of them (`psflib.psf.normal`).
 """
 
 import dataclasses
@@ -18,11 +19,15 @@ from psflib.checks import (
     require_odd_oversample,
     require_weight,
 )
+from psflib.errors import NotEnoughStars
 from psflib.loops.nuisance import refine_stars, solve_stars
 from psflib.loops.render import accumulate_stack, normal_norm, render_stack
 from psflib.psf.combine import robust_combine
 from psflib.psf.flux import require_batch
+from psflib.psf.normal import solve_constant
+from psflib.psf.start import uniform_weight
 
+SOLVERS = ("landweber", "normal")
 REWEIGHTS = ("none", "huber", "tukey")
 N_POWER = 12  # power iterations for the operator norm
 MAD_TO_SIGMA = 1.4826
@@ -44,6 +49,17 @@ class BuildEpsf:
         False: the star did not enter the ePSF.
     iterations : int
     converged : bool
+    covariance : ndarray (n, 4, 4) float64, optional
+        Of (flux, background, d_row, d_col); this and what follows by solver "normal" only.
+    chi2 : ndarray (n,) float64, optional
+        Per degree of freedom, over the pixels that were not given up.
+    reason : ndarray (n,) str, optional
+        Why a star did not enter the ePSF; '' if it did.
+    error : ndarray (os·s, os·s) float64, optional
+        Standard error of the ePSF.
+    strength, noise, model_error, phases : float, optional
+        Of the smoothness prior; scale found for the given standard deviations; error of the model
+        relative to the light; share of the os² sub-pixel phases that have a star.
     """
 
     epsf: np.ndarray
@@ -53,6 +69,14 @@ class BuildEpsf:
     ok: np.ndarray
     iterations: int
     converged: bool
+    covariance: np.ndarray | None = None
+    chi2: np.ndarray | None = None
+    reason: np.ndarray | None = None
+    error: np.ndarray | None = None
+    strength: float | None = None
+    noise: float | None = None
+    model_error: float | None = None
+    phases: float | None = None
 
 
 @dataclasses.dataclass(eq=False)
@@ -114,6 +138,7 @@ def build_epsf(
     reweight_c=4.0,
     nuisance_max_iter=3,
     nuisance_tol=1e-4,
+    solver="landweber",
 ):
     """Solve the oversampled effective PSF and the flux, background and position of each star.
 
@@ -137,6 +162,10 @@ def build_epsf(
         Down-weighting of large residuals, beyond `reweight_c` sigma.
     nuisance_max_iter, nuisance_tol : int, float
         Cap on the position steps in a round, and the step in px that ends them.
+    solver : {"landweber", "normal"}
+        "landweber" is the projected iteration of the reference, at which all the options above
+        aim.  "normal" solves the regularised normal equations, by default better and faster; it
+        takes `psi_init`, `max_iter` and `tol`, is always robust, needs no start and reports more.
 
     Returns
     -------
@@ -146,6 +175,8 @@ def build_epsf(
     ------
     ValueError
         For wrong shapes, dtypes or parameters.
+    NotEnoughStars, SingularFit
+        By solver "normal", if no star has light or the pixels do not determine an ePSF.
     """
     oversample = require_odd_oversample(oversample)
     stamps = require_array("data", data, 3)
@@ -161,7 +192,10 @@ def build_epsf(
     _require_scalars(max_iter, tol, step, nuisance_max_iter, nuisance_tol)
     if residual_reweight != "none" and not is_positive(reweight_c):
         raise ValueError(f"reweight_c must be finite and > 0; got {reweight_c}")
-
+    require_choice("solver", solver, SOLVERS)
+    if solver == "normal":
+        _refuse_landweber(residual_reweight, step)
+        return _build_normal(stamps, delta, oversample, weight, psi, max_iter, tol)
     if psi is None:
         psi = seed_epsf(stamps, oversample)
     state = _start(stamps, oversample, psi, delta, weights)
@@ -183,6 +217,33 @@ def build_epsf(
     return BuildEpsf(
         state.psi, state.flux, state.background, state.delta, state.ok, iterations, converged
     )
+
+
+def _refuse_landweber(residual_reweight, step):
+    """Options that the solver would have to ignore."""
+    if residual_reweight != "none" or step != 1.0:
+        raise ValueError(
+            'solver="normal" weighs residuals by itself and takes no step: leave out '
+            f"residual_reweight (got {residual_reweight!r}) and step (got {step})"
+        )
+
+
+def _build_normal(stamps, delta, oversample, weight, psi, max_iter, tol):
+    """`BuildEpsf` from the solution of the normal equations."""
+    if not len(stamps):
+        raise NotEnoughStars("core ePSF", 0, 1)
+    weight = uniform_weight(stamps) if weight is None else weight
+    solution = solve_constant(
+        stamps, weight, delta, oversample, psi=psi, max_iter=max_iter, tol=tol
+    )
+    error = solution.uncertainty()
+    state = solution.state
+    (epsf,) = state.finish()
+    return BuildEpsf(
+        epsf, state.flux, state.background, state.delta, state.ok, solution.iterations,
+        solution.converged, state.covariance, state.chi2, state.reason, error,
+        solution.choice.strength, state.noise, state.error, state.phases,
+    )  # fmt: skip
 
 
 def _start(stamps, oversample, psi, delta, weights):

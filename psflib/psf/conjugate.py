@@ -1,0 +1,81 @@
+"""Conjugate gradients that remember the slow directions of one system for the next, alike one."""
+
+import numpy as np
+
+MOST_STEPS = 60
+SLOW = 0.6  # eigenvalues of the preconditioned matrix below this are remembered
+
+
+def conjugate(matrix, right, precondition, tol):
+    """Solve matrix·x = right from x = 0 (Hestenes & Stiefel 1952).
+
+    Parameters
+    ----------
+    matrix, precondition : callable
+        Symmetric and positive definite; array in, array out.
+    right : ndarray
+    tol : float
+        Of the preconditioned norm of the residual, relative.
+
+    Returns
+    -------
+    x : ndarray
+    values : ndarray (m,)
+    vectors : ndarray (m, ...)
+        Slow Ritz pairs of the preconditioned matrix, the vectors orthonormal in the metric of the
+        preconditioner's inverse.
+    """
+    x, r = np.zeros_like(right), right.copy()
+    z = precondition(r)
+    p, rz = z, np.sum(r * z)
+    goal, alphas, betas, basis = tol**2 * rz, [], [], []
+    while rz > goal and len(alphas) < MOST_STEPS:
+        basis.append(z / np.sqrt(rz))
+        ap = matrix(p)
+        alpha = rz / np.sum(p * ap)
+        x += alpha * p
+        r -= alpha * ap
+        z = precondition(r)
+        last, rz = rz, np.sum(r * z)
+        p = z + (rz / last) * p
+        alphas.append(alpha)
+        betas.append(rz / last)
+    return x, *_slow_pairs(np.array(alphas), np.array(betas), np.array(basis))
+
+
+def _slow_pairs(alphas, betas, basis):
+    """Ritz pairs from the Lanczos matrix that is hidden in the steps (Golub & Van Loan, 11.3)."""
+    if not alphas.size:
+        return np.empty(0), basis
+    diagonal = 1 / alphas
+    diagonal[1:] += betas[:-1] / alphas[:-1]
+    # Neighbouring residuals alternate in sign against the Lanczos vectors.
+    beside = -np.sqrt(betas[:-1]) / alphas[:-1]
+    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+    slow = (values < SLOW) & (values > 0)
+    return values[slow], np.tensordot(vectors[:, slow].T, basis, axes=1)
+
+
+def corrected(precondition, values, vectors):
+    """Preconditioner that inverts the remembered slow directions, too."""
+    if not len(values):
+        return precondition
+    flat, gain = vectors.reshape(len(vectors), -1), 1 / values - 1
+
+    def apply(r):
+        return precondition(r) + ((gain * (flat @ r.ravel())) @ flat).reshape(r.shape)
+
+    return apply
+
+
+def constrained(inverse, directions):
+    """Preconditioner `inverse` restricted to what is orthogonal to the `directions` (m, ...)."""
+    solved = np.array([inverse(direction) for direction in directions])
+    flat, flat_solved = (v.reshape(len(directions), -1) for v in (directions, solved))
+    small = np.linalg.inv(flat @ flat_solved.T)
+
+    def apply(r):
+        z = inverse(r)
+        return z - ((small @ (flat @ z.ravel())) @ flat_solved).reshape(z.shape)
+
+    return apply
