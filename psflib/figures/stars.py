@@ -1,4 +1,4 @@
-"""Star selection: the size-magnitude plot and the map of stars over the field."""
+"""Star selection: sizes, peaks, and the map of stars over the field."""
 
 from collections import Counter
 
@@ -12,12 +12,13 @@ MARKERS = ("s", "^", "v", "D", "P", "X")
 
 
 def star_selection(stars, shape=None, fwhm_range=None, title="Star selection"):
-    """Size against magnitude, reasons coloured, and where the stars stand.
+    """Size against magnitude, peak against flux, and where the stars stand; reasons coloured.
 
     Parameters
     ----------
     stars : QTable
-        Result of `select_stars`: x, y, flux, fwhm, selected, reserved, reason.
+        Result of `select_stars`: x, y, flux, fwhm, selected, reserved, reason; peak and locus for
+        the plot of peaks.
     shape : tuple (ny, nx), optional
         Of the image; else the stars' own range.
     fwhm_range : tuple (low, high), optional
@@ -30,12 +31,17 @@ def star_selection(stars, shape=None, fwhm_range=None, title="Star selection"):
     """
     if len(stars) == 0:
         return canvas.message("No star was detected on this image.")
-    figure = canvas.new_figure(12.5, 5.6, title)
-    locus, field = figure.subplots(1, 2, width_ratios=(1.3, 1))
     groups = group_by_reason(stars)
+    peaks = {"peak", "locus"} <= set(stars.colnames) and np.any(stars["selected"])
+    figure = canvas.new_figure(15.5 if peaks else 12.5, 5.6, title)
+    locus, *middle, field = figure.subplots(
+        1, 3 if peaks else 2, width_ratios=(1.3, 1, 1) if peaks else (1.3, 1)
+    )
     _locus(locus, stars, groups)
     for limit in fwhm_range or ():
         locus.axhline(limit, color=canvas.GREY, lw=1, ls=":")
+    for axes in middle:
+        _peaks(axes, stars, groups)
     _map(field, stars, groups, shape)
     figure.legend(
         *locus.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
@@ -67,21 +73,48 @@ def group_by_reason(stars):
 def _locus(axes, stars, groups):
     flux, fwhm = canvas.plain(stars["flux"]), canvas.plain(stars["fwhm"])
     magnitude = -2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-    for name, colour, marker, rows in reversed(groups):
-        top = marker in "o*"
-        axes.scatter(
-            magnitude[rows], fwhm[rows], s=(60 if marker == "*" else 24 if top else 9), c=colour,
-            marker=marker, label=name, linewidths=0.5 if top else 0.8, zorder=3 if top else 2,
-            edgecolors=("white" if top else None) if marker != "x" else None,
-        )  # fmt: skip
+    trend = ""
+    if "locus" in stars.colnames and "fwhm" in stars.meta:
+        fwhm = fwhm / canvas.plain(stars["locus"]) * float(stars.meta["fwhm"])
+        trend = ", trend over the field removed" if stars.meta.get("locus_order", 0) > 0 else ""
+    _scatter(axes, magnitude, fwhm, groups, label=True)
     if "fwhm" in stars.meta:
         axes.axhline(float(stars.meta["fwhm"]), color=canvas.COLOURS[0], lw=1, ls="--")
     finite = fwhm[np.isfinite(fwhm)]
     if finite.size:
         low, high = np.percentile(finite, [0, 95])
         axes.set_ylim(max(0, low - 0.5), high + 1.0)
-    canvas.label(axes, "instrumental magnitude, −2.5 log₁₀(flux / ADU)", "FWHM [px]",
-                 "size–magnitude plot (dashed: stellar locus)")  # fmt: skip
+    state = stars.meta.get("locus", "clear")
+    note = "dashed: stellar locus" if state == "clear" else f"dashed: stellar locus, {state}"
+    canvas.label(axes, "instrumental magnitude, −2.5 log₁₀(flux / ADU)", f"FWHM [px]{trend}",
+                 f"size–magnitude plot ({note})")  # fmt: skip
+
+
+def _peaks(axes, stars, groups):
+    """Measured peak over the one that the flux asks for: 1 for stars, less when saturated."""
+    flux, peak, size = (canvas.plain(stars[name]) for name in ("flux", "peak", "locus"))
+    unit = np.where(flux > 0, flux, np.nan) / size**2
+    expected = unit * np.median((peak / unit)[np.asarray(stars["selected"], bool)])
+    _scatter(axes, expected, peak / expected, groups)
+    axes.axhline(1, color=canvas.COLOURS[0], lw=1, ls="--")
+    title = "peak against flux"
+    if "turn_over" in stars.meta:
+        axes.axvline(stars.meta["turn_over"], color=canvas.COLOURS[1], lw=1, ls=":")
+        title += f" (dotted: turns over at {stars.meta['turn_over']:.4g} ADU)"
+    axes.set(xscale="log", ylim=(0, 2))
+    canvas.label(axes, "peak of a star of this flux [ADU above sky]", "measured / expected", title)
+
+
+def _scatter(axes, x, y, groups, label=False):
+    """The groups' points, stars on top."""
+    for name, colour, marker, rows in reversed(groups):
+        top = marker in "o*"
+        axes.scatter(
+            x[rows], y[rows], s=(60 if marker == "*" else 24 if top else 9), c=colour,
+            marker=marker, label=name if label else None, linewidths=0.5 if top else 0.8,
+            edgecolors=("white" if top else None) if marker != "x" else None,
+            zorder=3 if top else 2,
+        )  # fmt: skip
 
 
 def _map(axes, stars, groups, shape):

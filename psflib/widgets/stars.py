@@ -29,7 +29,7 @@ class StarSelectionPanel(Panel):
 
     min_snr = traitlets.Float(30.0)
     max_ellipticity = traitlets.Float(0.2)
-    fwhm_range = traitlets.Tuple((1.0, 20.0))
+    fwhm_range = traitlets.Tuple((0.8, 20.0))
 
     def make_controls(self):
         late = {"continuous_update": False}  # the stars are detected again at each change
@@ -39,7 +39,7 @@ class StarSelectionPanel(Panel):
                 ipw.FloatSlider, "ellipticity max", 0.2, 0.01, 1.0, 0.01, **late
             ),
             "fwhm_range": slider(
-                ipw.FloatRangeSlider, "FWHM range [px]", (1.0, 20.0), 0.5, 20.0, 0.1, **late
+                ipw.FloatRangeSlider, "FWHM range [px]", (0.8, 20.0), 0.5, 20.0, 0.1, **late
             ),
         }
 
@@ -63,5 +63,5 @@ class StarSelectionPanel(Panel):
         chosen, before = self.selection["selected"].sum(), self.stars["selected"].sum()
         relaxed = ", ".join(self.selection.meta.get("relaxed", ()))
         return f"{chosen} of {len(self.selection)} detections selected; {before} by the run." + (
-            f" Too few stars, so these cuts were loosened: {relaxed}." if relaxed else ""
+            f" With reservations: {relaxed}." if relaxed else ""
         )
