@@ -1,5 +1,7 @@
 """The fit of stars under a known model: truth, covariance, bad pixels, failures."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import naive_psf as naive
 import naive_starfit as twin
 import numpy as np
@@ -158,3 +160,17 @@ def test_offsets_stay_within_a_pixel_and_chi2_never_rises():
         assert (np.abs(found[2] - start).max(axis=1) <= 0.1 * steps + 1e-12).all()
         assert (found[4][ok] <= before[ok] * (1 + 1e-12)).all()
         before = np.where(ok, found[4], before)
+
+
+def test_threads_change_nothing():
+    terms, design, _, _, delta, data = scene(3, 1, n=40, n_terms=3)
+    data = np.random.default_rng(6).normal(data, np.sqrt(data + 50))
+    weight = 1 / (np.abs(data) + 50)
+    whole = fit(terms, design, 1, 3, data, weight, delta)
+    halves = [slice(0, 17), slice(17, 40)]
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(
+            pool.map(lambda s: fit(terms, design[s], 1, 3, data[s], weight[s], delta[s]), halves)
+        )
+    for a, b in zip(whole, map(np.concatenate, zip(*parts, strict=True)), strict=True):
+        np.testing.assert_array_equal(a, b)

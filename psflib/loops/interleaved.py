@@ -56,12 +56,26 @@ def add_terms(grids, coefficients, grid):
 @loop
 def gather_row(grid, first, taps, line):
     """line = Σ_a taps[a]·grid[first + a], all phases and columns."""
-    g0, g1 = grid[first].reshape(-1), grid[first + 1].reshape(-1)
-    g2, g3 = grid[first + 2].reshape(-1), grid[first + 3].reshape(-1)
     t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
-    flat = line.reshape(-1)
-    for i in range(flat.size):
-        flat[i] = t0 * g0[i] + t1 * g1[i] + t2 * g2[i] + t3 * g3[i]
+    for p in range(grid.shape[1]):
+        for c in range(grid.shape[2]):
+            g0, g1 = grid[first, p, c], grid[first + 1, p, c]
+            g2, g3 = grid[first + 2, p, c], grid[first + 3, p, c]
+            line[p, c] = t0 * g0 + t1 * g1 + t2 * g2 + t3 * g3
+
+
+@loop
+def gather_row_slope(grid, first, taps, slope, lines):
+    """`gather_row` with taps into lines[0] and with their derivative into lines[1]."""
+    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
+    s0, s1, s2, s3 = slope[0], slope[1], slope[2], slope[3]
+    for p in range(grid.shape[1]):
+        value, change = lines[0, p], lines[1, p]
+        for c in range(grid.shape[2]):
+            g0, g1 = grid[first, p, c], grid[first + 1, p, c]
+            g2, g3 = grid[first + 2, p, c], grid[first + 3, p, c]
+            value[c] = t0 * g0 + t1 * g1 + t2 * g2 + t3 * g3
+            change[c] = s0 * g0 + s1 * g1 + s2 * g2 + s3 * g3
 
 
 @loop

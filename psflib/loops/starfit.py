@@ -17,6 +17,7 @@ from psflib.loops.interleaved import (
     blocks_needed,
     gather_pixels,
     gather_row,
+    gather_row_slope,
     interleave,
     same_rows,
 )
@@ -146,14 +147,15 @@ def gather_sums(grid, basis, pad, d_row, d_col, move, values, weights, taps, lin
     first_c = place_taps(basis, os, d_col, pad, taps[2], taps[3])
     sums[:] = 0.0
     for i in range(values.shape[0]):
-        gather_row(grid, first_r + os * i, taps[0], line[0])
-        gather_pixels(line[0], first_c, taps[2], cut[0])
         if move:
-            gather_row(grid, first_r + os * i, taps[1], line[1])
+            gather_row_slope(grid, first_r + os * i, taps[0], taps[1], line)
+            gather_pixels(line[0], first_c, taps[2], cut[0])
             gather_pixels(line[1], first_c, taps[2], cut[1])
             gather_pixels(line[0], first_c, taps[3], cut[2])
             add_line(values[i], weights[i], cut[0], cut[1], cut[2], sums)
         else:
+            gather_row(grid, first_r + os * i, taps[0], line[0])
+            gather_pixels(line[0], first_c, taps[2], cut[0])
             add_line_fixed(values[i], weights[i], cut[0], sums)
 
 
