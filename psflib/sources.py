@@ -89,6 +89,12 @@ def estimate_fwhm(image, variance, mask) -> float:
     return fwhm
 
 
+def typical_fwhm(table) -> float | None:
+    """Size (px) of the stars among the sources of `detect_sources`, or None without any."""
+    good = table["converged"] & (table["snr"] > 20) & (table["minor"] > NARROWEST)
+    return _typical(np.asarray(table["fwhm"][good]))[0] if good.any() else None
+
+
 def _typical(width):
     """Size of the stars among these widths (px), and which of them are like it (bool)."""
     crowd = smallest_crowd(np.log(width), np.log(1.15))

@@ -27,6 +27,7 @@ MASKED_FRACTION = 0.1
 LOOSER = ((1.0, 1.0), (0.75, 2.0), (0.5, 4.0))
 LOOSEST = ((0.3, 10.0), (0.15, 100.0))
 FEWEST_STARS = 5
+AGREEMENT = 0.1  # of ln(FWHM) of the filter and of the stars found with it
 
 
 class StarSettings(BaseModel):
@@ -90,8 +91,16 @@ def detect_stars(exposure: Exposure, settings: StarSettings | None = None) -> Ta
         raise ValueError("this exposure has no variance yet: call psflib.prepare first")
     settings = settings or StarSettings()
     planes = exposure.image, exposure.variance, exposure.mask
-    fwhm = settings.fwhm or sources.estimate_fwhm(*planes)
-    return sources.detect_sources(*planes, fwhm=fwhm, threshold=settings.threshold)
+    known = settings.fwhm or exposure.meta.get("fwhm")
+    found = sources.detect_sources(*planes, fwhm=known, threshold=settings.threshold)
+    if settings.fwhm or known is None:
+        return found
+    # `prepare` measured it before cosmic rays were masked: what is detected has to bear it out.
+    seen = sources.typical_fwhm(found)
+    if seen is None or abs(np.log(seen / known)) < AGREEMENT:
+        return found
+    log.warning("stars of %.2f px where %.2f px were expected: detected again", seen, known)
+    return sources.detect_sources(*planes, threshold=settings.threshold)
 
 
 def select_stars(
