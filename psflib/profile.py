@@ -13,6 +13,7 @@ FALL = 3.0  # power of the radius with which it falls beyond its last value
 STEP = 0.1  # FWHM, between its values
 FEWEST = 12  # pixels behind each value
 ROUNDS = 3  # of profile and fluxes in turn
+TINY = 1e-6  # of the brightest star: no light
 ALIKE = 8  # stars that can show what the profile lacks
 MODEL_ERROR = 0.2  # of the profile, relative, where there are fewer; a tenth of it where not
 
@@ -80,18 +81,31 @@ def fit_profile(data, good, delta, fwhm):
     gaussian = np.exp(-0.5 * (dy**2 + dx**2) / sigma**2) / (2 * np.pi * sigma**2)
     near = good & (np.hypot(dy, dx) <= 1.5 * fwhm)
     flux = _scale(data, gaussian, near)
-    bright = np.flatnonzero(flux >= np.median(flux))
+    bright = np.flatnonzero(brighter_half(flux))
+    if not bright.size:  # no light at all: the profile is not needed
+        return _gaussian_profile(sigma), np.zeros(len(data)), np.zeros(len(data))
     shape = _shape(data[bright], good[bright], dy[bright], dx[bright], 1.5 * sigma)
     r = elliptical_radius(shape, dy, dx)
     for _ in range(ROUNDS):
         # The sky is gone already; one fitted here would take the wings of bright stars with it.
-        ratio = data[bright] / np.maximum(flux[bright], 1e-300)[:, None, None]
+        norm = np.maximum(flux[bright], TINY * flux.max())[:, None, None]
+        ratio = data[bright] / np.where(norm > 0, norm, 1.0)
         profile = _medians(r[bright], ratio, good[bright], shape, STEP * fwhm)
         light = profile.at(dy, dx)
         flux = np.maximum(_scale(data, light, near), 0.0)
     rest, far = data - flux[:, None, None] * light, good & ~near
     sky = np.array([np.median(v[f]) if f.any() else 0.0 for v, f in zip(rest, far, strict=True)])
     return profile, flux, sky
+
+
+def brighter_half(flux):
+    """Stars (n,) bool at least as bright as the median, with any light."""
+    return (flux >= np.median(flux)) & (flux > TINY * flux.max())
+
+
+def _gaussian_profile(sigma):
+    radius = np.linspace(0, 5, 50) * sigma
+    return StarProfile(radius, np.exp(-0.5 * (radius / sigma) ** 2) / (2 * np.pi * sigma**2))
 
 
 def _scale(data, light, near):
@@ -161,10 +175,10 @@ def common_residual(rest, flux, light):
     -------
     usual, spread : ndarray, broadcast to (n, s, s)
     """
-    bright = flux >= np.median(flux)
+    bright = brighter_half(flux)
     if np.count_nonzero(bright) < ALIKE:
         return np.zeros(rest.shape[1:]), MODEL_ERROR * light
-    ratio = rest[bright] / np.maximum(flux[bright], 1e-300)[:, None, None]
+    ratio = rest[bright] / flux[bright, None, None]
     usual = np.median(ratio, axis=0)
     spread = 1.4826 * np.median(np.abs(ratio - usual), axis=0)
     return usual, np.hypot(spread, 0.1 * MODEL_ERROR * light)

@@ -12,7 +12,7 @@ from psflib.profile import fit_profile, offsets
 from psflib.psf import fit_stars
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, render
-from psflib.stamp_noise import sky_error
+from psflib.stamp_noise import sky_error, weigh
 from psflib.stamps import StampSettings, build_stamps, pixels
 
 SHAPE, FWHM, SIZE, OVERSAMPLE = (560, 560), 2.8, 25, 5
@@ -225,3 +225,25 @@ def test_products_keep_the_noise(tmp_path):
         assert getattr(again.table[name], "unit", None) == getattr(stamps.table[name], "unit", None)
     model = np.ones(stamps.data.shape)
     np.testing.assert_array_equal(again.weight_under(model), stamps.weight_under(model))
+
+
+@pytest.mark.parametrize("kind", ["noise", "empty", "negative", "bright", "lost"])
+def test_weights_are_finite_whatever_comes(kind):
+    rng = np.random.default_rng(10)
+    for n, size, fwhm, missing in ((1, 9, 1.3, 0.1), (9, 25, 2.8, 0.9), (4, 21, 6.0, 1.0)):
+        data = rng.normal(size=(n, size, size)) * 10
+        if kind in ("empty", "negative"):
+            data[:] = {"empty": 0.0, "negative": -5.0}[kind]
+        if kind == "bright":
+            data += 1e5 * np.exp(-0.5 * distances((size, size), (size // 2,) * 2) ** 2)
+        good = rng.random(data.shape) > missing
+        if kind == "lost":
+            good[0] = False
+        data[~good] = 0
+        variance = np.where(good, 100 + np.maximum(data, 0), 0)
+        others = [(rng.uniform(-5, size + 5, (3, 2)), rng.uniform(0, 2, 3)) for _ in range(n)]
+        delta = rng.uniform(-0.5, 0.5, (n, 2))
+        noise = weigh(data, variance, good, delta, others, fwhm)
+        for values in (noise.weight, noise.sky_variance, noise.background_err, noise.snr):
+            assert np.isfinite(values).all()
+        assert np.isfinite(noise.slope) and not noise.weight[~good].any()
