@@ -22,8 +22,8 @@ BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 def main():
     options = _options()
-    if options.digest:
-        print(sections.digest(options.digest, options.solver))
+    if options.hexadecimal:
+        print(sections.hexadecimal(options.hexadecimal, options.solver))
         return
     plan = sections.Plan(options.solver, tuple(options.seeds), not options.no_peers, options.quick)
     for name in options.only or sections.SECTIONS:
@@ -60,7 +60,7 @@ def _options():
     parser.add_argument("--no-peers", action="store_true", help="psflib only")
     parser.add_argument("--only", nargs="+", choices=list(sections.SECTIONS), metavar="SECTION")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in a file")
-    parser.add_argument("--digest", type=float, metavar="FWHM", help=argparse.SUPPRESS)
+    parser.add_argument("--hexadecimal", type=float, metavar="FWHM", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
