@@ -19,6 +19,7 @@ FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # 1 + 0.67 t / u^0.5 + 0.73 t² / u^4: fitted to Moffats of beta 2 to infinity with and without 3 %
 # of wing; within 0.5 % at u = 1, within 3 % at u = 1.8 (FWHM 1.3 px).
 WINGS = (0.67, 0.73)
+COST_BELOW = 0.2  # of a source below the stars' sizes, against the gain of one among them
 UNDERSAMPLED = 2.0  # px, FWHM; below, moments of single stars depend on where the pixels fall
 NARROWEST = 0.355  # px, standard deviation of the minor axis; below is a cosmic ray or hot pixel
 FIRST_FWHM = 3.0  # px, of the matched filter before anything is known
@@ -110,7 +111,7 @@ def smallest_crowd(values, width) -> float:
     values = np.sort(np.asarray(values, float))
     last = np.searchsorted(values, values + width, side="right")
     below = np.arange(len(values))
-    start = int(np.argmax(last - below - 0.5 * below))
+    start = int(np.argmax(last - below - COST_BELOW * below))
     return float(np.median(values[start : last[start]]))
 
 

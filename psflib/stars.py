@@ -27,7 +27,7 @@ MASKED_FRACTION = 0.1
 LOOSER = ((1.0, 1.0), (0.75, 2.0), (0.5, 4.0))
 LOOSEST = ((0.3, 10.0), (0.15, 100.0))
 FEWEST_STARS = 5
-AGREEMENT = 0.1  # of ln(FWHM) of the filter and of the stars found with it
+AGREEMENT = 0.2  # of ln(FWHM) of the filter and of the stars found with it
 
 
 class StarSettings(BaseModel):
