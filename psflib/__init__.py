@@ -20,7 +20,7 @@ _HOMES = {
     "align": "psflib.warp",
     "build_psf": "psflib.psf.build",
     "build_stamps": "psflib.stamps",
-    "core_epsf": "psflib.psf.field",
+    "core_epsf": "psflib.psf.core",
     "decorrelate": "psflib.decorrelation",
     "detect": "psflib.detection",
     "extended_psf": "psflib.psf.wings",
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.files import read, read_fields
     from psflib.preparation import prepare
     from psflib.psf.build import build_psf
-    from psflib.psf.field import core_epsf
+    from psflib.psf.core import core_epsf
     from psflib.psf.wings import extended_psf
     from psflib.simulate import simulate_field, simulate_pair
     from psflib.stamps import build_stamps

@@ -16,7 +16,7 @@ from psflib.decorrelation import DecorrelateSettings
 from psflib.detection import DetectSettings
 from psflib.files.fields import did_you_mean
 from psflib.preparation import PrepareSettings
-from psflib.psf.field import EpsfSettings
+from psflib.psf.core import EpsfSettings
 from psflib.psf.wings import ExtendedSettings
 from psflib.report import ReportSettings
 from psflib.simulate import SimulateSettings

@@ -29,7 +29,7 @@ from psflib import stars as selection
 from psflib.config import section_settings
 from psflib.errors import PsflibError
 from psflib.files.writing import write_image
-from psflib.psf import field as psf_field
+from psflib.psf import core as psf_core
 from psflib.psf import wings as psf_wings
 from psflib.summary import summarise
 from psflib.version import __version__
@@ -72,7 +72,7 @@ def build_stamps(exposure, stars, stamps, settings) -> None:
 def core_epsf(exposure, stamps, epsf, settings) -> None:
     """The oversampled core of the PSF, varying over the field."""
     shape = products.read_exposure(exposure).shape
-    psf = psf_field.core_epsf(products.read_stamps(stamps), shape, settings)
+    psf = psf_core.core_epsf(products.read_stamps(stamps), shape, settings)
     _log_notes(psf.meta.get("notes", ()))
     log.info("PSF of order %d, FWHM %.3f px at the centre", psf.order, psf.fwhm())
     products.write_psf(epsf, psf, settings)

@@ -4,7 +4,7 @@ import pytest
 
 import psflib
 from psflib import products
-from psflib.psf.field import core_epsf
+from psflib.psf.core import core_epsf
 from psflib.psf.wings import extended_psf
 from psflib.simulate import simulate_pair
 from psflib.stamps import build_stamps

@@ -39,7 +39,7 @@ def read_stamps(path: str | Path):
 
 
 def write_psf(path: str | Path, psf, settings: Any = None) -> None:
-    """Write `epsf.fits`: EPSF (terms, os·s, os·s), OVERSAMP in its header, STARS table."""
+    """Write `epsf.fits`: EPSF (terms, os·s, os·s), ERROR of its first term, STARS table."""
     write_product(path, "psf", psf_hdus(psf), settings, psf_metas(psf))
 
 
@@ -55,7 +55,8 @@ def psf_hdus(psf) -> list:
         ("ORDER", int(psf.order), "degree of the variation over the field"),
         *_field_cards(psf.shape),
     ]
-    return [array_hdu("EPSF", psf.terms, cards=cards), table_hdu("STARS", psf.stars)]
+    hdus = [array_hdu("EPSF", psf.terms, cards=cards), table_hdu("STARS", psf.stars)]
+    return hdus if psf.error is None else [*hdus, array_hdu("ERROR", psf.error)]
 
 
 def psf_metas(psf) -> dict[str, dict]:
@@ -74,6 +75,7 @@ def psf_from(hdus, path, metas):
         shape=_field_shape(header, path),
         stars=stars,
         meta=metas.get("psf", {}),
+        error=read_named(hdus, path, "ERROR", float)[0] if "ERROR" in hdus else None,
     )
 
 

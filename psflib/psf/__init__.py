@@ -1,6 +1,7 @@
 """Models of the PSF: core, field and wings."""
 
 from psflib.psf.combine import RobustCombined, robust_combine
+from psflib.psf.core import EpsfSettings, build_epsf_field, core_epsf
 from psflib.psf.epsf import BuildEpsf, build_epsf
 from psflib.psf.extended import (
     ExtendedPsf,
@@ -8,7 +9,7 @@ from psflib.psf.extended import (
     build_extended_psf,
     stitch_psf,
 )
-from psflib.psf.field import EpsfSettings, PsfField, core_epsf
+from psflib.psf.field import PsfField
 from psflib.psf.flux import FluxBackground, solve_flux_background
 from psflib.psf.model import Nuisance, StarFits, accumulate, fit_stars, refine_nuisance, render
 
@@ -24,6 +25,7 @@ __all__ = [
     "StarFits",
     "accumulate",
     "build_epsf",
+    "build_epsf_field",
     "build_extended_psf",
     "core_epsf",
     "fit_stars",

@@ -2,7 +2,8 @@
 
 from psflib.exposure import Exposure
 from psflib.preparation import PrepareSettings, prepare
-from psflib.psf.field import EpsfSettings, PsfField, core_epsf
+from psflib.psf.core import EpsfSettings, core_epsf
+from psflib.psf.field import PsfField
 from psflib.stamps import StampSettings, build_stamps
 from psflib.stars import StarSettings, select_stars
 

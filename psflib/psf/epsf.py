@@ -1,7 +1,7 @@
 """Core effective PSF on an oversampled grid, solved with the flux and position of every star.
 
 The effective PSF is the PSF convolved with the pixel (Anderson & King 2000), so a star is the
-ePSF sampled at pixel centres.  `solver="landweber"` iterates psi <- max(0, psi + step·AᵀW(d - A psi))
+ePSF sampled at pixel centres.  `solver="landweber"` iterates psi <- max(0, psi + step·AᵀW(d - Aψ))
 with a step normalised by the largest eigenvalue of AᵀWA (Landweber 1951), alternating with the
 flux, background and position of every star; `solver="normal"` solves the regularised normal
 equations of all of them (`psflib.psf.normal`).

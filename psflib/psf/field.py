@@ -1,66 +1,19 @@
 """`PsfField`: the core PSF anywhere in the image."""
 
 import dataclasses
-import logging
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.table import QTable
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from psflib import polynomial
-from psflib.errors import NotEnoughStars
 from psflib.loops.render import sample_model
 from psflib.loops.sample import sample_grid
-from psflib.psf.epsf import build_epsf
 from psflib.psf.extended import on_native
-from psflib.psf.judge import calm_wings, judge, outliers
-from psflib.psf.seed import fit_moffat, moffat_epsf
-from psflib.stamps import Stamps
 
-log = logging.getLogger(__name__)
-
-FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 FWHM_STEPS = 10  # samples per pixel in the measure of the FWHM
-
-
-class EpsfSettings(BaseModel):
-    """Settings of the stage `core_epsf`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    oversample: int = Field(3, ge=1, description="Samples per pixel; odd. 5 if FWHM < 1.5 px.")
-    max_iter: int = Field(
-        10,
-        ge=1,
-        description="Rounds of super-resolution. They sharpen the start, then fit the noise: "
-        "more only for hundreds of bright stars.",
-    )
-    tol: float = Field(1e-4, gt=0, description="Relative change of the ePSF that ends them.")
-    reweight: str = Field(
-        "huber", description="none, huber or tukey: down-weighting of large residuals."
-    )
-    reweight_c: float = Field(4.0, gt=0, description="Where that begins, sigma.")
-    max_chi: float = Field(
-        4.0, gt=0, description="Stars whose misfit is this many sigma above the usual are left out."
-    )
-    model_error: float = Field(
-        0.02, ge=0, description="Error of the model, relative, allowed when stars are left out."
-    )
-
-    @field_validator("oversample")
-    @classmethod
-    def _odd(cls, oversample):
-        if oversample % 2 == 0:
-            raise ValueError(f"oversample must be odd; got {oversample}")
-        return oversample
-
-    @field_validator("reweight")
-    @classmethod
-    def _known(cls, reweight):
-        if reweight not in ("none", "huber", "tukey"):
-            raise ValueError(f"reweight must be none, huber or tukey; got {reweight}")
-        return reweight
+SHAPE_ROUNDS = 20  # of the adaptive moments
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,9 +32,12 @@ class PsfField:
     shape : (ny, nx)
         Of the image.
     stars : QTable
-        id, x, y (px), flux, background (ADU), delta_row, delta_col (px), ok (entered the fit or,
-        if reserved, could be judged), chi2 (per degree of freedom), reserved.
+        id, x, y (px), flux, flux_err, background (ADU), delta_row, delta_col (px), ok (entered
+        the fit or, if reserved, could be judged), chi2 (per degree of freedom, over the pixels
+        that were not given up), reserved, reason ('' if ok).
     meta : dict
+    error : ndarray (os·s, os·s) float64, optional
+        Standard error of the constant term.
 
     Raises
     ------
@@ -95,6 +51,7 @@ class PsfField:
     shape: tuple[int, int]
     stars: QTable
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    error: np.ndarray | None = None
 
     def __post_init__(self):
         shape, needed = np.shape(self.terms), polynomial.n_terms(self.order)
@@ -102,6 +59,8 @@ class PsfField:
             raise ValueError(f"terms must be ({needed}, os·s, os·s); got {shape}")
         if self.oversample % 2 == 0 or shape[1] % self.oversample or shape[1] % 2 == 0:
             raise ValueError(f"terms of side {shape[1]} do not fit oversample {self.oversample}")
+        if self.error is not None and np.shape(self.error) != shape[1:]:
+            raise ValueError(f"error {np.shape(self.error)} must have the shape {shape[1:]}")
 
     @property
     def size(self) -> int:
@@ -114,7 +73,12 @@ class PsfField:
         return (self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2
 
     def epsf(self, x: float, y: float) -> np.ndarray:
-        """Oversampled ePSF (os·s, os·s) at (x, y), sum os²."""
+        """Oversampled ePSF (os·s, os·s) at (x, y), sum os²; off the image, at its nearest pixel.
+
+        A polynomial runs away where there are no stars to hold it.
+        """
+        ny, nx = self.shape
+        x, y = np.clip(x, 0, nx - 1), np.clip(y, 0, ny - 1)
         weights = polynomial.evaluate(self.order, x, y, self.shape)
         psi = np.tensordot(weights, self.terms, axes=1)
         return psi * (self.oversample**2 / psi.sum())
@@ -163,6 +127,44 @@ class PsfField:
         psi = self.epsf(middle[0] if x is None else x, middle[1] if y is None else y)
         return area_fwhm(psi, self.oversample)
 
+    def shape_at(self, x: float, y: float) -> tuple[float, float, float]:
+        """FWHM (px) and ellipticity e1, e2 at (x, y).
+
+        e1 = (Ixx - Iyy)/(Ixx + Iyy), e2 = 2·Ixy/(Ixx + Iyy) of moments weighted by the Gaussian
+        that matches them (Bernstein & Jarvis 2002, sect. 3.1).
+        """
+        return self.fwhm(x, y), *ellipticity(self.epsf(x, y))
+
+    def maps(self, points: int = 9) -> QTable:
+        """FWHM and ellipticity over the field: x, y (px), fwhm (px), e1, e2, points² rows."""
+        ny, nx = self.shape
+        places = [
+            (x, y) for y in np.linspace(0, ny - 1, points) for x in np.linspace(0, nx - 1, points)
+        ]
+        rows = [(x, y, *self.shape_at(x, y)) for x, y in places]
+        table = QTable(rows=rows, names=("x", "y", "fwhm", "e1", "e2"))
+        for name in ("x", "y", "fwhm"):
+            table[name] = table[name] * u.pix
+        return table
+
+
+def ellipticity(psi):
+    """(e1, e2) from moments under the matching elliptical Gaussian."""
+    axis = np.arange(len(psi)) - (len(psi) - 1) / 2
+    y, x = axis[:, None], axis[None, :]
+    area = np.count_nonzero(psi > 0.5 * psi.max())
+    xx, yy, xy = area / (2 * np.pi * np.log(2)) * np.array([1, 1, 0])
+    for _ in range(SHAPE_ROUNDS):
+        det = xx * yy - xy**2
+        weight = psi * np.exp(-0.5 * (yy * x**2 - 2 * xy * x * y + xx * y**2) / det)
+        total = weight.sum()
+        dx, dy = np.sum(weight * x) / total, np.sum(weight * y) / total
+        # The product of two equal Gaussians has half their moments.
+        xx = 2 * np.sum(weight * (x - dx) ** 2) / total
+        yy = 2 * np.sum(weight * (y - dy) ** 2) / total
+        xy = 2 * np.sum(weight * (x - dx) * (y - dy)) / total
+    return (xx - yy) / (xx + yy), 2 * xy / (xx + yy)
+
 
 def area_fwhm(psi: np.ndarray, oversample: int) -> float:
     """FWHM in native px of an oversampled PSF, from the area above half its peak."""
@@ -174,78 +176,3 @@ def area_fwhm(psi: np.ndarray, oversample: int) -> float:
     sample_grid(psi, row, col, fine)
     area = np.count_nonzero(fine > 0.5 * fine.max()) / FWHM_STEPS**2
     return float(2 * np.sqrt(area / np.pi))
-
-
-def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> PsfField:
-    """Build the core PSF from stamps; reserved stars are judged with it, never fitted.
-
-    The start is a Moffat profile fitted to the stars: from the native blocks that `build_epsf`
-    makes by itself, hundreds of rounds do not reach the PSF.
-
-    Parameters
-    ----------
-    stamps : Stamps
-    shape : (ny, nx)
-        Of the image.
-    settings : EpsfSettings, optional
-
-    Returns
-    -------
-    PsfField
-        meta: fwhm (px), n_fitted, n_rejected, iterations, converged, used_reserved (there were
-        too few others), pedestal (what was taken off the model, per peak).
-
-    Raises
-    ------
-    NotEnoughStars
-        If no star could be fitted.
-    """
-    settings = settings or EpsfSettings()
-    reserved = np.asarray(stamps.table["reserved"], bool)
-    used_reserved = np.count_nonzero(~reserved) < FEWEST_FITTED
-    fitted = np.ones(len(reserved), bool) if used_reserved else ~reserved
-    seed = fit_moffat(stamps.data[fitted], stamps.weight[fitted], stamps.delta[fitted])
-    if seed is None:
-        raise NotEnoughStars("core ePSF", 0, 1)
-    start = moffat_epsf(seed, stamps.data.shape[1], settings.oversample)
-    built = _solve(stamps, fitted, start, settings)
-    table = judge(built.epsf, settings.oversample, stamps)
-    bad = outliers(
-        built.epsf, settings.oversample, stamps, table, fitted,
-        settings.model_error, settings.max_chi,
-    )  # fmt: skip
-    keep = fitted & ~bad
-    if keep.sum() < fitted.sum():
-        built = _solve(stamps, keep, start, settings)
-    if not built.ok.any():
-        raise NotEnoughStars("core ePSF", 0, 1)
-    epsf, pedestal = calm_wings(built.epsf, start, settings.oversample)
-    table = judge(epsf, settings.oversample, stamps)
-    table["ok"] &= keep | reserved
-    table["reserved"] = reserved & ~used_reserved
-    meta = {
-        "fwhm": area_fwhm(epsf, settings.oversample),
-        "n_fitted": int(built.ok.sum()),
-        "n_rejected": int(fitted.sum() - keep.sum()),
-        "iterations": built.iterations,
-        "converged": built.converged,
-        "used_reserved": bool(used_reserved and reserved.any()),
-        "pedestal": pedestal,
-    }
-    log.info("core ePSF: %s", meta)
-    return PsfField(epsf[None], settings.oversample, 0, tuple(shape), table, meta)
-
-
-def _solve(stamps, use, start, settings):
-    """`build_epsf` of the chosen stars."""
-    return build_epsf(
-        stamps.data[use],
-        stamps.delta[use],
-        settings.oversample,
-        weight=stamps.weight[use],
-        psi_init=start,
-        max_iter=settings.max_iter,
-        tol=settings.tol,
-        residual_reweight=settings.reweight,
-        reweight_c=settings.reweight_c,
-    )

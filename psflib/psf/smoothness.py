@@ -48,12 +48,19 @@ def _add_difference(planes, strength, difference):
     """Add the squares of one kind of difference at every place where it lies on the grid."""
     rows, cols = difference.shape
     high, wide = len(strength) - rows + 1, len(strength) - cols + 1
-    at = strength[rows // 2 : rows // 2 + high, cols // 2 : cols // 2 + wide]
+    at = np.mean(
+        [strength[r : r + high, c : c + wide] for r in _middle(rows) for c in _middle(cols)], axis=0
+    )
     cells = [(r, c) for r in range(rows) for c in range(cols)]
     for i, (r, c) in enumerate(cells):
         for r2, c2 in cells[i:]:
             plane = planes[lag(r2 - r, c2 - c)]
             plane[r : r + high, c : c + wide] += difference[r, c] * difference[r2, c2] * at
+
+
+def _middle(length):
+    """The middle cell, or both: a mirrored model has the mirrored prior."""
+    return sorted({(length - 1) // 2, length // 2})
 
 
 def times(planes, image):

@@ -31,7 +31,7 @@ def start(data, weight, delta, oversample, psi=None):
     model = np.where(ok, flux, 0)[:, None, None] * template
     variance = 1 / np.where(use, weight, 1.0) + (FIRST_ERROR * model) ** 2
     first = np.where(good & ok[:, None, None], 1 / variance, 0.0)
-    if psi is None:
+    if psi is None or not (np.isfinite(psi).all() and psi.sum() > 0):
         psi = zoom(template, oversample, order=1, grid_mode=True, mode="nearest")
         psi = np.maximum(psi, 1e-6 * psi.max())
     coef = spline_filter(psi, order=3, mode="nearest")[None]
@@ -80,5 +80,6 @@ def uniform_weight(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         scatter = ring - np.nanmedian(ring, axis=1)[:, None]
-        sigma = MAD_TO_SIGMA * np.nanmedian(np.abs(scatter))
+        spread = MAD_TO_SIGMA * np.nanmedian(np.abs(scatter), axis=1)
+        sigma = np.nanmedian(np.where(spread > 0, spread, np.nan))  # some stamps may be blank
     return np.full(data.shape, 1 / sigma**2 if sigma > 0 else 1.0)

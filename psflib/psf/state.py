@@ -85,9 +85,9 @@ class State:
         """Values (os·s, os·s) of the constant term at its nodes."""
         return nodes(self.coef[0])
 
-    def reweigh(self):
-        """Estimate noise and model error, then weigh every pixel anew."""
-        self.noise, self.error = misfit(self)
+    def reweigh(self, noise=None, error=None):
+        """Weigh every pixel anew, by noise and model error as given or as estimated."""
+        self.noise, self.error = misfit(self) if noise is None else (noise, error)
         joint.tukey_weights(
             self.coef, self.design, self.oversample, self.data, self.given, self.light, self.sky,
             self.delta, self.noise, self.error, WEIGHT_CAP, TUKEY,
@@ -104,7 +104,9 @@ class State:
         # chi² of n pixels scatters by itself; fewer good stars than that have a smaller spread.
         limit = middle + MAX_CHI * np.hypot(sigma, 1 / np.sqrt(2 * np.maximum(n, 1)))
         before = np.count_nonzero(self.reason == "")
-        self.reason[self.ok & (lost > MOST_LOST)] = "core does not fit"
+        # Where the usual star loses its core, the model is to blame.
+        usual = np.median(lost[self.ok]) if self.ok.any() else 0.0
+        self.reason[self.ok & (lost > usual + MOST_LOST)] = "core does not fit"
         self.reason[self.ok & (self.reason == "") & (root > limit)] = "chi2"
         self.ok &= self.reason == ""
         return before - np.count_nonzero(self.reason == "")
@@ -230,7 +232,7 @@ def misfit(state):
         np.zeros(len(some)), state.delta[some], model,
     )  # fmt: skip
     given = state.given[some]
-    use = (given > 0) & (state.weight[some] > 0)
+    use = given > 0  # also pixels that were given up: the medians stand some, the model must see
     square = (state.data[some] - model - state.background[some, None, None])[use] ** 2
     variance, light = 1 / given[use].astype(float), model[use]
     noise = 1.0

@@ -1,0 +1,159 @@
+"""Core PSF that varies over the field: one joint solution for all terms and all stars."""
+
+import dataclasses
+import logging
+
+import numpy as np
+
+from psflib import polynomial
+from psflib.loops.stencil import normal_planes
+from psflib.psf.normal import Solution, settle, solve_constant
+from psflib.psf.smoothness import N_PLANES, Factor
+from psflib.psf.state import State
+from psflib.psf.system import JointSystem
+
+log = logging.getLogger(__name__)
+
+STARS_PER_TERM = 3
+FEWEST_HELD_OUT = 5
+VARIATION = 1.0  # of the light, expected over the field: sets the prior of the higher terms
+JUDGE_STEPS = 10
+
+
+@dataclasses.dataclass(eq=False)
+class Sample:
+    """Stars: data, weight (n, s, s), delta (n, 2) px, x, y (n,) px."""
+
+    data: np.ndarray
+    weight: np.ndarray
+    delta: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    def terms(self, order, shape):
+        """Polynomial terms (n, k) at the stars."""
+        return np.ascontiguousarray(polynomial.evaluate(order, self.x, self.y, shape).T)
+
+
+@dataclasses.dataclass(eq=False)
+class FieldSolution:
+    """Terms at their nodes, the state behind them, and how the order was found."""
+
+    order: int
+    constant: Solution
+    state: State
+    scores: dict[int, float]
+    notes: list[str]
+    iterations: int
+    converged: bool
+
+
+def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_iter=50, tol=1e-4):
+    """Solve the constant model, then one order after the other as far as held-out stars gain.
+
+    Parameters
+    ----------
+    sample, held_out : Sample
+        Stars that are fitted, and those that judge.
+    shape : (ny, nx)
+        Of the image.
+    oversample : int
+    order : int, optional
+        Degree to take; by default chosen, at most `most`.
+    max_iter, tol : int, float
+        Of each solution.
+
+    Returns
+    -------
+    FieldSolution
+        `scores`: mean χ² per degree of freedom of the held-out stars, by order.
+    """
+    constant = solve_constant(
+        sample.data, sample.weight, sample.delta, oversample, max_iter=max_iter, tol=tol
+    )
+    best = FieldSolution(0, constant, constant.state, {}, [], constant.iterations,
+                         constant.converged)  # fmt: skip
+    best.notes, wanted = lowered(constant.state, held_out, order, most)
+    if wanted == 0:
+        return best
+    before = held_out_chi2(best.state, held_out, shape, 0)
+    best.scores[0] = float(np.nanmean(before))
+    state = constant.state
+    for degree in range(1, wanted + 1):
+        state, system = raised(state, sample.terms(degree, shape), constant)
+        steps, converged = settle(state, system, max_iter, tol)
+        after = held_out_chi2(state, held_out, shape, degree)
+        best.scores[degree] = float(np.nanmean(after))
+        log.debug("order %d: held-out chi2 %.4f", degree, best.scores[degree])
+        if order is not None or better(before, after):
+            best.order, best.state, before = degree, state, after
+            best.iterations, best.converged = steps, converged
+        elif degree > 1:
+            break  # only from a constant is it worth to look further: a PSF can vary symmetrically
+    return best
+
+
+def lowered(state, held_out, order, most):
+    """Notes on, and the highest order that the stars allow."""
+    n, wanted, notes = np.count_nonzero(state.ok), most if order is None else order, []
+    while wanted and n < STARS_PER_TERM * polynomial.n_terms(wanted):
+        wanted -= 1
+    if order is not None and wanted < order:
+        notes.append(f"order lowered from {order} to {wanted}: {n} stars")
+    if order is None and wanted < most:
+        notes.append(f"order at most {wanted}: {n} stars")
+    if order is None and wanted and len(held_out.data) < FEWEST_HELD_OUT:
+        notes.append(f"order 0: {len(held_out.data)} held-out stars cannot choose a higher one")
+        wanted = 0
+    return notes, wanted
+
+
+def raised(state, design, constant):
+    """A copy of the state with more terms, 0 at first, and its joint system."""
+    more = np.zeros((design.shape[1], *state.coef.shape[1:]))
+    more[: len(state.coef)] = state.coef
+    state = dataclasses.replace(
+        state, coef=more, design=design, delta=state.delta.copy(), flux=state.flux.copy(),
+        background=state.background.copy(), ok=state.ok.copy(), weight=state.weight.copy(),
+    )  # fmt: skip
+    choice = constant.choice
+    planes = np.zeros((N_PLANES, *more.shape[1:]))
+    normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
+    power = np.mean(design[state.ok] ** 2, axis=0)
+    priors = [choice.strength * choice.penalty] + [
+        choice.strength / VARIATION**2 * choice.penalty for _ in power[1:]
+    ]
+    factors = [Factor(p * planes + prior) for p, prior in zip(power, priors, strict=True)]
+    return state, JointSystem(factors, priors)
+
+
+def better(before, after):
+    """Whether χ² of the held-out stars fell by more than the error of that change."""
+    gain = before - after
+    gain = gain[np.isfinite(gain)]
+    if gain.size < FEWEST_HELD_OUT:
+        return False
+    return gain.mean() > gain.std(ddof=1) / np.sqrt(gain.size)
+
+
+def held_out_chi2(state, sample, shape, order):
+    """χ² per degree of freedom (n,) of stars that were not fitted, under this state's model."""
+    return judged(state, sample, shape, order).chi2
+
+
+def judged(state, sample, shape, order):
+    """State of other stars under the model of `state`: fitted, their bad pixels given up."""
+    n = len(sample.data)
+    use = np.isfinite(sample.data) & np.isfinite(sample.weight) & (sample.weight > 0)
+    given = np.where(use, sample.weight, 0)
+    other = State(
+        np.where(use, sample.data, 0), given, state.oversample, state.coef,
+        sample.terms(order, shape), sample.delta.copy(), np.empty(n), np.empty(n),
+        np.ones(n, bool), given.astype(float), state.error, state.noise,
+    )  # fmt: skip
+    other.fit(JUDGE_STEPS)
+    # The noise and the model's error are those of the fit: few stars cannot tell them.
+    other.reweigh(state.noise, state.error)
+    other.fit(JUDGE_STEPS)
+    other.reweigh(state.noise, state.error)
+    return other
