@@ -114,24 +114,24 @@ def penalty(light, coef, steepness=1.5):
     """Σ strength·(third difference)² of coefficients, place by place; mixed ones count thrice.
 
     The strength (peak/light)^steepness is that of the middle of the cells a difference takes, the
-    upper one of two.
+    mean of two.
     """
     strength = (light.max() / light) ** steepness
     n = len(coef)
     total = 0.0
     for r, c in np.ndindex(n, n):
         if c + 3 < n:
-            total += strength[r, c + 2] * np.diff(coef[r, c : c + 4], 3)[0] ** 2
+            total += strength[r, c + 1 : c + 3].mean() * np.diff(coef[r, c : c + 4], 3)[0] ** 2
         if r + 3 < n:
-            total += strength[r + 2, c] * np.diff(coef[r : r + 4, c], 3)[0] ** 2
+            total += strength[r + 1 : r + 3, c].mean() * np.diff(coef[r : r + 4, c], 3)[0] ** 2
         if r + 2 < n and c + 1 < n:
             block = coef[r : r + 3, c : c + 2]
             mixed = np.diff(np.diff(block, 2, axis=0), 1, axis=1)[0, 0]
-            total += 3 * strength[r + 1, c + 1] * mixed**2
+            total += 3 * strength[r + 1, c : c + 2].mean() * mixed**2
         if r + 1 < n and c + 2 < n:
             block = coef[r : r + 2, c : c + 3]
             mixed = np.diff(np.diff(block, 1, axis=0), 2, axis=1)[0, 0]
-            total += 3 * strength[r + 1, c + 1] * mixed**2
+            total += 3 * strength[r : r + 2, c + 1].mean() * mixed**2
     return total
 
 
