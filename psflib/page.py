@@ -21,6 +21,9 @@ th { vertical-align: bottom; }
 .wide { overflow-x: auto; }
 .log td { text-align: left; font-family: monospace; font-size: 0.75rem; vertical-align: top; }
 .warning { background: #fff3cd; border-left: 4px solid #d39e00; padding: 0.5rem 1rem; }
+.facts th, .facts td { text-align: left; font-weight: normal; vertical-align: top; }
+.facts th { color: #555; white-space: nowrap; }
+.facts caption { text-align: left; font-weight: bold; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 summary { cursor: pointer; color: #555; }

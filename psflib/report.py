@@ -12,10 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.files import TEMPLATE, FieldsTable, atomic_path
 from psflib.noise import empty_sky, noise_correlation
 from psflib.page import PAGE
+from psflib.psf_facts import doubts, facts
 from psflib.summary import COLUMNS, Epoch
 from psflib.version import __version__
 
 log = logging.getLogger(__name__)
+
+MINUS_IS_NONE = ("candidates", "clean", "psf_order")
 
 
 class ReportSettings(BaseModel):
@@ -70,6 +73,7 @@ def _field_section(table, output, field, settings):
         word = "template" if name == TEMPLATE else f"epoch {html.escape(name)}"
         parts.append(f'<h3 id="{_id(field, name)}">{word}</h3>')
         parts += [f'<p class="warning">{html.escape(w)}</p>' for w in _warnings(epoch)]
+        parts.append(_psf_table(epoch))
         parts += _pictures(epoch, settings)
         parts.append(_log_table(epoch))
     return "\n".join(parts) + "</section>"
@@ -174,6 +178,20 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
 ]
 
 
+def _psf_table(epoch):
+    """How the core PSF was found, a row a fact; doubts stand out."""
+    psf, stars = epoch.read("epsf.fits"), epoch.read("stars.ecsv")
+    if psf is None:
+        return ""
+    rows = [("", name, text) for name, text in facts(psf, stars)]
+    rows += [(' class="warning"', "note", text) for text in doubts(psf, stars)]
+    body = "".join(
+        f"<tr{mark}><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
+        for mark, name, text in rows
+    )
+    return f"<table class='facts'><caption>Core ePSF</caption>{body}</table>"
+
+
 def _log_table(epoch):
     rows = "".join(
         f"<tr><td>{html.escape(stage)}</td><td>{html.escape(line)}</td></tr>"
@@ -206,7 +224,7 @@ def _cell(row, name):
         return f'<a href="#{_id(row["field"], value)}">{html.escape(str(value))}</a>'
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
-    return "" if name in ("candidates", "clean") and value < 0 else html.escape(str(value))
+    return "" if name in MINUS_IS_NONE and value < 0 else html.escape(str(value))
 
 
 def _id(*words):

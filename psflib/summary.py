@@ -30,8 +30,13 @@ COST = re.compile(r"took ([\d.]+) s, peak memory (\d+) MB")
 
 #: Column -> (value when it could not be made, unit, description)
 COLUMNS = {
-    "stars": (0, None, "PSF stars used"),
-    "fwhm": (np.nan, u.pix, "FWHM of the PSF at the centre"),
+    "n_psf_stars": (0, None, "stars that the PSF was fitted to; reserved ones not among them"),
+    "locus": ("", None, "stellar locus: clear, doubtful (galaxies?) or too few to tell"),
+    "psf_order": (-1, None, "degree of the PSF's polynomial over the field; -1 without a PSF"),
+    "psf_fwhm": (np.nan, u.pix, "FWHM of the PSF at the centre"),
+    "psf_e1": (np.nan, None, "ellipticity of the PSF at the centre, (Ixx - Iyy)/(Ixx + Iyy)"),
+    "psf_e2": (np.nan, None, "ellipticity of the PSF at the centre, 2 Ixy/(Ixx + Iyy)"),
+    "reserve_chi2": (np.nan, None, "mean chi-square per degree of freedom of reserved stars"),
     "kernel_sum": (np.nan, None, "flux scale, science over template, at the centre"),
     "chi2": (np.nan, None, "chi-square per pixel of the matching on its sources"),
     "noise_std": (np.nan, None, "std of decorrelated difference / sigma in empty sky; 1 is right"),
@@ -134,7 +139,8 @@ def cost_lines(output: Path) -> list[str]:
 
 
 def _row(epoch):
-    row = {"missing": epoch.missing, "problem": epoch.problem, **_cost(epoch), **_psf(epoch)}
+    row = {"missing": epoch.missing, "problem": epoch.problem, **_cost(epoch)}
+    row |= _locus(epoch) | _psf(epoch)
     if epoch.epoch != TEMPLATE:
         row |= _kernel(epoch) | _noise(epoch) | _candidates(epoch)
     return row
@@ -149,7 +155,23 @@ def _cost(epoch):
 
 def _psf(epoch):
     psf = epoch.read("epsf.fits")
-    return {} if psf is None else {"stars": len(psf.stars), "fwhm": float(psf.fwhm())}
+    if psf is None:
+        return {}
+    fwhm, e1, e2 = (float(value) for value in psf.shape_at(*psf.centre))
+    chi2 = psf.meta.get("reserve_chi2")
+    return {
+        "n_psf_stars": psf.meta.get("n_fitted", len(psf.stars)),
+        "psf_order": psf.order,
+        "psf_fwhm": fwhm,
+        "psf_e1": e1,
+        "psf_e2": e2,
+        "reserve_chi2": np.nan if chi2 is None else float(chi2),
+    }
+
+
+def _locus(epoch):
+    stars = epoch.read("stars.ecsv")
+    return {} if stars is None else {"locus": str(stars.meta.get("locus", ""))}
 
 
 def _kernel(epoch):

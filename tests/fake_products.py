@@ -92,7 +92,11 @@ def stamps(rng, count=8, side=21):
             "delta_col": delta[:, 1] * u.pix,
             "row0": rng.integers(0, 100, count),
             "col0": rng.integers(0, 100, count),
-            "reserved": np.arange(count) % 4 == 0,
+            "reserved": np.arange(count) % 4 == 1,
+            "snr": flux / 100,
+            "masked": np.full(count, 16 / side**2),
+            "sky_variance": np.full(count, SIGMA**2) * u.adu**2,
+            "background_err": np.full(count, 0.2) * u.adu,
         }
     )
     return Stamps(data.astype(np.float32), weight, table)
@@ -100,21 +104,38 @@ def stamps(rng, count=8, side=21):
 
 def psf_field(rng, count=8, order=1):
     """A PSF whose width grows over the field, with the stars of `stamps`."""
+    ok = np.arange(count) % 9 != 0
+    chi2 = rng.chisquare(100, count) / 100
     stars = QTable(
         {
+            "id": np.arange(1, count + 1),
             "x": rng.uniform(0, SHAPE[1], count) * u.pix,
             "y": rng.uniform(0, SHAPE[0], count) * u.pix,
             "flux": 10 ** rng.uniform(3, 5, count) * u.adu,
             "background": np.zeros(count) * u.adu,
             "delta_row": np.zeros(count) * u.pix,
             "delta_col": np.zeros(count) * u.pix,
-            "chi2": rng.chisquare(100, count) / 100,
-            "ok": np.arange(count) % 9 != 0,
+            "chi2": np.where(ok, chi2, np.nan),
+            "ok": ok,
+            "reserved": np.arange(count) % 4 == 1,
+            "reason": np.where(ok, "", "chi2"),
         }
     )
     narrow, wide = 9 * moffat(63, 8.0), 9 * moffat(63, 9.5)
     terms = [(narrow + wide) / 2, (wide - narrow) / 2, np.zeros_like(wide)]
-    return PsfField(np.array(terms[: 1 + 2 * order]), 3, order, SHAPE, stars)
+    meta = {
+        "n_fitted": int(np.sum(ok) - 2),
+        "iterations": 5,
+        "converged": True,
+        "noise": 1.0,
+        "model_error": 0.002,
+        "phases": 0.9,
+        "reserve_chi2": 1.02,
+        "scores": {"0": 1.5, "1": 1.02},
+        "notes": ["order at most 1: 7 stars"],
+    }
+    error = np.full((63, 63), 1e-4)
+    return PsfField(np.array(terms[: 1 + 2 * order]), 3, order, SHAPE, stars, meta, error)
 
 
 def extended(side=81):

@@ -21,8 +21,11 @@ from psflib import figures
 from psflib.exposure import Exposure
 from psflib.figures import canvas
 from psflib.figures.kernel import _around
-from psflib.figures.psf import star_residuals
+from psflib.figures.psf import star_groups
+from psflib.figures.residuals import star_fits
 from psflib.figures.stars import group_by_reason
+from psflib.psf.field import PsfField
+from psflib.psf_facts import doubts, facts, star_states
 from psflib.stamps import Stamps
 
 
@@ -47,6 +50,7 @@ def every_figure(rng):
         "stamp_gallery": figures.stamp_gallery(stamps(rng)),
         "one_stamp": figures.one_stamp(stamps(rng), 3),
         "epsf": figures.epsf(psf_field(rng), stamps(rng), 60, 40, 30.0),
+        "epsf_star": figures.epsf_star(psf_field(rng), stamps(rng), 3),
         "extended_psf": figures.extended_psf(extended()),
         "kernel": figures.kernel(matching_kernel()),
         "triplet": figures.triplet(field, field, raw),
@@ -147,16 +151,74 @@ def test_blink_window_stays_inside_the_field_and_holds_the_place(rng, where, zoo
     assert bottom <= where[1] < bottom + ny
 
 
+def made_by(psf, rng, noise=SIGMA):
+    """Stamps of the stars of `psf`, as it says that they look."""
+    some = stamps(rng, len(psf.stars))
+    columns = (psf.stars[name].value for name in ("x", "y", "flux"))
+    model = [flux * psf.at(x, y, some.data.shape[1]) for x, y, flux in zip(*columns, strict=True)]
+    data = np.array(model) + rng.normal(0, noise, some.data.shape)
+    return Stamps(data.astype(np.float32), some.weight, some.table)
+
+
 def test_residuals_of_stars_made_by_the_model_are_unit_noise(rng):
-    some, psf = stamps(rng), psf_field(rng)
-    used = np.asarray(psf.stars["ok"])
-    side = some.data.shape[1]
-    stars = zip(psf.stars["x"].value, psf.stars["y"].value, psf.stars["flux"].value, strict=True)
-    model = np.array([flux * psf.at(x, y, side) for x, y, flux in stars])
-    noise = rng.normal(0, SIGMA, some.data.shape)
-    made = Stamps((model + noise).astype(np.float32), some.weight, some.table)
-    residual = star_residuals(psf, made)
-    assert np.array_equal(np.isnan(residual), some.weight[used] == 0)
+    psf = psf_field(rng)
+    made = made_by(psf, rng)
+    residual = star_fits(psf, made).significance
+    assert np.array_equal(np.isnan(residual), made.weight == 0)
     values = residual[np.isfinite(residual)]
     assert np.std(values) == pytest.approx(1, abs=5 / np.sqrt(2 * values.size))
     assert np.mean(values) == pytest.approx(0, abs=5 / np.sqrt(values.size))
+
+
+def test_stack_finds_an_error_of_the_model_and_its_own_noise_but_no_cosmic_ray(rng):
+    psf = psf_field(rng)
+    made = made_by(psf, rng)
+    flux = psf.stars["flux"].value
+    made.data[:, 12, 9] += 0.02 * flux * psf.at(*psf.centre).max()  # 2 % of each one's peak
+    made.data[2, 5, 6] += 1e5
+    everyone = np.ones(len(flux), bool)
+    mean, error = star_fits(psf, made).stack(everyone)
+    assert np.array_equal(np.isnan(mean), made.weight[0] == 0)
+    assert mean[12, 9] == pytest.approx(2, abs=5 * error[12, 9])
+    pull = mean / error
+    pull[12, 9] = np.nan
+    n = np.isfinite(pull).sum()
+    assert np.nanstd(pull) == pytest.approx(1, abs=5 / np.sqrt(2 * n))
+    assert np.isnan(star_fits(psf, made).stack(~everyone)[0]).all()
+
+
+def test_chi2_of_one_star_counts_all_its_pixels(rng):
+    psf = psf_field(rng)
+    chi2 = star_fits(psf, made_by(psf, rng)).chi2
+    assert np.isfinite(chi2).all()  # also of the star that was rejected
+    assert np.mean(chi2) == pytest.approx(1, abs=5 * np.sqrt(2 / (8 * 21**2)))
+
+
+def test_psf_star_groups_hold_every_row_once_and_say_why(rng):
+    stars = psf_field(rng, 30).stars
+    stars["reason"] = np.where(stars["ok"], "", [f"reason {i}" for i in range(30)])
+    groups = star_groups(stars)
+    assert np.array_equal(np.sum([rows for *_, rows in groups], axis=0), np.ones(30))
+    assert [name for name, *_ in groups[:3]] == ["fitted", "reserved", "rejected: reason 0"]
+    assert star_states(stars)[:2] == ["rejected, reason 0", "reserved"]
+
+
+def test_psf_figure_without_reserved_stars_notes_or_stamps(rng):
+    full = psf_field(rng, order=0)
+    bare = full.stars["x", "y", "flux", "background", "delta_row", "delta_col", "chi2", "ok"]
+    psf = PsfField(full.terms, full.oversample, 0, full.shape, bare)
+    assert figures.to_png(figures.epsf(psf, stamps(rng)), dpi=50)
+    assert figures.to_png(figures.epsf(psf), dpi=50)
+    assert doubts(psf) == []
+    with pytest.raises(ValueError, match="star 99"):
+        figures.epsf_star(psf, stamps(rng), 99)
+
+
+def test_facts_hold_the_numbers_and_doubts_the_notes(rng):
+    psf, selection = psf_field(rng), star_table(rng)
+    selection.meta |= {"locus": "doubtful", "turn_over": 3.1e4}
+    lines = dict(facts(psf, selection))
+    assert "1: 1.020" in lines["order over the field"]
+    assert lines["stars"] == "5 fitted, 2 reserved, 1 rejected (chi2 1)"
+    assert "doubtful" in lines["stellar locus"] and "3.1e+04" in lines["stellar locus"]
+    assert len(doubts(psf, selection)) == 2

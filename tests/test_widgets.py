@@ -13,7 +13,8 @@ pytest_plugins = ["output_folder"]
 PANELS = [getattr(widgets, name) for name in widgets.__all__]
 every_panel = pytest.mark.parametrize("kind", PANELS, ids=widgets.__all__)
 
-#: (panel, control, another value): each must change the picture at once.
+#: (panel, control, another value or a function of the panel that gives it): each must change the
+#: picture at once.
 CHANGES = [
     ("StarSelectionPanel", "min_snr", 200.0),
     ("StarSelectionPanel", "max_ellipticity", 0.02),
@@ -24,6 +25,7 @@ CHANGES = [
     ("EpsfPanel", "x", 20.0),
     ("EpsfPanel", "y", 30.0),
     ("EpsfPanel", "angle", 45.0),
+    ("EpsfPanel", "star", lambda panel: panel.controls["star"].options[2][1]),
     ("ExtendedPsfPanel", "match_radius", 6.0),
     ("ExtendedPsfPanel", "ee_radius", 20.0),
     ("SubtractionPanel", "view", "template"),
@@ -63,6 +65,7 @@ def test_panel_opens_with_a_picture(opened, kind):
 def test_control_changes_the_picture(opened, name, control, value):
     panel = opened[name]
     before, initial = png(panel), getattr(panel, control)
+    value = value(panel) if callable(value) else value
     panel.controls[control].value = value
     assert getattr(panel, control) == value
     assert png(panel) != before
@@ -103,6 +106,19 @@ def test_epochs_of_a_field_are_offered_and_loaded(opened):
     assert panel.stamps is not before
     panel.epoch = "night1"
     assert np.array_equal(panel.stamps.data, before.data)
+
+
+def test_one_star_can_be_chosen_by_id_and_is_forgotten_with_its_epoch(opened):
+    panel = opened["EpsfPanel"]
+    text, name = panel.controls["star"].options[1]
+    assert name in panel.stamps.table["id"] and ("fitted" in text or "reserved" in text)
+    panel.star = name
+    shown = png(panel)
+    initial = panel.epoch
+    panel.epoch = "template"
+    assert panel.star == -1
+    panel.epoch = initial
+    assert panel.star == -1 and png(panel) != shown
 
 
 def test_only_complete_epochs_are_offered(opened):

@@ -91,13 +91,13 @@ def test_the_report_tells_of_good_and_bad(first_run):
     summary = products.read_summary(folder / "out/summary.ecsv")
     rows = {(row["field"], row["epoch"]): row for row in summary}
     assert rows["good", "1"]["missing"] == ""
-    assert rows["good", "1"]["stars"] > 5 and 2 < rows["good", "1"]["fwhm"].value < 5
+    assert rows["good", "1"]["n_psf_stars"] > 5 and 2 < rows["good", "1"]["psf_fwhm"].value < 5
     # the simulated flux scale, within what a few dozen stars of S/N 30 or more can tell
     assert rows["good", "1"]["kernel_sum"] == pytest.approx(1.25, rel=0.03)
     assert rows["good", "1"]["peak_memory"].value > 50 and rows["good", "1"]["seconds"].value > 0
     assert rows["lost", "1"]["missing"] == "exposure.fits"
     assert "images/elsewhere.fits: no such file" in rows["lost", "1"]["problem"]
-    assert np.isnan(rows["lost", "1"]["fwhm"].value) and rows["lost", "1"]["candidates"] == -1
+    assert np.isnan(rows["lost", "1"]["psf_fwhm"].value) and rows["lost", "1"]["candidates"] == -1
 
 
 def test_settings_reach_the_products(first_run):

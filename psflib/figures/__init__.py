@@ -6,10 +6,12 @@ the stages found.  `to_png` turns a figure into bytes.
 
 from psflib.figures.candidates import candidate_gallery, score_map
 from psflib.figures.canvas import message, to_png
+from psflib.figures.extended import extended_psf
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
 from psflib.figures.noise import noise
-from psflib.figures.psf import epsf, extended_psf
+from psflib.figures.psf import epsf
+from psflib.figures.residuals import epsf_star
 from psflib.figures.stamps import one_stamp, stamp_gallery
 from psflib.figures.stars import star_selection
 
@@ -17,6 +19,7 @@ __all__ = [
     "blink",
     "candidate_gallery",
     "epsf",
+    "epsf_star",
     "extended_psf",
     "kernel",
     "message",

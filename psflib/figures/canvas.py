@@ -143,6 +143,12 @@ def asinh_norm(values, low=3.0, high=99.8, knee=5.0):
     return AsinhNorm(linear_width=knee * spread, vmin=centre - low * spread, vmax=top)
 
 
+def psf_norm(image, floor=1e-4):
+    """Stretch of a PSF: linear up to `floor` of its peak, logarithmic above."""
+    peak = float(np.nanmax(image))
+    return AsinhNorm(linear_width=floor * peak, vmin=0, vmax=peak)
+
+
 def draw(axes, image, extent=None, **style):
     """`imshow` with the first row at the bottom and pixels as squares."""
     style.setdefault("cmap", SEQUENTIAL)

@@ -72,7 +72,18 @@ def _caption(row, index, count):
     return (
         f"Stamp {index + 1} of {count}: star {row['id']} at x = {_number(row['x']):.1f},"
         f" y = {_number(row['y']):.1f} px" + (", reserved" if row["reserved"] else "")
-    )
+    ) + _quality(row)
+
+
+def _quality(row):
+    """What the table says of noise and lost pixels, of those columns that it has."""
+    texts = {
+        "snr": "S/N {:.0f}",
+        "background_err": "sky known to {:.2g} ADU",
+        "masked": "{:.1%} of the pixels masked",
+    }
+    said = [text.format(_number(row[n])) for n, text in texts.items() if n in row.colnames]
+    return "\n" + ", ".join(said) if said else ""
 
 
 def _number(value):

@@ -1,14 +1,18 @@
-"""`EpsfPanel`: the PSF anywhere in the field, cuts through it, and its residuals."""
+"""`EpsfPanel`: the PSF anywhere in the field, how it fits all its stars, and how it fits one."""
 
 import ipywidgets as ipw
 import traitlets
 
 from psflib import figures, products
-from psflib.widgets.panel import Panel, set_range, slider
+from psflib.psf_facts import star_states
+from psflib.widgets.panel import WIDE, Panel, set_range, slider
+
+NO_STAR = -1
+_PSF = ("(none: the PSF)", NO_STAR)
 
 
 class EpsfPanel(Panel):
-    """The core ePSF at a place of the field.
+    """The core ePSF at a place of the field, or one of its stars.
 
     Attributes
     ----------
@@ -16,6 +20,8 @@ class EpsfPanel(Panel):
         Position in px.
     angle : float
         Of the cut through the PSF, degrees from +x towards +y.
+    star : int
+        id of the star that is shown with its model; -1 shows the PSF.
     psf : PsfField
     """
 
@@ -24,20 +30,27 @@ class EpsfPanel(Panel):
     x = traitlets.Float(0.0)
     y = traitlets.Float(0.0)
     angle = traitlets.Float(0.0)
+    star = traitlets.Int(NO_STAR)
 
     def make_controls(self):
         return {
             "x": slider(ipw.FloatSlider, "x [px]", 0.0, 0.0, 0.0, 1.0),
             "y": slider(ipw.FloatSlider, "y [px]", 0.0, 0.0, 0.0, 1.0),
             "angle": slider(ipw.FloatSlider, "angle of the cut [°]", 0.0, 0.0, 180.0, 5.0),
+            "star": ipw.Dropdown(options=[_PSF], description="one star", style=WIDE),
         }
 
     def load(self):
         self.psf = products.read_psf(self.path("epsf.fits"))
         self.stamps = products.read_stamps(self.path("stamps.fits"))
         centre_sliders(self, self.psf.shape)
+        states = zip(self.stamps.table["id"], star_states(self.psf.stars), strict=True)
+        self.controls["star"].options = [_PSF, *((f"{n}: {text}", int(n)) for n, text in states)]
+        self.star = NO_STAR
 
     def draw(self):
+        if self.star != NO_STAR:
+            return figures.epsf_star(self.psf, self.stamps, self.star)
         return figures.epsf(self.psf, self.stamps, self.x, self.y, self.angle)
 
 

@@ -1,0 +1,70 @@
+"""The extended PSF: profile, encircled energy, picture."""
+
+import numpy as np
+
+from psflib.figures import canvas
+
+
+def extended_psf(extended, title="Extended PSF"):
+    """Profile with errors, encircled energy and picture of the PSF out to the wings.
+
+    Parameters
+    ----------
+    extended : ExtendedPsfField
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = canvas.new_figure(13.0, 4.4, title)
+    profile, energy, picture = figure.subplots(1, 3)
+    _profile(profile, extended)
+    _energy(energy, extended)
+    side = extended.wing.shape[0]
+    image = extended.at(side)
+    half = side / 2
+    shown = canvas.draw(picture, image, (-half, half, -half, half), norm=canvas.psf_norm(image),
+                        cmap=canvas.PERCEPTUAL)  # fmt: skip
+    turn = np.linspace(0, 2 * np.pi, 200)
+    radius = extended.match_radius
+    picture.plot(radius * np.cos(turn), radius * np.sin(turn), color="white", lw=1, ls="--",
+                 scalex=False, scaley=False)  # fmt: skip
+    canvas.bar(figure, shown, picture, "share of flux per pixel")
+    canvas.label(picture, "x [px]", "y [px]", "dashed: stitch radius")
+    return figure
+
+
+def _profile(axes, extended):
+    profile = extended.profile
+    r, value, error = (canvas.plain(profile[name]) for name in ("r", "value", "error"))
+    drawn = np.isfinite(value) & (value > 0)
+    axes.errorbar(r[drawn], value[drawn], yerr=np.nan_to_num(error[drawn]), fmt="o-", ms=3, lw=1,
+                  capsize=2, color=canvas.COLOURS[0], label="profile ± 1σ")  # fmt: skip
+    axes.set(xscale="symlog", yscale="log", xlim=(0, r.max() * 1.05))
+    axes.set_xticks([tick for tick in (0, 1, 3, 10, 30, 100, 300) if tick <= r.max()])
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    if drawn.any():
+        top = value[drawn].max()
+        axes.set_ylim(max(value[drawn].min() / 3, 1e-7 * top), 2 * top)
+    _seam(axes, extended)
+    canvas.legend(axes, loc="lower left")
+    canvas.label(axes, "radius [px]", "share of flux per pixel", "radial profile")
+
+
+def _energy(axes, extended):
+    r, enclosed = (canvas.plain(extended.profile[name]) for name in ("r", "enclosed"))
+    axes.plot(r, enclosed, "-", color=canvas.COLOURS[0], lw=1.6)
+    axes.axvline(extended.ee_radius, color=canvas.COLOURS[2], ls="--", lw=1,
+                 label="radius of unit energy")  # fmt: skip
+    _seam(axes, extended)
+    top = np.nanmax(enclosed) if np.isfinite(enclosed).any() else 1
+    axes.set(xlim=(0, r.max() * 1.05), ylim=(0, 1.08 * max(1, top)))
+    canvas.legend(axes, loc="lower right")
+    canvas.label(axes, "radius [px]", "energy within the radius", "encircled energy")
+
+
+def _seam(axes, extended):
+    half = extended.feather_width / 2
+    axes.axvspan(extended.match_radius - half, extended.match_radius + half, alpha=0.25,
+                 color=canvas.COLOURS[4], lw=0, label="core → wings")  # fmt: skip
