@@ -15,7 +15,7 @@ from psflib.simulation.epsf_scores import held_out_stars, relative_l2, score_eps
 from psflib.simulation.star_stamps import EpsfTruth, node_offsets, simulate_stamps
 
 TRUTH, SIZE, OS, N = EpsfTruth("bench", 2.0), 15, 3, 40
-ROUNDING = 1e-9  # of sums of 1e4 pixels, through three factorisations and a few Newton steps
+ROUNDING = 1e-8  # the weights of a round are float32, 6e-8 each, over some hundred pixels a node
 #: Relative L2 of 40 stars in 15 px is 0.0028 +- 0.0005 over seeds; twice as much is no accident.
 USUAL = 0.006
 
@@ -448,12 +448,12 @@ def test_borders_masked_everywhere():
     data, weight, delta = parts()
     inner = np.zeros(weight.shape, bool)
     inner[:, 1:-1, 1:-1] = True
-    for found in (
-        solve(data, np.where(inner, weight, 0), delta),
-        solve(np.where(inner, data, np.nan), None, delta),
-    ):
-        assert_sane(found)
-        assert error_of(found) < USUAL
+    masked = solve(data, np.where(inner, weight, 0), delta)
+    alike = solve(np.where(inner, data, np.nan), None, delta)
+    assert_sane(masked)
+    assert_sane(alike)
+    assert error_of(masked) < USUAL
+    assert error_of(alike) < 2 * USUAL  # without weights the sky counts as much as the core
 
 
 def test_equally_bright_stars():

@@ -6,7 +6,7 @@ import pytest
 
 from psflib.errors import SingularFit
 from psflib.loops.stencil import normal_planes
-from psflib.psf.conjugate import conjugate, constrained, corrected
+from psflib.psf.conjugate import conjugate, constrained
 from psflib.psf.smoothness import (
     Choice,
     Factor,
@@ -138,10 +138,6 @@ def test_a_strength_taken_as_told():
     assert choice.strength == 0.2
     expected = Factor(planes + 0.2 * penalty).solve(right[None])[0]
     np.testing.assert_array_equal(choice.coef, expected)
-    choice.strengthen(10)
-    assert choice.strength == pytest.approx(2.0)
-    expected = Factor(planes + choice.strength * penalty).solve(right[None])[0]
-    np.testing.assert_array_equal(choice.coef, expected)
 
 
 def system(n=40, seed=7):
@@ -161,38 +157,22 @@ def test_conjugate_gradients_solve():
     np.testing.assert_allclose(x, expected, atol=1e-7 * np.abs(expected).max())
 
 
-def test_slow_directions_are_found_and_help():
+def test_slow_directions_are_told():
     matrix, metric, right = system()
-    steps = []
 
     def multiply(v):
-        steps.append(1)
         return matrix @ v
 
     def precondition(r):
         return r / metric
 
     _, values, vectors = conjugate(multiply, right, precondition, 1e-10)
-    alone = len(steps)
     root = np.sqrt(metric)
     exact, directions = np.linalg.eigh(matrix / np.outer(root, root))
     np.testing.assert_allclose(values, exact[:3], rtol=1e-6)
     np.testing.assert_allclose(vectors * metric @ vectors.T, np.eye(3), atol=1e-6)
     overlap = np.abs((vectors * root) @ directions[:, :3])
     np.testing.assert_allclose(overlap, np.eye(3), atol=1e-3)
-    steps.clear()
-    other = np.random.default_rng(8).normal(size=len(right))
-    x, _, _ = conjugate(multiply, other, corrected(precondition, values, vectors), 1e-10)
-    assert len(steps) < alone
-    expected = np.linalg.solve(matrix, other)
-    np.testing.assert_allclose(x, expected, atol=1e-7 * np.abs(expected).max())
-
-
-def test_corrected_without_slow_directions_is_the_preconditioner():
-    def precondition(r):
-        return r
-
-    assert corrected(precondition, np.empty(0), np.empty((0, 3))) is precondition
 
 
 def test_nothing_to_solve():

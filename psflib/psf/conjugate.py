@@ -1,9 +1,9 @@
-"""Conjugate gradients that remember the slow directions of one system for the next, alike one."""
+"""Conjugate gradients that tell in which directions the preconditioner was wrong."""
 
 import numpy as np
 
 MOST_STEPS = 60
-SLOW = 0.6  # eigenvalues of the preconditioned matrix below this are remembered
+SLOW = 0.6  # eigenvalues of the preconditioned matrix that are told
 
 
 def conjugate(matrix, right, precondition, tol):
@@ -54,18 +54,6 @@ def _slow_pairs(alphas, betas, basis):
     values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     slow = (values < SLOW) & (values > 0)
     return values[slow], np.tensordot(vectors[:, slow].T, basis, axes=1)
-
-
-def corrected(precondition, values, vectors):
-    """Preconditioner that inverts the remembered slow directions, too."""
-    if not len(values):
-        return precondition
-    flat, gain = vectors.reshape(len(vectors), -1), 1 / values - 1
-
-    def apply(r):
-        return precondition(r) + ((gain * (flat @ r.ravel())) @ flat).reshape(r.shape)
-
-    return apply
 
 
 def constrained(inverse, directions):

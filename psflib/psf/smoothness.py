@@ -125,12 +125,6 @@ class Choice:
         self._try(lambda *_: 0.0, self.start)
         return self
 
-    def strengthen(self, factor):
-        """Take a strength that many times the present one."""
-        self._least = np.inf
-        self._try(lambda *_: 0.0, self.strength * factor)
-        return self
-
     def likeliest(self):
         """Least -2 log marginal likelihood, yᵀWy - c·R + log|G + λP| - rank·log λ (MacKay 1992).
 

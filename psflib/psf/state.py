@@ -1,6 +1,7 @@
 """State of the joint solution of an ePSF and its stars, and what no star can tell: the gauges."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 from scipy.ndimage import shift, spline_filter
@@ -18,9 +19,13 @@ SAMPLE = 200  # stars that tell of noise and model error
 MAX_CHI = 5.0  # sigma above the usual misfit: such a star is left out
 MOST_LOST = 0.25  # of a star's light in pixels that were given up
 CENTRE_RADIUS = 3.0  # FWHM, within which the model is centred
+CENTRE_ROUNDS = 10
 FINAL_STEPS = 10
+MOST_PEDESTAL = 0.2  # of the volume: more is an accident of few stars
 MAX_SHIFT = 0.2  # px, of a star in one step
-WING_SLOPES = (2.5, 3.0, 4.0)  # exponents of a plausible wing
+WING_SLOPES = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # exponents of a plausible wing
+WING_FROM = 0.5  # of the half size
+WING_DOUBT = 0.3  # of the light at the border
 
 
 @dataclasses.dataclass(eq=False)
@@ -119,6 +124,8 @@ class State:
             k = pedestal(
                 self.flux[ok], self.background[ok], self.covariance[ok, 1, 1], self.psi, os
             )
+            most = MOST_PEDESTAL * os**2 / self.coef[0].size
+            k = np.clip(k, -most, most)
             self.coef[0] += k
             self.background -= k * self.flux
         for term in self.coef[1:]:
@@ -133,14 +140,14 @@ class State:
         called before the last steps, which undo the smoothing of the new grid and keep the centre.
         """
         os, radius = self.oversample, CENTRE_RADIUS * self.fwhm
-        row, col = first_moments(self.psi, os, radius)
+        row, col = centroid(self.psi, os, radius)
         self.coef = np.stack([moved(term, -row * os, -col * os) for term in self.coef])
         self.delta += [row, col]
         slopes = [gradient * os for gradient in np.gradient(self.coef[0])]
         for term in self.coef[1:]:
             volume = nodes(term).sum() / os**2
             term -= volume * self.coef[0]
-            row, col = first_moments(nodes(term), os, radius)
+            row, col = first_moments(nodes(term), os, radius, 0.0, 0.0)
             term += row * slopes[0] + col * slopes[1]
 
     def finish(self):
@@ -150,13 +157,13 @@ class State:
         """
         terms = np.stack([nodes(term) for term in self.coef])
         terms *= self.oversample**2 / terms[0].sum()
-        misfit, ok = np.empty(len(self.data)), np.empty(len(self.data), bool)
+        misfit, ok, entered = np.empty(len(self.data)), np.empty(len(self.data), bool), self.ok
         fit_stars(
             terms, self.design, CATMULL_ROM, self.oversample, self.data,
             self.weight_of_all(), self.delta, self.flux, self.background, self.covariance, misfit,
             ok, FINAL_STEPS, 1e-5, MAX_SHIFT,
         )  # fmt: skip
-        self.reason[~ok & (self.reason == "")] = "no fit"
+        self.reason[~(ok & entered) & (self.reason == "")] = "no fit"
         self.ok = ok & (self.reason == "")
         return terms
 
@@ -210,11 +217,21 @@ def offsets(side, oversample):
     return axis[:, None], axis[None, :]
 
 
-def first_moments(psi, oversample, radius):
-    """(row, col) first moments, px, of a model of unit volume within a circle."""
-    row, col = offsets(len(psi), oversample)
-    inside = np.where(np.hypot(row, col) <= radius, psi, 0) / oversample**2
-    return np.sum(row * inside), np.sum(col * inside)
+def centroid(psi, oversample, radius):
+    """(row, col), px, about which the first moments within a circle vanish."""
+    row = col = 0.0
+    for _ in range(CENTRE_ROUNDS):
+        more = first_moments(psi, oversample, radius, row, col)
+        row, col = row + more[0], col + more[1]
+    return row, col
+
+
+def first_moments(psi, oversample, radius, row, col):
+    """(row, col) first moments, px, of a model of unit volume in a circle about (row, col)."""
+    rows, cols = offsets(len(psi), oversample)
+    rows, cols = rows - row, cols - col
+    inside = np.where(np.hypot(rows, cols) <= radius, psi, 0) / oversample**2
+    return np.sum(rows * inside), np.sum(cols * inside)
 
 
 def border_mean(image):
@@ -234,12 +251,12 @@ def misfit(state):
     given = state.given[some]
     use = given > 0  # also pixels that were given up: the medians stand some, the model must see
     square = (state.data[some] - model - state.background[some, None, None])[use] ** 2
-    variance, light = 1 / given[use].astype(float), model[use]
-    noise = 1.0
+    variance, light = state.noise**2 / given[use].astype(float), model[use]
+    noise = state.noise
     faint = light**2 < variance
     if faint.sum() > 100:
-        noise = np.sqrt(np.median(square[faint] / variance[faint]) / CHI2_MEDIAN)
-    variance *= noise**2
+        again = np.sqrt(np.median(square[faint] / variance[faint]) / CHI2_MEDIAN)
+        noise, variance = noise * again, variance * again**2
     bright = light > BRIGHT * np.sqrt(variance)
     if bright.sum() < 20:
         return noise, state.error
@@ -287,14 +304,36 @@ def background_slope(flux, background, variance):
 
 
 def wing_level(psi, oversample):
-    """What is left of the outer profile, 0.6 to 0.96 of the half size, beside a power law."""
+    """What is left of the outer profile beside a power law, and its error.
+
+    Rings from 0.5 of the half size to the border; each exponent that a wing may have is fitted
+    and counts by how well it does (model averaging by likelihood).
+    """
     radius = np.hypot(*offsets(len(psi), oversample))
     half = len(psi) / oversample / 2
-    outer = (radius > 0.6 * half) & (radius < 0.96 * half)
-    r, value = radius[outer], psi[outer]
-    levels = []
+    edges = np.arange(WING_FROM * half, 0.98 * half, max(1.0, 1 / oversample))
+    r, value, error = np.array(
+        [ring_mean(psi, radius, *pair) for pair in itertools.pairwise(edges)]
+    ).T
+    error = np.hypot(error, 1e-9 * psi.max())
+    levels, variances, likelihoods = [], [], []
     for slope in WING_SLOPES:
-        x = (r / half) ** -slope
-        x -= x.mean()
-        levels.append(value.mean() - (x @ value) / (x @ x) * ((r / half) ** -slope).mean())
-    return levels[1], np.ptp(levels) + 1e-12 * psi.max()
+        design = np.stack([np.ones_like(r), (r / half) ** -slope], axis=1) / error[:, None]
+        covariance = np.linalg.inv(design.T @ design)
+        solution = covariance @ design.T @ (value / error)
+        levels.append(solution[0])
+        variances.append(covariance[0, 0])
+        likelihoods.append(-0.5 * np.sum((value / error - design @ solution) ** 2))
+    weights = np.exp(np.array(likelihoods) - max(likelihoods))
+    level = np.average(levels, weights=weights)
+    spread = np.average((np.array(levels) - level) ** 2, weights=weights)
+    variance = spread + np.average(variances, weights=weights)
+    # No wing is exactly a power law.
+    return level, np.sqrt(variance + (WING_DOUBT * (value[-1] - level)) ** 2)
+
+
+def ring_mean(psi, radius, inner, outer):
+    """Radius, mean and standard error of a ring; spikes count as error."""
+    inside = (radius >= inner) & (radius < outer)
+    values = psi[inside]
+    return radius[inside].mean(), values.mean(), values.std() / np.sqrt(max(len(values) / 4, 1))

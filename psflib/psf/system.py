@@ -5,16 +5,15 @@ import dataclasses
 import numpy as np
 
 from psflib.loops import joint
-from psflib.psf.conjugate import conjugate, constrained, corrected
+from psflib.psf.conjugate import conjugate, constrained
 from psflib.psf.smoothness import times
 
 CG_TOL = 0.1  # of the preconditioned residual; with less the steps converge no faster
 
 
-def pull(state, terms, slopes, residual, out, weight=None):
+def pull(state, terms, slopes, residual, out):
     joint.pull(
-        terms, state.design, state.oversample, state.data,
-        state.weight if weight is None else weight, state.light, state.sky,
+        terms, state.design, state.oversample, state.data, state.weight, state.light, state.sky,
         state.delta, slopes, residual, out,
     )  # fmt: skip
 
@@ -37,29 +36,34 @@ class JointSystem:
     vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
 
     def step(self, state):
-        """Move the model; returns the relative change."""
+        """Move the model; returns the relative change.
+
+        The slow directions of the longest solution stay in `values` and `vectors`: there the
+        model gives way to the offsets of the stars, and its uncertainty is larger.
+        """
         slopes = np.empty((len(state.data), 4, *state.data.shape[1:]), np.float32)
         joint.whiten_slopes(
             state.coef, state.design, state.oversample, state.weight, state.light, state.delta,
             slopes,
         )  # fmt: skip
-        weight = state.weight.astype(np.float32)
 
         def matrix(terms):
             out = np.empty(terms.shape, np.float32)
-            pull(state, terms.astype(np.float32), slopes, False, out, weight)
+            pull(state, terms.astype(np.float32), slopes, False, out)
             return out + self.smooth(terms)
 
-        right = np.empty_like(state.coef)
-        pull(state, state.coef, slopes, True, right)
-        right -= self.smooth(state.coef)
-        inverse = corrected(self.inverse, self.values, self.vectors)
-        inverse = constrained(inverse, free_directions(state.coef))
+        inverse = constrained(self.inverse, free_directions(state.coef))
+        right = self._gradient(state, slopes)
         change, values, vectors = conjugate(matrix, right, inverse, CG_TOL)
-        if not len(self.values):
+        if len(values) >= len(self.values):
             self.values, self.vectors = values, vectors
         state.coef = state.coef + change
         return np.linalg.norm(change) / np.linalg.norm(state.coef)
+
+    def _gradient(self, state, slopes):
+        out = np.empty_like(state.coef)
+        pull(state, state.coef, slopes, True, out)
+        return out - self.smooth(state.coef)
 
     def smooth(self, terms):
         return np.stack([times(p, term) for p, term in zip(self.priors, terms, strict=True)])

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
 from psflib.loops.stencil import normal_planes
@@ -48,6 +49,7 @@ class FieldSolution:
     converged: bool
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_iter=50, tol=1e-4):
     """Solve the constant model, then one order after the other as far as held-out stars gain.
 
