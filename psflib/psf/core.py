@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
 MODEL_ERROR = 0.005  # of a coarse grid: above, a finer one is tried
+MODEL_AT_FAULT = 0.05  # relative error worth a note: saturated stars, or a PSF that varies
 UNDERSAMPLED = 2.5  # px of FWHM, below which sub-pixel phases matter
 PHASES = 0.6  # share of them that stars must have
 
@@ -165,7 +166,8 @@ def _split(stamps):
 
 def _sample(stamps, use):
     x, y = (pixels(stamps.table[name])[use] for name in ("x", "y"))
-    return Sample(stamps.data[use], stamps.weight[use], stamps.delta[use], x, y)
+    some = Stamps(stamps.data[use], stamps.weight[use], stamps.table[use], stamps.meta)
+    return Sample(some.data, some.weight, some.delta, x, y, some.weight_under)
 
 
 def _least_oversample(sample):
@@ -230,6 +232,8 @@ def _meta(psf, state, table, notes, iterations, converged):
         notes.append(
             f"stars cover {phases:.0%} of the sub-pixel phases: the PSF between them is a guess"
         )
+    if state.error > MODEL_AT_FAULT:
+        notes.append(f"the PSF misses its stars by {state.error:.0%} of their light")
     if not converged:
         notes.append(f"not converged in {iterations} rounds")
     chi2 = np.asarray(table["chi2"])[ok & ~fitted]

@@ -150,6 +150,15 @@ class State:
             row, col = first_moments(nodes(term), os, radius, 0.0, 0.0)
             term += row * slopes[0] + col * slopes[1]
 
+    def expected(self):
+        """Light (n, s, s) of every star under the model, without sky."""
+        model = np.empty(self.data.shape)
+        render_stars(
+            self.coef, self.design, B_SPLINE, self.oversample, self.light, np.zeros(len(model)),
+            self.delta, model,
+        )  # fmt: skip
+        return model
+
     def finish(self):
         """Values of the terms at their nodes, and all stars, left out or not, fitted to them.
 

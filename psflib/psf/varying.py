@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -23,13 +24,17 @@ JUDGE_STEPS = 10
 
 @dataclasses.dataclass(eq=False)
 class Sample:
-    """Stars: data, weight (n, s, s), delta (n, 2) px, x, y (n,) px."""
+    """Stars: data, weight (n, s, s), delta (n, 2) px, x, y (n,) px.
+
+    `refine`, if given, makes better weights from the expected light of the stars (n, s, s).
+    """
 
     data: np.ndarray
     weight: np.ndarray
     delta: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    refine: Callable[[np.ndarray], np.ndarray] | None = None
 
     def terms(self, order, shape):
         """Polynomial terms (n, k) at the stars."""
@@ -73,6 +78,9 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
     constant = solve_constant(
         sample.data, sample.weight, sample.delta, oversample, max_iter=max_iter, tol=tol
     )
+    if sample.refine is not None:
+        constant.state.given = sample.refine(constant.state.expected())
+        settle(constant.state, constant.system, max_iter, tol)
     best = FieldSolution(0, constant, constant.state, {}, [], constant.iterations,
                          constant.converged)  # fmt: skip
     best.notes, wanted = lowered(constant.state, held_out, order, most)
@@ -157,5 +165,7 @@ def judged(state, sample, shape, order):
     # The noise and the model's error are those of the fit: few stars cannot tell them.
     other.reweigh(state.noise, state.error)
     other.fit(JUDGE_STEPS)
+    if sample.refine is not None:
+        other.given = np.where(use, sample.refine(other.expected()), 0)
     other.reweigh(state.noise, state.error)
     return other
