@@ -184,7 +184,7 @@ def test_a_constrained_solution_keeps_to_its_subspace():
     """The minimum over all x orthogonal to the directions, by Lagrange multipliers."""
     matrix, metric, right = system()
     directions = np.random.default_rng(9).normal(size=(2, len(right)))
-    inverse = constrained(lambda r: r / metric, directions)
+    inverse = constrained(lambda r: r / metric, directions, directions / metric)
     for r in np.eye(len(right))[:5]:
         assert np.abs(directions @ inverse(r)).max() < 1e-13
     x, _, _ = conjugate(lambda v: matrix @ v, right, inverse, 1e-11)

@@ -56,9 +56,11 @@ def _slow_pairs(alphas, betas, basis):
     return values[slow], np.tensordot(vectors[:, slow].T, basis, axes=1)
 
 
-def constrained(inverse, directions):
-    """Preconditioner `inverse` restricted to what is orthogonal to the `directions` (m, ...)."""
-    solved = np.array([inverse(direction) for direction in directions])
+def constrained(inverse, directions, solved):
+    """Preconditioner `inverse` restricted to what is orthogonal to the `directions` (m, ...).
+
+    `solved` (m, ...) are the answers of `inverse` to them.
+    """
     flat, flat_solved = (v.reshape(len(directions), -1) for v in (directions, solved))
     small = np.linalg.inv(flat @ flat_solved.T)
 

@@ -25,13 +25,17 @@ class JointSystem:
     Parameters
     ----------
     factors : list of Factor
-        One for each term of the model, of about its own normal matrix with the prior.
+        Of the normal matrix of a term with its prior: of the first term and, if there are more,
+        of all others, whose matrices are about multiples of one.
     priors : list of ndarray (25, n, n)
         Prior of each term.
+    power : ndarray (k,), optional
+        Those multiples: mean squares of the terms over the stars.
     """
 
     factors: list
     priors: list
+    power: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(1))
     values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
 
@@ -52,7 +56,8 @@ class JointSystem:
             pull(state, terms.astype(np.float32), slopes, False, out)
             return out + self.smooth(terms)
 
-        inverse = constrained(self.inverse, free_directions(state.coef))
+        directions = free_directions(state.coef)
+        inverse = constrained(self.inverse, *self.solved(directions))
         right = self._gradient(state, slopes)
         change, values, vectors = conjugate(matrix, right, inverse, CG_TOL)
         if len(values) >= len(self.values):
@@ -69,18 +74,36 @@ class JointSystem:
         return np.stack([times(p, term) for p, term in zip(self.priors, terms, strict=True)])
 
     def inverse(self, terms):
-        pairs = zip(self.factors, terms, strict=True)
-        return np.stack([factor.solve(term[None])[0] for factor, term in pairs])
+        """Preconditioner of all terms (k, n, n), each by itself."""
+        first = self.factors[0].solve(terms[:1])
+        if len(terms) == 1:
+            return first
+        return np.concatenate([first, self.factors[1].solve(terms[1:])]) / self._power
+
+    def solved(self, directions):
+        """Directions (m, k, n, n), and the preconditioner's answer to each, from shapes (m, n, n).
+
+        A shape in one term is one direction.
+        """
+        k, m = len(self.priors), len(directions)
+        whole = np.zeros((k, m, k, *directions.shape[1:]))
+        answers = np.zeros_like(whole)
+        by_factor = [factor.solve(directions) for factor in self.factors]
+        for term in range(k):
+            whole[term, :, term] = directions
+            answers[term, :, term] = by_factor[min(term, 1)] / self._power[min(term, k - 1)]
+        return whole.reshape(k * m, k, *directions.shape[1:]), answers.reshape(
+            k * m, k, *directions.shape[1:]
+        )
+
+    @property
+    def _power(self):
+        return self.power[:, None, None]
 
 
 def free_directions(coef):
-    """Changes of the model (4k, k, n, n) that stars can undo: scale, pedestal and both shifts.
+    """Changes of a term (4, n, n) that stars can undo: scale, pedestal and both shifts.
 
     The data do not see them, so that the prior alone would follow them without end.
     """
-    k, side, _ = coef.shape
-    shapes = [coef[0], np.ones_like(coef[0]), *np.gradient(coef[0])]
-    directions = np.zeros((k, len(shapes), k, side, side))
-    for term in range(k):
-        directions[term, :, term] = shapes
-    return directions.reshape(-1, k, side, side)
+    return np.stack([coef[0], np.ones_like(coef[0]), *np.gradient(coef[0])])

@@ -133,8 +133,8 @@ def raised(state, design, constant):
     priors = [choice.strength * choice.penalty] + [
         choice.strength / VARIATION**2 * choice.penalty for _ in power[1:]
     ]
-    factors = [Factor(p * planes + prior) for p, prior in zip(power, priors, strict=True)]
-    return state, JointSystem(factors, priors)
+    rest = planes + priors[1] / power[1:].mean()
+    return state, JointSystem([Factor(planes + priors[0]), Factor(rest)], priors, power)
 
 
 def better(before, after):
