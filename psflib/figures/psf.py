@@ -138,9 +138,7 @@ def _fwhm_map(figure, axes, maps, shape, mark):
     )  # fmt: skip
     axes.plot(*mark, "+", color="white", ms=12, mew=2)
     canvas.bar(figure, shown, axes, "FWHM [px]")
-    canvas.label(
-        axes, "x [px]", "y [px]", f"FWHM {fwhm.min():.2f} to {fwhm.max():.2f} px (+: here)"
-    )
+    canvas.label(axes, "x [px]", "y [px]", f"FWHM {_span(fwhm, 2)} px (+: here)")
 
 
 def _whiskers(axes, maps, shape):

@@ -45,7 +45,7 @@ def one_stamp(stamps, index, weight=True):
     The cross is the star's measured centre.
     """
     row = stamps.table[index]
-    figure = canvas.new_figure(10 if weight else 5.4, 4.6, _caption(row, index, len(stamps.data)))
+    figure = canvas.new_figure(10 if weight else 5.4, 5.0, _caption(row, index, len(stamps.data)))
     axes = figure.subplots(1, 2 if weight else 1, squeeze=False)[0]
     shown = _picture(axes[0], stamps.data[index], stamps.weight[index])
     canvas.bar(figure, shown, axes[0], "counts [ADU], asinh stretch")
@@ -80,7 +80,7 @@ def _quality(row):
     texts = {
         "snr": "S/N {:.0f}",
         "background_err": "sky known to {:.2g} ADU",
-        "masked": "{:.1%} of the pixels masked",
+        "masked": "{:.1%} of its pixels masked",
     }
     said = [text.format(_number(row[n])) for n, text in texts.items() if n in row.colnames]
     return "\n" + ", ".join(said) if said else ""
