@@ -99,7 +99,7 @@ def stellar_locus(x, y, size, snr, shape, width, seed=0) -> Locus:
     error = np.hypot(0.02, 1 / snr)
     plane = _best_plane(x, y, log_size, error, shape, 0.6 * width, seed)
     residual = log_size - plane @ polynomial.evaluate(1, x, y, shape)
-    member, found = np.abs(residual) < width, None
+    member = np.abs(residual) < width
     for _ in range(8):
         order, coefficients = _fit(x, y, log_size, error, member, shape)
         found = Locus(member, coefficients, plane, tuple(shape), order, 0.0, 0.0)

@@ -142,18 +142,18 @@ def _medians(r, ratio, good, shape, step):
     r, ratio = r[good], ratio[good]
     order = np.argsort(r)
     r, ratio = r[order], ratio[order]
-    radius, value, start = [], [], 0
+    radii, values, start = [], [], 0
     while start < len(r):
         stop = max(np.searchsorted(r, r[start] + step), start + FEWEST)
         if len(r) - stop < FEWEST:
             stop = len(r)
-        radius.append(np.median(r[start:stop]))
-        value.append(np.median(ratio[start:stop]))
+        radii.append(np.median(r[start:stop]))
+        values.append(np.median(ratio[start:stop]))
         start = stop
-    if not radius:
+    if not radii:
         return StarProfile(np.ones(1), np.ones(1), shape)
-    radius = np.array(radius)
-    value = np.minimum.accumulate(np.maximum(value, 0.0))
+    radius = np.array(radii)
+    value = np.minimum.accumulate(np.maximum(values, 0.0))
     edges = np.concatenate([[0.0], (radius[1:] + radius[:-1]) / 2, [r[-1]]])
     total = np.pi * (value * np.diff(edges**2)).sum()
     return StarProfile(radius, value / total if total > 0 else value, shape)

@@ -46,9 +46,9 @@ def photon_slope(variance, light, good, core, sky_variance) -> float:
 def sky_variances(variance, data, good, slope):
     """Median of the variance without the photons of the stamp's own light (n,)."""
     rest = variance - slope * data
-    values = [np.median(r[g]) if g.any() else np.nan for r, g in zip(rest, good, strict=True)]
+    medians = [np.median(r[g]) if g.any() else np.nan for r, g in zip(rest, good, strict=True)]
     # A star whose light has drowned the sky takes what the others have.
-    values = np.array(values)
+    values = np.array(medians)
     usable = values > 0
     return np.where(usable, values, np.median(values[usable]) if usable.any() else 1.0)
 

@@ -242,7 +242,8 @@ def _not_linear(exposure, found, reason, settings):
 
 def _loosen(shape, found, permanent, settings):
     """Reasons after all cuts, loosened by steps until enough pass; what was loosened; the locus."""
-    best, most = None, -1
+    best: tuple = ()
+    most = -1
     for snr_factor, crowd_factor in (*LOOSER, *LOOSEST):
         min_snr = settings.min_snr * snr_factor
         crowding = settings.contamination * crowd_factor

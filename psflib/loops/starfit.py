@@ -82,7 +82,7 @@ def load_star(data, weight, values, weights):
             use = np.isfinite(d) and np.isfinite(w) and w > 0
             values[i, j] = d if use else 0.0
             weights[i, j] = w if use else 0.0
-            count += use
+            count += 1 if use else 0
             total += weights[i, j]
             mean += weights[i, j] * values[i, j]
     mean = mean / total if total > 0 else 0.0

@@ -28,7 +28,10 @@ def conjugate(matrix, right, precondition, tol):
     x, r = np.zeros_like(right), right.copy()
     z = precondition(r)
     p, rz = z, np.sum(r * z)
-    goal, alphas, betas, basis = tol**2 * rz, [], [], []
+    goal = tol**2 * rz
+    alphas: list[float] = []
+    betas: list[float] = []
+    basis: list[np.ndarray] = []
     while rz > goal and len(alphas) < MOST_STEPS:
         basis.append(z / np.sqrt(rz))
         ap = matrix(p)
