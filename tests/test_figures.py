@@ -204,6 +204,23 @@ def test_psf_star_groups_hold_every_row_once_and_say_why(rng):
     assert star_states(stars)[:2] == ["rejected, reason 0", "reserved"]
 
 
+@pytest.mark.parametrize("worst", [1.1, 400.0])
+def test_every_star_is_within_the_limits_of_chi2(rng, worst):
+    psf = psf_field(rng)
+    psf.stars["chi2"][2] = worst
+    axes = next(a for a in figures.epsf(psf).axes if a.get_title() == "fit of each star")
+    low, high = axes.get_ylim()
+    assert 0 < low < np.nanmin(psf.stars["chi2"]) and worst < high < 3 * worst
+    assert (axes.get_yscale() == "log") == (worst > 5)
+
+
+def test_a_star_without_a_fit_is_shown(rng):
+    psf = psf_field(rng)
+    psf.stars["flux"][0] = np.nan * psf.stars["flux"].unit
+    assert figures.to_png(figures.epsf_star(psf, stamps(rng), 1), dpi=50)
+    assert figures.to_png(figures.epsf(psf, stamps(rng)), dpi=50)
+
+
 def test_psf_figure_without_reserved_stars_notes_or_stamps(rng):
     full = psf_field(rng, order=0)
     bare = full.stars["x", "y", "flux", "background", "delta_row", "delta_col", "chi2", "ok"]

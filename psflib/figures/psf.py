@@ -189,10 +189,12 @@ def _chi2(axes, stars, groups, fits):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.8), max(high, 1.2))
-    if np.nanmax(chi2, initial=1) > 5:
+    seen = chi2[(flux > 0) & (chi2 > 0)]
+    low, high = 0.95 * np.min(seen, initial=0.85), 1.05 * np.max(seen, initial=1.15)
+    if high > 5:
         axes.set_yscale("log")
+        high *= 2
+    axes.set_ylim(low, high)
     axes.axhline(1, color=canvas.GREY, lw=0.8, ls="--")
     canvas.legend(axes)
     canvas.label(axes, "flux [ADU]", "χ² per degree of freedom", "fit of each star")

@@ -24,7 +24,7 @@ class StarFits:
     residual : ndarray (n, s, s) float64
         Data less light and background, ADU; NaN where the weight is 0.
     weight : ndarray (n, s, s)
-        Given inverse variance, ADU⁻².
+        Inverse variance under this model, ADU⁻².
     light : ndarray (n,)
         Flux, 0 of stars that were rejected.
     peak : float
@@ -72,14 +72,14 @@ def star_fits(psf, stamps):
     """The `StarFits` of `Stamps` and the `PsfField` that was built from them."""
     stars, names = psf.stars, ("flux", "background", "x", "y", "delta_row", "delta_col")
     flux, background, x, y, *delta = (canvas.plain(stars[name]) for name in names)
-    place = np.nan_to_num([x, y])
-    design = np.ascontiguousarray(polynomial.evaluate(psf.order, *place, psf.shape).T)
+    x, y = np.nan_to_num([x, y])
+    design = np.ascontiguousarray(polynomial.evaluate(psf.order, x, y, psf.shape).T)
     model = np.empty(stamps.data.shape)
     render_stars(
         np.ascontiguousarray(psf.terms, dtype=float), design, CATMULL_ROM, psf.oversample, flux,
         np.zeros(len(flux)), np.nan_to_num(np.column_stack(delta)), model,
     )  # fmt: skip
-    weight = stamps.weight.astype(float)
+    weight = stamps.weight_under(np.nan_to_num(model)).astype(float)
     use = (weight > 0) & np.isfinite(stamps.data)
     residual = np.where(use, stamps.data - model - background[:, None, None], np.nan)
     variance = np.divide(psf.meta.get("noise", 1.0) ** 2, weight, where=use, out=np.ones(use.shape))
@@ -116,7 +116,7 @@ def epsf_star(psf, stamps, name):
     row, fits = int(found[0]), star_fits(psf, stamps)
     figure = canvas.new_figure(12.5, 3.5, _caption(psf.stars, row, name, fits.chi2[row]))
     axes = figure.subplots(1, 4)
-    data, bad = stamps.data[row], ~np.isfinite(fits.residual[row])
+    data, bad, known = stamps.data[row], stamps.weight[row] <= 0, np.isfinite(fits.model[row])
     background = np.nan_to_num(canvas.plain(psf.stars["background"])[row])
     norm = canvas.asinh_norm(np.where(stamps.weight[row] > 0, data, np.nan), high=100)
     for panel, image, title in (
@@ -125,7 +125,9 @@ def epsf_star(psf, stamps, name):
     ):
         shown = canvas.draw(panel, image, norm=norm)
         canvas.label(panel, "x in stamp [px]", "", title)
-    canvas.draw_mask(axes[0], stamps.weight[row] <= 0)
+    canvas.draw_mask(axes[0], bad)
+    if not known.all():
+        canvas.bare(axes[1], "no fit")
     canvas.bar(figure, shown, list(axes[:2]), "counts [ADU]", shrink=0.7)
     shown = canvas.draw(axes[2], fits.significance[row], cmap=canvas.DIVERGING, vmin=-5, vmax=5)
     canvas.draw_mask(axes[2], bad)
@@ -168,11 +170,13 @@ def draw_stack(figure, axes, stack, limit, radius):
                         vmin=-limit, vmax=limit)  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 100)
     axes.plot(radius * np.cos(turn), radius * np.sin(turn), ":", color="black", lw=1)
-    core = in_core(mean, radius)
-    rms, noise = (np.sqrt(np.nanmean(v[core] ** 2)) for v in (mean, error))
-    title = (
-        f"{rows.sum()} {name} stars, mean residual\nin the core {rms:.2g} % (noise {noise:.1g} %)"
-    )
+    core = in_core(mean, radius) & np.isfinite(mean)
+    title = f"{rows.sum()} {name} stars, mean residual\n"
+    if core.any():
+        rms, noise = (np.sqrt(np.mean(v[core] ** 2)) for v in (mean, error))
+        title += f"in the core {rms:.2g} % (noise {noise:.2g} %)"
+    else:
+        title += "no star fits in the core"
     canvas.bar(figure, shown, axes, "% of the peak", extend="both")
     canvas.label(axes, "x [px]", "y [px]", title)
 
@@ -185,6 +189,6 @@ def in_core(image, radius):
 
 def stack_limit(stacks, radius):
     """Largest value in the cores of stacks, %: the limit of their colours, 0.1 at least."""
-    values = [np.abs(mean[in_core(mean, radius)]) for *_, mean, _ in stacks]
-    values = np.concatenate(values)
+    cores = [np.abs(mean[in_core(mean, radius)]) for *_, mean, _ in stacks]
+    values = np.concatenate(cores)
     return max(0.1, float(np.max(values[np.isfinite(values)], initial=0)))
