@@ -133,8 +133,11 @@ def raised(state, design, constant):
     priors = [choice.strength * choice.penalty] + [
         choice.strength / VARIATION**2 * choice.penalty for _ in power[1:]
     ]
-    rest = planes + priors[1] / power[1:].mean()
-    return state, JointSystem([Factor(planes + priors[0]), Factor(rest)], priors, power)
+    factors = [
+        Factor(planes + priors[0], rough=True),
+        Factor(planes + priors[1] / power[1:].mean(), rough=True),
+    ]
+    return state, JointSystem(factors, priors, power)
 
 
 def better(before, after):
