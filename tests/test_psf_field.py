@@ -162,7 +162,10 @@ def test_bad_star_is_left_out(built):
     # Its pixels are given up, or the star is: either way the PSF is what it was.
     change = spoiled.at(*psf.centre) - psf.at(*psf.centre)
     assert np.linalg.norm(change) < 0.004 * np.linalg.norm(psf.at(*psf.centre))
-    assert not spoiled.stars["ok"][1] or abs(spoiled.stars["flux"][1] / psf.stars["flux"][1] - 1) < 0.02
+    assert (
+        not spoiled.stars["ok"][1]
+        or abs(spoiled.stars["flux"][1] / psf.stars["flux"][1] - 1) < 0.02
+    )
 
 
 def test_few_stars_take_the_reserved_ones(built):
