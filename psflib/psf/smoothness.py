@@ -83,17 +83,22 @@ class Factor:
     """
 
     def __init__(self, planes, rough=False):
+        self.shape = planes.shape[1:]
+        self.band, failed = self._factorise(planes, rough)
+        if failed and rough:  # too wide a range of weights for seven digits
+            self.band, failed = self._factorise(planes, False)
+        if failed:
+            raise SingularFit("the normal equations of the ePSF are singular: too few good pixels")
+
+    def _factorise(self, planes, rough):
         n = planes.shape[1]
         band = np.zeros((n * n, 3 * n + 4), np.float32 if rough else np.float64)
         for da in range(4):
             for db in range(-3 if da else 0, 4):
                 band[:, da * n + db] = planes[lag(da, db)].ravel()
-        self.shape = (n, n)
         factorise = lapack.spbtrf if rough else lapack.dpbtrf
         self._solve = lapack.spbtrs if rough else lapack.dpbtrs
-        self.band, failed = factorise(band.T, lower=1, overwrite_ab=1)
-        if failed:
-            raise SingularFit("the normal equations of the ePSF are singular: too few good pixels")
+        return factorise(band.T, lower=1, overwrite_ab=1)
 
     def solve(self, right):
         """Solutions (k, n, n) for right sides (k, n, n)."""

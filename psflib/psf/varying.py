@@ -8,6 +8,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
+from psflib.errors import NotEnoughStars, SingularFit
 from psflib.loops.stencil import normal_planes
 from psflib.psf.normal import Solution, settle, solve_constant
 from psflib.psf.smoothness import N_PLANES, Factor
@@ -87,13 +88,17 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
     if wanted == 0:
         return best
     before = held_out_chi2(best.state, held_out, shape, 0)
-    best.scores[0] = float(np.nanmean(before))
+    best.scores[0] = mean_known(before)
     state = constant.state
     for degree in range(1, wanted + 1):
-        state, system = raised(state, sample.terms(degree, shape), constant)
-        steps, converged = settle(state, system, max_iter, tol)
+        try:
+            state, system = raised(state, sample.terms(degree, shape), constant)
+            steps, converged = settle(state, system, max_iter, tol)
+        except (SingularFit, NotEnoughStars) as problem:
+            best.notes.append(f"order at most {degree - 1}: {problem}")
+            break
         after = held_out_chi2(state, held_out, shape, degree)
-        best.scores[degree] = float(np.nanmean(after))
+        best.scores[degree] = mean_known(after)
         log.debug("order %d: held-out chi2 %.4f", degree, best.scores[degree])
         if order is not None or better(before, after):
             best.order, best.state, before = degree, state, after
@@ -138,6 +143,12 @@ def raised(state, design, constant):
         Factor(planes + priors[1] / power[1:].mean(), rough=True),
     ]
     return state, JointSystem(factors, priors, power)
+
+
+def mean_known(values):
+    """Mean of the finite values; NaN if there are none."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else float("nan")
 
 
 def better(before, after):
