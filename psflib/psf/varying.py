@@ -80,7 +80,8 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
         sample.data, sample.weight, sample.delta, oversample, max_iter=max_iter, tol=tol
     )
     if sample.refine is not None:
-        constant.state.given = sample.refine(constant.state.expected())
+        usable = constant.state.given > 0
+        constant.state.given = np.where(usable, sample.refine(constant.state.expected()), 0)
         settle(constant.state, constant.system, max_iter, tol)
     best = FieldSolution(0, constant, constant.state, {}, [], constant.iterations,
                          constant.converged)  # fmt: skip
