@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import epsf_field
 import numpy as np
 from epsf_tools import available, psflib_builder
 from measure import cpu, peak_growth
@@ -243,4 +244,7 @@ SECTIONS = {
     "conditions": conditions,
     "cost": cost,
     "repeats": repeats,
+    "field": epsf_field.field,
+    "real": epsf_field.real,
+    "sdss": epsf_field.sdss,
 }
