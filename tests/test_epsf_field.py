@@ -345,6 +345,20 @@ def test_pixels_of_useless_weight(value):
     assert (shape_errors(psf, truth) < 2e-3).all()
 
 
+def test_weights_that_are_refined_leave_unusable_pixels_out():
+    """Stamps that know their noise get weights under the solved light: not of pixels without."""
+    truth, stamps = scene(100)
+    bad = np.random.default_rng(2).random(stamps.weight.shape) < 0.05
+    data = np.where(bad, np.float32(np.nan), stamps.data)
+    table = stamps.table.copy()
+    table["sky_variance"] = np.full(100, 125.0) * u.adu**2
+    given = Stamps(data, stamps.weight, table, {"photon_slope": 1.0})
+    psf = build_epsf_field(given, FIELD, oversample=OS)
+    assert_sane(psf)
+    assert abs(psf.meta["reserve_chi2"] - 1) < 0.05 and psf.meta["converged"]
+    assert (shape_errors(psf, truth) < 2e-3).all()
+
+
 def test_some_stars_are_masked_altogether():
     truth, stamps = scene(100)
     weight = stamps.weight.copy()
