@@ -13,13 +13,14 @@ variance and its mask; planes: peak memory above the inputs, in float32 planes.
 """
 
 import argparse
+import itertools
 import sys
 import time
 
 import numpy as np
 from scipy import ndimage, signal, spatial
 
-from psflib.convolve import VaryingKernel, constant_kernel
+from psflib.convolve import VaryingKernel
 from psflib.decorrelation import decorrelate
 from psflib.difference import Difference
 from psflib.exposure import MaskBit
@@ -157,7 +158,7 @@ class Bench:
 
     def star_bins(self, image, use):
         result = {}
-        for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+        for low, high in itertools.pairwise(BINS):
             rest = []
             for (x, y, _), snr in zip(self.stars, self.star_snr, strict=True):
                 if low <= snr < high:
