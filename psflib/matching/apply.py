@@ -36,16 +36,19 @@ def background_of(kernel: MatchingKernel) -> BackgroundModel:
     return BackgroundModel(kernel.background, kernel.bg_order, kernel.shape)
 
 
-def convolved_exposure(kernel: MatchingKernel, exposure: Exposure) -> Exposure:
+def convolved_exposure(
+    kernel: MatchingKernel, exposure: Exposure, good_share: float = GOOD_SHARE
+) -> Exposure:
     """`exposure` convolved with the kernel; not normalised, so it has the target's flux scale.
 
-    Masked pixels are filled from their surroundings first.  A pixel of which bad pixels made more
-    than 1 % is flagged TEMPLATE, near the border EDGE; one without data of its own NO_DATA.
+    Masked pixels are filled from their surroundings first.  A pixel that got less than
+    `good_share` of the kernel's absolute weight from good pixels is flagged TEMPLATE, from inside
+    the image EDGE; one without data of its own NO_DATA.
     """
     image, variance = fill_masked(exposure)
     matched = kernel.varying().convolve(image)
     noise = np.maximum(kernel.squared().convolve(variance), 0)
-    mask = _mask(kernel, exposure)
+    mask = _mask(kernel, exposure, good_share)
     return exposure.replace(image=matched, variance=_positive(noise), mask=mask)
 
 
@@ -55,15 +58,15 @@ def _positive(noise):
     return np.maximum(noise, tiny if tiny > 0 else np.float32(1e-30))
 
 
-def _mask(kernel, exposure):
+def _mask(kernel, exposure, good_share):
     ny, nx = exposure.shape
     weight = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2))
     share = constant_kernel(weight / weight.sum())
     good = share.convolve(exposure.usable.astype(np.float32))
     inside = share.convolve(np.ones(exposure.shape, np.float32))
     mask = exposure.mask.copy()
-    mask[good < GOOD_SHARE * np.minimum(inside, 1)] |= np.uint16(MaskBit.TEMPLATE)
-    mask[inside < GOOD_SHARE] |= np.uint16(MaskBit.EDGE)
+    mask[good < good_share * np.minimum(inside, 1)] |= np.uint16(MaskBit.TEMPLATE)
+    mask[inside < good_share] |= np.uint16(MaskBit.EDGE)
     return mask
 
 

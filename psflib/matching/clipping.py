@@ -249,11 +249,13 @@ def _finish(rounds: Rounds, kernel: MatchingKernel) -> dict:
     ):  # fmt: skip
         finite = np.array(values)[np.isfinite(values)]
         meta[f"{word}_median"] = float(np.median(finite)) if len(finite) else np.nan
-    _warn(meta)
+    _warn(meta, rounds.config)
     return meta
 
 
-def _warn(meta):
+def _warn(meta, config):
+    if meta["spatial_condition_num"] > config.max_spatial_condition_number:
+        log.warning("spatial condition number %.3g", meta["spatial_condition_num"])
     if meta["n_bad"] > 2 * meta["n_used"]:
         log.warning(
             "%d candidates rejected and only %d used for the kernel", meta["n_bad"], meta["n_used"]

@@ -11,6 +11,8 @@ from psflib.matching.candidates import bits_of, inner_box
 from psflib.matching.cells import CandidateFit, KernelCandidate
 from psflib.matching.delta_basis import choose_lambda
 
+SINGULAR = 1e-13  # ratio of eigenvalues of scaled equations below which only rounding is left
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
@@ -117,21 +119,20 @@ def condition_number(matrix, kind="EIGENVALUE") -> float:
 
 
 def solve_symmetric(matrix, vector, max_condition):
-    """Solution by Cholesky; if the matrix is not positive, without its worst modes.
+    """Solution of normal equations; without their worst modes if they are singular to rounding.
 
-    Returns the solution and notes: () or ("truncated",).
+    Returns the solution (NaN if there is none) and notes: () or ("truncated",).
     """
     scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     scaled = matrix * np.outer(scale, scale)
-    try:
-        return linalg.solve(scaled, vector * scale, assume_a="pos") * scale, ()
-    except (linalg.LinAlgError, linalg.LinAlgWarning, ValueError):
-        if not np.isfinite(scaled).all():
-            return np.full(len(vector), np.nan), ()
+    if not (np.isfinite(scaled).all() and np.isfinite(vector).all()):
+        return np.full(len(vector), np.nan), ()
     values, vectors = linalg.eigh(scaled)
-    keep = values > values[-1] / max_condition
+    singular = not values[0] > SINGULAR * values[-1]
+    keep = values > values[-1] / max_condition if singular else values > 0
     modes = vectors[:, keep]
-    return modes @ ((modes.T @ (vector * scale)) / values[keep]) * scale, ("truncated",)
+    solution = modes @ ((modes.T @ (vector * scale)) / values[keep]) * scale
+    return solution, ("truncated",) if singular else ()
 
 
 def stamp_variance(one, pair, kernel) -> np.ndarray:

@@ -94,8 +94,6 @@ def solve_spatial(candidates, fits, images, shape, model, config, convolved="tem
     condition = np.nan
     if len(matrix) <= 1500:
         condition = condition_number(matrix * np.outer(scale, scale), config.condition_number_type)
-        if condition > config.max_spatial_condition_number:
-            log.warning("spatial condition number %.3g", condition)
     solution, _ = solve_symmetric(matrix, vector, config.max_spatial_condition_number)
     top = max(model.order, model.flux_order)
     coefficients = np.zeros((len(images), polynomial.n_terms(top)))
