@@ -12,9 +12,7 @@ import numpy as np
 from astropy.nddata import CCDData
 from astropy.table import Table
 
-from psflib.errors import NotEnoughStars
 from psflib.exposure import Exposure
-from psflib.fill import fill_masked
 from psflib.matching import MatchingKernel, lsst_basis
 from psflib.matching.apply import (
     BackgroundModel,
@@ -22,10 +20,9 @@ from psflib.matching.apply import (
     convolved_exposure,
     subtract_matched,
 )
-from psflib.matching.assess import assess_candidates
+from psflib.matching.assess import find_candidates, judge_candidates
 from psflib.matching.candidates import (
     detect_candidates,
-    positions,
     stamp_half,
     vet_candidates,
 )
@@ -223,13 +220,10 @@ class ImagePsfMatchTask:
         half = stamp_half(self.config.active.detection_config, kernel_size)
         return self._vetted(template, science, candidates, half)
 
-    def _vetted(self, template, science, candidates, half, margin=0):
+    def _vetted(self, template, science, candidates, half):
         config = self.config.active.detection_config
-        if candidates is None:
-            candidates = detect_candidates(template if config.det_on_template else science, config)
-        if len(positions(candidates)) == 0:
-            raise NotEnoughStars("kernel candidates (none given or detected)", 0, 1)
-        return vet_candidates(candidates, template, science, config, half, margin)
+        found = find_candidates(science, template, config, candidates)
+        return vet_candidates(found, template, science, config, half)
 
     def _ready(self, template, science, template_fwhm, science_fwhm):
         """Both images prepared, with the caller's FWHM in place of the measured one."""
@@ -301,15 +295,8 @@ class ImagePsfMatchTask:
         difference = al.subtract(science, template, settings, lambda exposure: None)
         kernel = difference.kernel
         name = kernel.convolved
-        target, convolved = (template, science) if name == "science" else (science, template)
-        half = kernel.at(0, 0).shape[0] // 2
-        config = self.config.active
-        reach = half + int(np.ceil(1.5 * target.meta["fwhm"]))
-        vetted = self._vetted(template, science, candidates, reach, half)
-        cells = make_cells(science.shape, config.size_cell_x, config.size_cell_y, vetted)
-        image, variance = fill_masked(convolved)
-        filled = convolved.replace(image=image, variance=variance)
-        assess_candidates(cells, Pair(target, filled), kernel, config)
+        convolved = science if name == "science" else template
+        cells, _ = judge_candidates(science, template, kernel, self.config.active, candidates)
         subtracted = science.replace(
             image=difference.image, variance=difference.variance, mask=difference.mask
         )

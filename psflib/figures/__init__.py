@@ -8,6 +8,14 @@ from psflib.figures.candidates import candidate_gallery, score_map
 from psflib.figures.canvas import message, to_png
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
+from psflib.figures.matching import (
+    kernel_basis,
+    kernel_candidates,
+    kernel_cells,
+    kernel_coefficients,
+    kernel_fate,
+    kernel_mosaic,
+)
 from psflib.figures.noise import noise
 from psflib.figures.psf import epsf, extended_psf
 from psflib.figures.stamps import one_stamp, stamp_gallery
@@ -19,6 +27,12 @@ __all__ = [
     "epsf",
     "extended_psf",
     "kernel",
+    "kernel_basis",
+    "kernel_candidates",
+    "kernel_cells",
+    "kernel_coefficients",
+    "kernel_fate",
+    "kernel_mosaic",
     "message",
     "noise",
     "one_stamp",

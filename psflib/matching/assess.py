@@ -2,12 +2,72 @@
 
 import numpy as np
 
-from psflib.matching.candidates import inner_box
-from psflib.matching.cells import KernelCandidate, SpatialCellSet
+from psflib.errors import NotEnoughStars
+from psflib.exposure import Exposure
+from psflib.fill import fill_masked
+from psflib.matching.candidates import detect_candidates, inner_box, positions, vet_candidates
+from psflib.matching.cells import KernelCandidate, SpatialCellSet, make_cells
+from psflib.matching.config import PsfMatchConfig
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.single import Pair, residuals, stamp_difference, stamp_variance
 
 TOLERANCE = 0.03  # change of flux that is no sign of a variable: the flux scale's own error
+REACH = 1.5  # FWHM of the broader image, half side of the part of a stamp that is judged
+
+
+def judge_candidates(
+    science: Exposure, template: Exposure, kernel: MatchingKernel, config=None, candidates=None
+) -> tuple[SpatialCellSet, Pair]:
+    """Candidates of a pair on one grid, vetted, then judged by a kernel that is known.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        Prepared.
+    config : PsfMatchConfig, optional
+    candidates : table with x and y, or (n, 2), optional
+        Detected if not given.
+
+    Returns
+    -------
+    cells : SpatialCellSet
+    pair : Pair
+        What was compared: the target, and the other image with its masked pixels filled.
+
+    Raises
+    ------
+    NotEnoughStars
+        There is no position at all.
+    """
+    config = config or PsfMatchConfig()
+    found = find_candidates(science, template, config.detection_config, candidates)
+    swapped = kernel.convolved == "science"
+    target, convolved = (template, science) if swapped else (science, template)
+    half = kernel.basis.shape[-1] // 2
+    reach = int(np.ceil(REACH * max(e.meta.get("fwhm") or 3.0 for e in (science, template))))
+    vetted = vet_candidates(
+        found, template, science, config.detection_config, half + reach, margin=half
+    )
+    cells = make_cells(science.shape, config.size_cell_x, config.size_cell_y, vetted)
+    image, variance = fill_masked(convolved)
+    pair = Pair(target, convolved.replace(image=image, variance=variance, mask=None))
+    assess_candidates(cells, pair, kernel, config)
+    return cells, pair
+
+
+def find_candidates(science, template, config, candidates=None):
+    """The given candidates, or those detected on the image that the settings name.
+
+    Raises
+    ------
+    NotEnoughStars
+        There is none.
+    """
+    if candidates is None:
+        candidates = detect_candidates(template if config.det_on_template else science, config)
+    if len(positions(candidates)) == 0:
+        raise NotEnoughStars("kernel candidates (none given or detected)", 0, 1)
+    return candidates
 
 
 def assess_candidates(cells: SpatialCellSet, pair: Pair, kernel: MatchingKernel, config) -> None:
