@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from psflib import polynomial
-from psflib.background import polynomial_map
 from psflib.convolve import VaryingKernel, blend_nodes, node_grid
 
 
@@ -58,7 +57,7 @@ class MatchingKernel:
 
     def background_map(self) -> np.ndarray:
         """Differential background, (ny, nx) float32."""
-        return polynomial_map(self.background, self.bg_order, self.shape)
+        return polynomial.product_map(self.background, self.bg_order, self.shape)
 
     def varying(self) -> VaryingKernel:
         """The kernel for `convolve`: one image a polynomial term, exact at each pixel."""
