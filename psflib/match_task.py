@@ -12,6 +12,7 @@ import numpy as np
 from astropy.nddata import CCDData
 from astropy.table import Table
 
+from psflib.errors import BadImage
 from psflib.exposure import Exposure
 from psflib.matching import MatchingKernel, lsst_basis
 from psflib.matching.apply import (
@@ -27,7 +28,7 @@ from psflib.matching.candidates import (
     vet_candidates,
 )
 from psflib.matching.cells import SpatialCellSet, make_cells
-from psflib.matching.clipping import match
+from psflib.matching.clipping import doubts, match
 from psflib.matching.config import ImagePsfMatchConfig
 from psflib.matching.delta_basis import delta_basis
 from psflib.matching.model_psf import match_psfs
@@ -231,7 +232,7 @@ class ImagePsfMatchTask:
         for name, image, fwhm in (
             ("template", template, template_fwhm), ("science", science, science_fwhm)
         ):  # fmt: skip
-            one = prepare(_exposure(image))
+            one = prepare(_checked(name, _exposure(image)))
             if fwhm is not None:
                 if not (np.isfinite(fwhm) and fwhm > 0):
                     raise ValueError(f"{name}_fwhm must be a positive number of px; got {fwhm}")
@@ -256,7 +257,7 @@ class ImagePsfMatchTask:
     def _lsst(self, template, science, candidates, convolve_template, subtract):
         config, name = self.config.active, "science" if convolve_template is False else "template"
         target, convolved = (template, science) if name == "science" else (science, template)
-        images, notes = self._basis(convolved, target)
+        images, basis_meta = self._basis(convolved, target)
         if images.shape[-1] > min(science.shape):
             raise ValueError(
                 f"the kernel ({images.shape[-1]} px) is larger than the images {science.shape}"
@@ -270,24 +271,28 @@ class ImagePsfMatchTask:
         difference = subtract_matched(kernel, science, template, matched) if subtract else None
         return MatchResult(
             matched, kernel, background_of(kernel), cells, difference, template,
-            {**metadata, **notes, "mode": "lsst", "convolved": name},
+            {**basis_meta, **metadata, "notes": basis_meta["notes"] + metadata["notes"],
+             "mode": "lsst", "convolved": name},
         )  # fmt: skip
 
     def _basis(self, convolved, target):
         config = self.config.active
         fwhms = convolved.meta.get("fwhm"), target.meta.get("fwhm")
         sigmas, rule = lsst_basis.basis_sigmas(*fwhms, self.config.al)
+        notes = []
         if rule == "deconvolution":
-            log.warning(
-                "the image to be convolved is the broader one: FWHM %.2f px against %.2f px; "
-                "its kernel deconvolves, which amplifies noise", *fwhms
-            )  # fmt: skip
+            notes.append(
+                "the image to be convolved is the broader one (FWHM {:.2f} px against {:.2f} px): "
+                "its kernel deconvolves, which amplifies noise".format(*fwhms)
+            )
+            log.warning("%s", notes[0])
         if self.config.kernel == "AL":
-            return lsst_basis.choose_basis(*fwhms, config)
+            images, meta = lsst_basis.choose_basis(*fwhms, config)
+            return images, {**meta, "notes": notes}
         side = config.kernel_size
         if config.scale_by_fwhm and rule != "config":
             side = lsst_basis.kernel_size(sigmas, config)
-        return delta_basis(side), {"DFKernelSize": side}
+        return delta_basis(side), {"DFKernelSize": side, "notes": notes}
 
     def _psflib(self, template, science, candidates, convolve_template, subtract):
         choice = {None: self.settings.convolve, True: "template", False: "science"}
@@ -300,10 +305,12 @@ class ImagePsfMatchTask:
         subtracted = science.replace(
             image=difference.image, variance=difference.variance, mask=difference.mask
         )
+        counts = cells.counts()
         return MatchResult(
             convolved_exposure(kernel, convolved), kernel, background_of(kernel), cells,
             subtracted if subtract else None, template,
-            {**difference.meta, **cells.counts(), "mode": "psflib", "convolved": name,
+            {**difference.meta, **counts, "mode": "psflib", "convolved": name,
+             "notes": [*difference.meta.get("notes", []), *doubts(counts, counts["n_good"])],
              "spatial_kernel_sum": float(kernel.kernel_sum(*_centre(science.shape)))},
         )  # fmt: skip
 
@@ -321,6 +328,17 @@ def _exposure(image) -> Exposure:
     if isinstance(image, np.ndarray):
         return Exposure(image)
     raise ValueError(f"an image is an Exposure, a CCDData or an array; got {type(image).__name__}")
+
+
+def _checked(name, exposure) -> Exposure:
+    """The exposure, if it holds anything to match."""
+    usable = exposure.usable
+    if not usable.any():
+        raise BadImage(f"{name}: none of {usable.size} pixels is usable")
+    values = exposure.image[usable]
+    if values.min() == values.max():
+        raise BadImage(f"{name}: all usable pixels hold the value {values[0]:g}")
+    return exposure
 
 
 def _require_one_shape(template, science):

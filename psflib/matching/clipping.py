@@ -249,16 +249,24 @@ def _finish(rounds: Rounds, kernel: MatchingKernel) -> dict:
     ):  # fmt: skip
         finite = np.array(values)[np.isfinite(values)]
         meta[f"{word}_median"] = float(np.median(finite)) if len(finite) else np.nan
-    _warn(meta, rounds.config)
+    notes = doubts(meta, len(used))
+    if len(used) == 1:
+        notes.append("a single candidate: the kernel is constant")
+    if meta["spatial_condition_num"] > rounds.config.max_spatial_condition_number:
+        notes.append(f"spatial condition number {meta['spatial_condition_num']:.3g}")
+    for note in notes:
+        log.warning("%s", note)
+    meta["notes"] = [*meta["notes"], *notes]
     return meta
 
 
-def _warn(meta, config):
-    if meta["spatial_condition_num"] > config.max_spatial_condition_number:
-        log.warning("spatial condition number %.3g", meta["spatial_condition_num"])
-    if meta["n_bad"] > 2 * meta["n_used"]:
-        log.warning(
-            "%d candidates rejected and only %d used for the kernel", meta["n_bad"], meta["n_used"]
+def doubts(counts: dict, n_used: int) -> list[str]:
+    """Sentences on how little a kernel stands on."""
+    lost = counts["n_bad"] - counts.get("n_bad_edge", 0) - counts.get("n_bad_mask", 0)
+    notes = []
+    if lost > 2 * n_used:
+        notes.append(
+            f"{lost} candidates disagree and {n_used} agree with the kernel: variable sources, or "
+            "images that do not belong together"
         )
-    if meta["n_used"] == 1:
-        meta["notes"] = [*meta["notes"], "a single candidate: the kernel is constant"]
+    return notes

@@ -214,6 +214,8 @@ def _regions(science, template, options, say) -> _Planes:
         )
         for plane, part, value in zip(planes, made, empty, strict=True):
             plane[ys, xs] = np.where(good[core], part[core], value)
+        for note in fit.notes:
+            log.warning("region %d: %s", number, note)
         row = _row(number, fit, (ys, xs), outer)
         rows.append(row)
         _describe(header, number, fit, row, made[0][core][good[core]])
@@ -322,7 +324,8 @@ def _row(number, fit: StampFit, region, outer) -> dict:
         "y0": outer[0].start, "nx": nx, "ny": ny, "convolved": kernel.convolved,
         "ksum": float(kernel.kernel_sum(x, y)), "flux_scale": float(kernel.flux_scale(x, y)),
         "merit": fit.merit, "scatter": fit.scatter, "n_stamps": fit.n_stamps,
-        "n_rejected": fit.n_rejected, "ko": kernel.order, "bgo": kernel.bg_order,
+        "n_rejected": fit.n_rejected, "notes": "; ".join(fit.notes),
+        "ko": kernel.order, "bgo": kernel.bg_order,
         "kernel": kernel.at(x, y), "basis": kernel.basis, "coefficients": kernel.coef,
         "background": kernel.background,
     }  # fmt: skip

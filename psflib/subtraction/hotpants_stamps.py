@@ -24,6 +24,7 @@ from psflib.noise import clipped, robust_std
 
 log = logging.getLogger(__name__)
 
+POOR = 3.0  # merit above which a kernel is doubted aloud
 FIT = PsfMatchConfigAL(
     constant_variance_weighting=False, iterate_single_kernel=True,
     single_kernel_clipping=False, kernel_sum_clipping=False, spatial_kernel_clipping=False,
@@ -84,6 +85,11 @@ def fit_stamps(target, convolved, usable, options, name) -> StampFit:
         mean, scatter = clipped_mean(merits, options.ssig)
         bad = merits - mean > max(options.ks * scatter, 1e-9 * mean)
         if not bad.any():
+            if mean > POOR:
+                notes.append(
+                    f"mean merit of {len(active)} substamps is {mean:.1f}, noise would be 1: "
+                    "variable sources, a wrong noise model, or images that do not belong together"
+                )
             return StampFit(kernel, cells, mean, scatter, len(active), rejected, notes)
         for one in np.array(active, object)[bad]:
             one.reject("spatial std")
