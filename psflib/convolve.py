@@ -57,7 +57,7 @@ class VaryingKernel:
         return total
 
 
-def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, tolerance=3e-3):
+def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, tolerance=5e-3):
     """Convolve each tile of `plane` (ny, nx) float32 with a kernel of its own.
 
     For what needs no more than per cents, as variances do: each kernel is cut to the box that

@@ -10,8 +10,9 @@ def add_product(total, weight, part, row0, col0):
     """total (ny, nx) += weight (ny, nx) times the part of `part` that begins at (row0, col0)."""
     ny, nx = total.shape
     for y in range(ny):
+        row, factor, result = part[row0 + y, col0:], weight[y], total[y]
         for x in range(nx):
-            total[y, x] += weight[y, x] * part[row0 + y, col0 + x]
+            result[x] += factor[x] * row[x]
 
 
 @loop
@@ -31,20 +32,22 @@ def convolve_tiles(plane, tile, down, across, rank, out):
         y0, x0 = t // columns * tile, t % columns * tile
         width = min(tile, nx - x0)
         left, right = max(x0 - half, 0), min(x0 + width + half, nx)
+        inside = line[left - x0 + half :]
         for y in range(y0, min(y0 + tile, ny)):
-            out[y, x0 : x0 + width] = 0
+            result = out[y, x0:]
+            result[:width] = 0
             for r in range(rank[t]):
                 line[:] = 0
                 for s in range(-half, half + 1):
                     if y - s < 0 or y - s >= ny:
                         continue
-                    weight, row = down[t, r, half + s], plane[y - s]
-                    for x in range(left, right):
-                        line[x - x0 + half] += weight * row[x]
+                    weight, row = down[t, r, half + s], plane[y - s, left:right]
+                    for x in range(right - left):
+                        inside[x] += weight * row[x]
                 for s in range(-half, half + 1):
-                    weight = across[t, r, half + s]
+                    weight, moved = across[t, r, half + s], line[half - s :]
                     for x in range(width):
-                        out[y, x0 + x] += weight * line[x + half - s]
+                        result[x] += weight * moved[x]
 
 
 @loop
@@ -55,6 +58,6 @@ def spread(y, x, value, kernel, out):
     for p in range(len(y)):
         first, last = max(x[p] - half, 0), min(x[p] + half + 1, nx)
         for j in range(max(y[p] - half, 0), min(y[p] + half + 1, ny)):
-            row = kernel[j - y[p] + half]
-            for i in range(first, last):
-                out[j, i] += value[p] * row[i - x[p] + half]
+            row, result = kernel[j - y[p] + half, first - x[p] + half :], out[j, first:]
+            for i in range(last - first):
+                result[i] += value[p] * row[i]

@@ -14,21 +14,26 @@ def smooth(image, taps, out):
     ny, nx = image.shape
     half = len(taps) - 1
     line = np.zeros(nx + 2 * half, np.float32)
+    # slices, not indices that may be negative: only so does the compiler use vectors
+    centre = line[half : half + nx]
+    nothing = np.zeros(nx, np.float32)
     for y in range(ny):
+        row, tap = image[y], taps[0]
         for x in range(nx):
-            line[half + x] = taps[0] * image[y, x]
+            centre[x] = tap * row[x]
         for k in range(1, half + 1):
-            if y >= k:
-                for x in range(nx):
-                    line[half + x] += taps[k] * image[y - k, x]
-            if y + k < ny:
-                for x in range(nx):
-                    line[half + x] += taps[k] * image[y + k, x]
-        for x in range(nx):
-            out[y, x] = taps[0] * line[half + x]
-        for k in range(1, half + 1):
+            above = image[y - k] if y >= k else nothing
+            below = image[y + k] if y + k < ny else nothing
+            tap = taps[k]
             for x in range(nx):
-                out[y, x] += taps[k] * (line[half + x - k] + line[half + x + k])
+                centre[x] += tap * (above[x] + below[x])
+        result, tap = out[y], taps[0]
+        for x in range(nx):
+            result[x] = tap * centre[x]
+        for k in range(1, half + 1):
+            left, right, tap = line[half - k :], line[half + k :], taps[k]
+            for x in range(nx):
+                result[x] += tap * (left[x] + right[x])
 
 
 @loop

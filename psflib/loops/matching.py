@@ -38,16 +38,16 @@ def convolve_at(
                 column = columns[f, r]
                 column[: width + 2 * half] = 0
                 for s in range(-reach[f], reach[f] + 1):
-                    row, weight = image[tile_y[t] + r - s], factors[f, half + s]
+                    row, weight = image[tile_y[t] + r - s, left:], factors[f, half + s]
                     for c in range(width + 2 * half):
-                        column[c] += weight * row[left + c]
+                        column[c] += weight * row[c]
             for b in range(len(pair_x)):
                 column, factor = columns[pair_y[b], r], factors[pair_x[b]]
                 line[:width] = 0
                 for s in range(-reach[pair_x[b]], reach[pair_x[b]] + 1):
-                    weight = factor[half + s]
+                    weight, moved = factor[half + s], column[half - s :]
                     for c in range(width):
-                        line[c] += weight * column[c + half - s]
+                        line[c] += weight * moved[c]
                 if b == 0:
                     line0[:width] = line[:width]
                     line[:width] = 0
@@ -80,9 +80,11 @@ def block_gram(design, residual, weight, start, gram, right):
                 rest[n] = root * residual[p]
                 keep[n] = p
                 n += 1
+        roots = rows[nb]
         for i in range(nb):
+            row, column = rows[i], design[i]
             for q in range(n):
-                rows[i, q] = design[i, keep[q]] * rows[nb, q]
+                row[q] = column[keep[q]] * roots[q]
         for i in range(nb + 1):
             row = rows[i]
             total = 0.0
@@ -111,33 +113,36 @@ def model_at(design, y, x, coef, tx, ty, power_x, power_y, out):
     local = np.empty(chunk)
     for p0 in range(0, n, chunk):
         size = min(chunk, n - p0)
+        columns, rows, result = x[p0:], y[p0:], out[p0:]
         for q in range(len(power_x)):
+            term, along, up = terms[q], tx[power_x[q]], ty[power_y[q]]
             for p in range(size):
-                terms[q, p] = tx[power_x[q], x[p0 + p]] * ty[power_y[q], y[p0 + p]]
-        out[p0 : p0 + size] = 0
+                term[p] = along[columns[p]] * up[rows[p]]
+        result[:size] = 0
         for b in range(nb):
             local[:size] = 0
             for q in range(len(power_x)):
-                c = coef[b, q]
+                c, term = coef[b, q], terms[q]
                 for p in range(size):
-                    local[p] += c * terms[q, p]
+                    local[p] += c * term[p]
+            column = design[b, p0:]
             for p in range(size):
-                out[p0 + p] += local[p] * design[b, p0 + p]
+                result[p] += local[p] * column[p]
 
 
 @loop
 def lagged_sums(variance, y, x, weight, cell, half, out):
-    """out[cell, a, b] += weight * variance[y + half - a, x + half - b], over all pixels."""
+    """out[cell, a, b] += weight * variance[y + half - a, x - half + b], over all pixels."""
     side = 2 * half + 1
     for p in range(len(y)):
         w = np.float32(weight[p])
         if w == 0:
             continue
         for a in range(side):
-            row = variance[y[p] + half - a]
+            row = variance[y[p] + half - a, x[p] - half :]
             total = out[cell[p], a]
             for b in range(side):
-                total[b] += w * row[x[p] + half - b]
+                total[b] += w * row[b]
 
 
 @loop

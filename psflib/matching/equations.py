@@ -63,7 +63,7 @@ class Design:
         loops.lagged_sums(var_b, y, x, 2 * weight[odd], cell, half, sums)
         images = self.basis.images.reshape(layout.n_basis, -1)
         blocks = np.zeros((len(sums), layout.n_basis + 1, layout.n_basis + 1))
-        for block, lagged in zip(blocks, sums.reshape(len(sums), -1), strict=True):
+        for block, lagged in zip(blocks, sums[:, :, ::-1].reshape(len(sums), -1), strict=True):
             block[:-1, :-1] = (images * lagged) @ images.T
         middle = (NOISE_CELL - 1) / 2
         terms = polynomial.evaluate(

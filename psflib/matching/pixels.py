@@ -13,7 +13,7 @@ from psflib.noise import clipped
 BLOCK = 16  # polynomials are constant over a block in the normal matrix, exact in the residuals
 TILE = 32  # pixels convolved together
 CELLS = 8  # cells an axis in which the most telling blocks are chosen
-SAMPLE = 60_000  # pixels that a median of the whole image is taken from
+SAMPLE = 30_000  # pixels that a median of the whole image is taken from
 FAR = np.float32(1e30)
 
 

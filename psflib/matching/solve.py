@@ -61,9 +61,14 @@ def assemble(layout: Layout, gram, right, terms):
         Polynomials at the block centres, used on both sides of the equation.
     """
     n, m = terms.shape[0], gram.shape[1]
-    products = (terms[:, None, :] * terms[None, :, :]).reshape(n * n, -1)
-    matrix = (products @ gram.reshape(len(gram), -1)).reshape(n, n, m, m)
-    matrix = matrix.transpose(2, 0, 3, 1).reshape(m * n, m * n)
+    p, q = np.triu_indices(n)  # both the products and the blocks' matrices are symmetric
+    i, j = np.triu_indices(m)
+    half = (terms[p] * terms[q]) @ gram[:, i, j]
+    matrix = np.empty((m, n, m, n))
+    for a, b in ((p, q), (q, p)):
+        matrix[i[None, :], a[:, None], j[None, :], b[:, None]] = half
+        matrix[j[None, :], a[:, None], i[None, :], b[:, None]] = half
+    matrix = matrix.reshape(m * n, m * n)
     vector = (terms @ right).T.reshape(m * n)
     index = layout.index
     return matrix[np.ix_(index, index)], vector[index]

@@ -153,7 +153,7 @@ def propagated(kernel: MatchingKernel, variance, rho=None):
     ny, nx = variance.shape
     y = np.minimum(np.arange(0, ny, TILE) + TILE // 2, ny - 1)
     x = np.minimum(np.arange(0, nx, TILE) + TILE // 2, nx - 1)
-    kernels = np.array([np.square(kernel.at(i, j)) for j in y for i in x])
+    kernels = np.square(kernel.on_grid(x, y))
     noise = convolve_by_tiles(variance, kernels, TILE)
     if rho is not None:  # correlated noise survives the convolution better than white noise
         centre = kernel.at((nx - 1) / 2, (ny - 1) / 2)
