@@ -250,6 +250,8 @@ class ImagePsfMatchTask:
         return warped, science
 
     def _match(self, template, science, candidates, convolve_template, subtract):
+        if candidates is not None:  # before any work
+            find_candidates(science, template, self.config.active.detection_config, candidates)
         if self.config.mode == "psflib":
             return self._psflib(template, science, candidates, convolve_template, subtract)
         return self._lsst(template, science, candidates, convolve_template, subtract)

@@ -93,7 +93,8 @@ def vet_candidates(found, template, science, config, half, margin=0) -> list[Ker
     """
     bad_bits = bits_of(config.bad_mask_planes)
     bad = has_bits(template.mask, bad_bits) | has_bits(science.mask, bad_bits)
-    sizes = found["npix"] if getattr(getattr(found, "dtype", None), "names", None) else None
+    names = getattr(getattr(found, "dtype", None), "names", None) or ()
+    sizes = found["npix"] if "npix" in names else None
     vetted = []
     for i, (x, y) in enumerate(positions(found)):
         if not (np.isfinite(x) and np.isfinite(y)):

@@ -12,7 +12,7 @@ def pca_basis(kernels, n_components: int = 5, subtract_mean: bool = True) -> np.
     ----------
     kernels : ndarray (n, k, k)
         Kernels of single candidates; each is scaled to unit sum, so that a bright candidate or a
-        high flux scale has no larger vote.
+        high flux scale has no larger vote.  Those of less than half the typical sum are left out.
     n_components : int
         Images wanted, the mean included.
     subtract_mean : bool
@@ -32,7 +32,10 @@ def pca_basis(kernels, n_components: int = 5, subtract_mean: bool = True) -> np.
     """
     kernels = np.asarray(kernels, float)
     sums = kernels.sum((1, 2))
-    good = np.isfinite(kernels).all((1, 2)) & (np.abs(sums) > 1e-12)
+    finite = np.isfinite(kernels).all((1, 2))
+    # a noisy kernel of nearly no sum would dwarf all others once it is scaled to unit sum
+    typical = np.median(sums[finite]) if finite.any() else 0.0
+    good = finite & (sums * np.sign(typical) > 0.5 * abs(typical))
     if good.sum() < 2:
         raise NotEnoughStars("principal components of the kernels", int(good.sum()), 2)
     unit = kernels[good] / sums[good][:, None, None]

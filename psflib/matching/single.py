@@ -11,7 +11,7 @@ from psflib.matching.candidates import bits_of, inner_box
 from psflib.matching.cells import CandidateFit, KernelCandidate
 from psflib.matching.delta_basis import choose_lambda
 
-SINGULAR = 1e-13  # ratio of eigenvalues of scaled equations below which only rounding is left
+SINGULAR = 1e-13  # reciprocal condition number below which only rounding is left
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,12 +127,13 @@ def solve_symmetric(matrix, vector, max_condition):
     scaled = matrix * np.outer(scale, scale)
     if not (np.isfinite(scaled).all() and np.isfinite(vector).all()):
         return np.full(len(vector), np.nan), ()
+    factor, failed = linalg.lapack.dpotrf(scaled)
+    if not failed and linalg.lapack.dpocon(factor, np.abs(scaled).sum(0).max())[0] > SINGULAR:
+        return linalg.lapack.dpotrs(factor, vector * scale)[0] * scale, ()
     values, vectors = linalg.eigh(scaled)
-    singular = not values[0] > SINGULAR * values[-1]
-    keep = values > values[-1] / max_condition if singular else values > 0
+    keep = values > values[-1] / max_condition
     modes = vectors[:, keep]
-    solution = modes @ ((modes.T @ (vector * scale)) / values[keep]) * scale
-    return solution, ("truncated",) if singular else ()
+    return modes @ ((modes.T @ (vector * scale)) / values[keep]) * scale, ("truncated",)
 
 
 def stamp_variance(one, pair, kernel) -> np.ndarray:
