@@ -57,6 +57,9 @@ class Design:
         at, layout, half = self.at, self.layout, self.basis.half
         cells = -(-self.shape[1] // NOISE_CELL)
         odd = (at.y + at.x) % 2 == 1
+        reach = self.basis.half  # off the border, where the sums see the whole kernel
+        ny, nx = self.shape
+        odd &= (at.y >= reach) & (at.y < ny - reach) & (at.x >= reach) & (at.x < nx - reach)
         y, x = at.y[odd], at.x[odd]
         numbers, cell = np.unique(y // NOISE_CELL * cells + x // NOISE_CELL, return_inverse=True)
         sums = np.zeros((len(numbers), 2 * half + 1, 2 * half + 1))
@@ -78,7 +81,8 @@ def make_design(b, at, basis, layout) -> Design:
     """Convolve `b` with each basis image at the fit pixels."""
     columns = np.empty((len(basis.pair_x), len(at.y)), np.float32)
     loops.convolve_at(
-        b, at.y, at.x, at.tile_start, at.tile_y, at.tile_x, pixels.TILE,
+        np.pad(b, basis.half), at.y + basis.half, at.x + basis.half, at.tile_start,
+        at.tile_y + basis.half, at.tile_x + basis.half, pixels.TILE,
         basis.factors.astype(np.float32), basis.reach, basis.pair_x, basis.pair_y,
         basis.own.astype(np.float32), basis.first.astype(np.float32), columns,
     )  # fmt: skip

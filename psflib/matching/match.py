@@ -113,7 +113,7 @@ def _prepare(target, convolved, fwhms, orders):
     smooth = pixels.smoothed(b, match_sigma)
     sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
     smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
-    at, sky = _regions(a, var_a, var_b, smooth, good, sources, basis.half, fwhms[0])
+    at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
     layout = _layout(sources, at, orders, len(basis.pair_x))
     design = equations.make_design(b, at, basis, layout)
     change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
@@ -128,19 +128,21 @@ def _prepare(target, convolved, fwhms, orders):
     )  # fmt: skip
 
 
-def _regions(a, var_a, var_b, signal, good, sources, half, fwhm):
+def _regions(target, var_b, signal, good, filled, sources, half, fwhm):
     """Footprints to fit the kernel on, sky to fit the background on."""
+    a, var_a = target
     scale = np.float32(sources.scale)
+    margin = min(half, int(np.ceil(fwhm)))
     sigma_a = np.sqrt(np.median(pixels.sample(var_a, good)))
     noise = np.sqrt(sigma_a**2 + scale**2 * np.median(pixels.sample(var_b, good)))
-    inside = pixels.footprints(signal, noise, good, half)
+    inside = pixels.footprints(signal, noise, good, filled, half, margin)
     budget = max(LEAST_BUDGET, int(BUDGET * a.size))
     chosen = pixels.most_telling(signal, var_a, inside, budget)
     source = np.full(a.shape, -1, np.int32)
     distance2 = np.full(a.shape, pixels.FAR, np.float32)
     loops.nearest_source(sources.x, sources.y, 4.0 * fwhm, source, distance2)
     at = pixels.sort_pixels(inside, chosen, source, distance2, fwhm)
-    sky = pixels.sky(signal, sigma_a, good, distance2, 1.5 * fwhm, inside, half)
+    sky = pixels.sky(signal, sigma_a, good, distance2, 1.5 * fwhm, inside, margin)
     return at, sky
 
 
@@ -157,7 +159,7 @@ def _layout(sources, at, orders, n_basis):
         inside = len(np.unique(at.source[at.source >= 0]))
         signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"
         raise NotEnoughStars(f"matching kernel ({signal})", inside, inside + 1)
-    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 300 else 3
+    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 100 else 3
     order, flux_order, bg_order = orders
     lowered = solve.Layout(
         n_basis, min(order, limit), min(flux_order, limit), min(bg_order, limit + 1)

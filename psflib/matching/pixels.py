@@ -14,6 +14,7 @@ BLOCK = 16  # polynomials are constant over a block in the normal matrix, exact 
 TILE = 32  # pixels convolved together
 CELLS = 8  # cells an axis in which the most telling blocks are chosen
 SAMPLE = 30_000  # pixels that a median of the whole image is taken from
+BRIGHT = 100.0  # in units of the noise: sources whose light reaches across the kernel's box
 FAR = np.float32(1e30)
 
 
@@ -162,10 +163,19 @@ def _trend(x, y, ratio, error, shape):
     return order, coefficients
 
 
-def footprints(signal, noise, good, margin):
-    """Pixels above 3.1 x noise, grown by 2 px, good and `margin` px off the border."""
+def footprints(signal, noise, good, filled, half, margin):
+    """Pixels of the fit: good, with the signal of a source, and off the border.
+
+    Above 3.1 x noise, grown by 2 px; around bright sources as far as the kernel reaches, or its
+    far parts would be free there (rings of 10 sigma at the corners of its box); not where it
+    reaches into the filled cores of saturated stars.
+
+    filled : bool, pixels whose value is a guess
+    """
     inside = grown(signal > np.float32(3.1 * noise), 2)
+    inside |= grown(signal > np.float32(BRIGHT * noise), half)
     inside &= good
+    inside &= ~grown(filled & (signal > np.float32(BRIGHT * noise)), half)
     _clear_border(inside, margin)
     return inside
 
