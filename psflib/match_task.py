@@ -20,6 +20,7 @@ from psflib.matching.apply import (
     background_of,
     convolved_exposure,
     subtract_matched,
+    with_psf_of,
 )
 from psflib.matching.assess import find_candidates, judge_candidates
 from psflib.matching.candidates import (
@@ -302,11 +303,10 @@ class ImagePsfMatchTask:
         difference = al.subtract(science, template, settings, lambda exposure: None)
         kernel = difference.kernel
         name = kernel.convolved
-        convolved = science if name == "science" else template
+        target, convolved = (template, science) if name == "science" else (science, template)
         cells, _ = judge_candidates(science, template, kernel, self.config.active, candidates)
-        subtracted = science.replace(
-            image=difference.image, variance=difference.variance, mask=difference.mask
-        )
+        planes = {k: getattr(difference, k) for k in ("image", "variance", "mask")}
+        subtracted = with_psf_of(target, science.replace(**planes))
         counts = cells.counts()
         return MatchResult(
             convolved_exposure(kernel, convolved), kernel, background_of(kernel), cells,

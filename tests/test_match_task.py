@@ -109,6 +109,10 @@ class TestTruth:
             assert meta["ALBasisMode"] == "convolution"
             assert np.isfinite(table["condition"][table["status"] == "good"]).all()
 
+    def test_psf_is_that_of_the_image_that_was_not_convolved(self, images, result):
+        assert result.subtracted_image.meta["psf"] is images[0].meta["psf"]
+        assert "psf" not in result.matched_image.meta
+
     def test_nothing_bad_escapes(self, result):
         assert isinstance(result, MatchResult)
         for exposure in (result.matched_image, result.subtracted_image):

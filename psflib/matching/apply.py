@@ -11,6 +11,7 @@ from psflib.fill import fill_masked
 from psflib.matching.kernel import MatchingKernel
 from psflib.polynomial import evaluate
 
+OF_THE_PSF = ("psf", "fwhm")  # in meta; a convolution changes them
 GOOD_SHARE = 0.99  # of the kernel's absolute weight must fall on good pixels
 
 
@@ -49,7 +50,8 @@ def convolved_exposure(
     matched = kernel.varying().convolve(image)
     noise = np.maximum(kernel.squared().convolve(variance), 0)
     mask = _mask(kernel, exposure, good_share)
-    return exposure.replace(image=matched, variance=_positive(noise), mask=mask)
+    meta = {k: v for k, v in exposure.meta.items() if k not in OF_THE_PSF}
+    return exposure.replace(image=matched, variance=_positive(noise), mask=mask, meta=meta)
 
 
 def _positive(noise):
@@ -73,6 +75,8 @@ def _mask(kernel, exposure, good_share):
 def subtract_matched(kernel: MatchingKernel, science, template, matched) -> Exposure:
     """The difference in science flux units and with the science image's sign.
 
+    Its PSF is that of the image that was not convolved.
+
     science - matched - background; or, if the science image was convolved,
     -(template - matched - background) / kernel sum.
     """
@@ -91,4 +95,11 @@ def subtract_matched(kernel: MatchingKernel, science, template, matched) -> Expo
     mask[has_bits(template.mask, MaskBit.NO_DATA)] |= np.uint16(MaskBit.NO_DATA)
     no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data], variance[no_data] = 0, 0
-    return science.replace(image=image, variance=variance, mask=mask)
+    return with_psf_of(target, science.replace(image=image, variance=variance, mask=mask))
+
+
+def with_psf_of(target: Exposure, exposure: Exposure) -> Exposure:
+    """`exposure` with what `target` says of its PSF, in place of its own."""
+    meta = {k: v for k, v in exposure.meta.items() if k not in OF_THE_PSF}
+    meta |= {k: target.meta[k] for k in OF_THE_PSF if k in target.meta}
+    return exposure.replace(meta=meta)

@@ -1,10 +1,15 @@
 """Candidates for the kernel: detected or given, then vetted on both images."""
 
+import logging
+
 import numpy as np
 import sep
 
+from psflib.errors import BadImage
 from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.matching.cells import KernelCandidate
+
+log = logging.getLogger(__name__)
 
 LEAST_SNR = 5.0  # of the core of a candidate, in each image
 CORE = 3  # px, half side of the core that rates a candidate
@@ -36,10 +41,18 @@ def detect_candidates(exposure: Exposure, config) -> np.ndarray:
     image = np.where(bad, 0, exposure.image)
     threshold, error = _threshold(config, sigma, bad)
     sep.set_extract_pixstack(max(1_000_000, image.size // 2))
-    found = sep.extract(
-        image, threshold, err=error, mask=bad, minarea=config.fp_npix_min, clean=False
-    )
-    return found[["x", "y", "npix"]]
+    sep.set_sub_object_limit(8192)
+    for factor in (1, 2, 4):
+        try:
+            found = sep.extract(
+                image, factor * threshold, err=error, mask=bad, minarea=config.fp_npix_min,
+                clean=False,
+            )  # fmt: skip
+            return found[["x", "y", "npix"]]
+        except Exception as failure:  # sep raises bare Exception when deblending gives up
+            problem = failure
+            log.warning("detection at %g times the threshold: %s", factor, failure)
+    raise BadImage(f"sources cannot be separated even at 4 times the threshold: {problem}")
 
 
 def _threshold(config, sigma, bad):

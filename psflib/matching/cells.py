@@ -162,20 +162,16 @@ def make_cells(shape, size_x, size_y, candidates=()) -> SpatialCellSet:
     if size_x < 1 or size_y < 1:
         raise ValueError(f"cells need a positive size; got {size_x} x {size_y} px")
     ny, nx = shape
-    ordered = sorted(candidates, key=lambda c: (-c.rating, c.id))
-    cells = []
-    for y0 in range(0, ny, size_y):
-        for x0 in range(0, nx, size_x):
-            x1, y1 = min(x0 + size_x, nx), min(y0 + size_y, ny)
-            # candidates beyond the border by less than a pixel belong to the outermost cell
-            inside = [
-                c for c in ordered
-                if _in_span(c.x, x0, x1, nx) and _in_span(c.y, y0, y1, ny)
-            ]  # fmt: skip
-            cells.append(SpatialCell(x0, y0, x1, y1, tuple(inside)))
+    columns = -(-nx // size_x)
+    members: dict[int, list[KernelCandidate]] = {}
+    for one in sorted(candidates, key=lambda c: (-c.rating, c.id)):
+        # beyond the border by a part of a pixel: in the outermost cell
+        column = int(min(max(one.x, 0), nx - 1)) // size_x
+        row = int(min(max(one.y, 0), ny - 1)) // size_y
+        members.setdefault(row * columns + column, []).append(one)
+    corners = [(x0, y0) for y0 in range(0, ny, size_y) for x0 in range(0, nx, size_x)]
+    cells = [
+        SpatialCell(x0, y0, min(x0 + size_x, nx), min(y0 + size_y, ny), tuple(members.get(i, ())))
+        for i, (x0, y0) in enumerate(corners)
+    ]
     return SpatialCellSet(tuple(shape), tuple(cells))
-
-
-def _in_span(position, low, high, length):
-    position = min(max(position, 0), length - 1)
-    return low <= position < high or (high == length and position >= high - 1)

@@ -108,11 +108,8 @@ def read_options(values: dict) -> HotpantsOptions:
         if name in FROM_FILES:
             raise ValueError(f"HOTPANTS option {name!r} names a file; use {FROM_FILES[name]}")
         if name not in known:
-            near = difflib.get_close_matches(str(name), sorted(known), 1, 0.4)
-            hint = (
-                f"; did you mean {near[0]!r}?" if near else f"; one of {', '.join(sorted(known))}"
-            )
-            raise ValueError(f"HOTPANTS has no option {name!r}{hint}")
+            near = difflib.get_close_matches(str(name), sorted(known), 1, 0.0)[0]
+            raise ValueError(f"HOTPANTS has no option {name!r}; did you mean {near!r}?")
         if value is not None and name not in NO_EFFECT:
             kept[name] = tuple(value) if isinstance(value, np.ndarray) and name == "ng" else value
     try:
