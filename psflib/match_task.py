@@ -118,18 +118,18 @@ class ImagePsfMatchTask:
         ValueError
             If the shapes differ, or a kernel is larger than the images.
         """
-        pair = self._ready(template, science, template_fwhm, science_fwhm)
-        _require_one_shape(*pair)
-        return self._match(*pair, candidates, convolve_template, subtract=False)
+        template, science = self._ready(template, science, template_fwhm, science_fwhm)
+        _require_one_shape(template, science)
+        return self._match(template, science, candidates, convolve_template, subtract=False)
 
     def subtract_masked_images(
         self, template, science, candidates=None, *, template_fwhm=None, science_fwhm=None,
         convolve_template=None,
     ) -> MatchResult:  # fmt: skip
         """Match two images that lie on one grid and subtract; see `match_masked_images`."""
-        pair = self._ready(template, science, template_fwhm, science_fwhm)
-        _require_one_shape(*pair)
-        return self._match(*pair, candidates, convolve_template, subtract=True)
+        template, science = self._ready(template, science, template_fwhm, science_fwhm)
+        _require_one_shape(template, science)
+        return self._match(template, science, candidates, convolve_template, subtract=True)
 
     def match_exposures(
         self, template, science, template_fwhm=None, science_fwhm=None, candidates=None, *,
@@ -151,8 +151,10 @@ class ImagePsfMatchTask:
         NoOverlap
             They share no sky.
         """
-        pair = self._registered(template, science, template_fwhm, science_fwhm, do_warping)
-        return self._match(*pair, candidates, convolve_template, subtract=False)
+        template, science = self._registered(
+            template, science, template_fwhm, science_fwhm, do_warping
+        )
+        return self._match(template, science, candidates, convolve_template, subtract=False)
 
     def subtract_exposures(
         self, template, science, template_fwhm=None, science_fwhm=None, candidates=None, *,
@@ -163,8 +165,10 @@ class ImagePsfMatchTask:
         The difference has the sign and the flux units of the science image, whichever of the two
         was convolved.
         """
-        pair = self._registered(template, science, template_fwhm, science_fwhm, do_warping)
-        return self._match(*pair, candidates, convolve_template, subtract=True)
+        template, science = self._registered(
+            template, science, template_fwhm, science_fwhm, do_warping
+        )
+        return self._match(template, science, candidates, convolve_template, subtract=True)
 
     def match_model_psf(self, exposure, reference_psf, kernel_sum=1.0, *, psf=None) -> MatchResult:
         """Convolve an exposure so that its PSF becomes `reference_psf`.

@@ -36,7 +36,7 @@ def match_psfs(source_psf, reference_psf, shape, config, kernel_sum=1.0, fwhms=(
         A PSF that is no square image of odd side, or is too small for the kernel.
     """
     psf_match = config.al
-    images, notes = choose_basis(*fwhms, psf_match)
+    images, notes = choose_basis(fwhms[0], fwhms[1], psf_match)
     side = psf_side(images.shape[-1], (source_psf, reference_psf), config)
     # PSFs are free of noise: nothing to clip, and the same weight everywhere
     settings = psf_match.model_copy(
@@ -45,18 +45,16 @@ def match_psfs(source_psf, reference_psf, shape, config, kernel_sum=1.0, fwhms=(
                 "constant_variance_weighting": True, "fit_for_background": False,
                 "use_core_stats": False, "use_pca_for_spatial_kernel": False}
     )  # fmt: skip
-    size = [
-        min(cell, -(-n // MIN_CELLS))
-        for cell, n in zip((psf_match.size_cell_x, psf_match.size_cell_y), shape[::-1], strict=True)
-    ]
-    cells = make_cells(shape, *size)
+    size_x = min(psf_match.size_cell_x, -(-shape[1] // MIN_CELLS))
+    size_y = min(psf_match.size_cell_y, -(-shape[0] // MIN_CELLS))
+    cells = make_cells(shape, size_x, size_y)
     centres = [cell.centre for cell in cells.cells]
     pair, boxes = _sheet(source_psf, reference_psf, centres, side)
     candidates = [
         KernelCandidate(i, x, y, 1.0, box)
         for i, ((x, y), box) in enumerate(zip(centres, boxes, strict=True))
     ]
-    cells = make_cells(shape, *size, candidates)
+    cells = make_cells(shape, size_x, size_y, candidates)
     kernel, metadata = match(cells, pair, images, settings)
     kernel.coef[0] = 0
     kernel.coef[0, 0] = kernel_sum

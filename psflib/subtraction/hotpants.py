@@ -228,7 +228,8 @@ def _regions(science, template, options, say) -> _Planes:
     units = {"t": "TEMPLATE", "i": "IMAGE", "u": "UNCONVOLVED"}[options.n]
     header["PHOTNORM"] = (units, "flux scale of the difference")
     header["MASKVAL"] = (options.fi, "value of masked pixels")
-    return _Planes(*planes, Table(rows), header)
+    difference, convolved, scaled, noise = planes
+    return _Planes(difference, convolved, scaled, noise, Table(rows), header)
 
 
 def _split(shape, options):
