@@ -14,13 +14,15 @@ from psflib import polynomial
 from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
-from psflib.matching import equations, pixels, solve
+from psflib.matching import equations, pixels, selection, solve
 from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
 
 FLOORS = (0.10, 0.03, 0.0, 0.0)  # model-error floor of each round, fraction of the model
 TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
+START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
+CHOICE = 2  # ... before this round
 BUDGET = 0.12  # largest share of the image's pixels to fit ...
 LEAST_BUDGET = 120_000  # ... but no fewer than this
 
@@ -52,6 +54,10 @@ class Problem:
     def layout(self):
         return self.design.layout
 
+    def use(self, layout):
+        """Fit these unknowns from now on."""
+        self.design = dataclasses.replace(self.design, layout=layout)
+
 
 @dataclasses.dataclass(frozen=True)
 class State:
@@ -80,8 +86,12 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     NotEnoughStars, SingularFit
     """
     problem = _prepare(target, convolved, fwhms, orders)
+    highest = problem.layout
+    problem.use(dataclasses.replace(highest, order=min(highest.order, START_ORDER)))
     state = None
-    for floor, tolerance in zip(FLOORS, TOLERANCES, strict=True):
+    for number, (floor, tolerance) in enumerate(zip(FLOORS, TOLERANCES, strict=True)):
+        if number == CHOICE:
+            state = _choose(problem, state, highest)
         state = _round(problem, state, floor, tolerance)
     layout = problem.layout
     coef, background = layout.split(state.solution)
@@ -159,7 +169,7 @@ def _layout(sources, at, orders, n_basis):
         inside = len(np.unique(at.source[at.source >= 0]))
         signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"
         raise NotEnoughStars(f"matching kernel ({signal})", inside, inside + 1)
-    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 100 else 3
+    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 300 else 3
     order, flux_order, bg_order = orders
     lowered = solve.Layout(
         n_basis, min(order, limit), min(flux_order, limit), min(bg_order, limit + 1)
@@ -192,18 +202,33 @@ def _round(problem, state, floor, tolerance):
     return State(solution, clipped, dropped, model)
 
 
+def _choose(problem, state, highest):
+    """State with the unknowns that predict held-out cells best, at most the highest."""
+    weight = 1 / _variance(problem, state)
+    residual = problem.a - state.model
+    weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
+    old = problem.layout
+    shapes = problem.design.shapes / _kernel_power(problem, state)
+    problem.use(selection.choose(problem, state, weight, shapes, highest))
+    solution = solve.convert(state.solution, old, problem.layout)
+    model = problem.design.model(*problem.layout.split(solution))
+    return dataclasses.replace(state, solution=solution, model=model)
+
+
 def _variance(problem, state):
     """Variance of target minus model, at the fit pixels."""
+    return problem.var_a + _kernel_power(problem, state) * problem.var_b
+
+
+def _kernel_power(problem, state):
+    """Sum of the squared kernel at the centre of the field."""
     if state is None:
-        power = problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
-    else:
-        layout, (ny, nx) = problem.layout, problem.design.shape
-        order = max(layout.order, layout.flux_order)
-        centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
-        coef, _ = layout.split(state.solution)
-        kernel = np.tensordot(coef @ centre, problem.design.basis.images, 1)
-        power = np.square(kernel).sum()
-    return problem.var_a + power * problem.var_b
+        return problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
+    layout, (ny, nx) = problem.layout, problem.design.shape
+    order = max(layout.order, layout.flux_order)
+    centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
+    coef, _ = layout.split(state.solution)
+    return np.square(np.tensordot(coef @ centre, problem.design.basis.images, 1)).sum()
 
 
 def _clip_pixels(problem, residual, weight):
@@ -254,7 +279,7 @@ def _solve(problem, state, residual, weight, corrected):
     if state is not None:
         vector += matrix @ state.solution
         vector[n:] -= sky_matrix @ state.solution[n:]
-    solve.add_spatial_prior(layout, matrix)
+    solve.add_spatial_prior(layout, matrix, design.shapes / _kernel_power(problem, state))
     if corrected and problem.noise is None:
         problem.noise = design.regressor_noise(problem.plane_var_b, weight)
     return solve.solve(layout, matrix, vector, problem.noise if corrected else None)

@@ -29,14 +29,15 @@ class AlSettings(BaseModel):
         description="image to convolve: template, science, or auto (the sharper one)",
     )
     kernel_order: int = Field(
-        2,
-        ge=0,
-        le=3,
-        description="degree of the kernel's variation over the field; lowered if stars are few",
-    )
+        3, ge=0, le=3,
+        description="highest degree of the kernel's variation over the field; cells of the image "
+        "that are held out choose it, and it is lowered if stars are few",
+    )  # fmt: skip
     flux_order: int = Field(
-        2, ge=0, le=3, description="degree of the flux scale's variation (transparency, flat field)"
-    )
+        2, ge=0, le=3,
+        description="highest degree of the flux scale's variation (transparency, flat field), "
+        "chosen likewise",
+    )  # fmt: skip
     background_order: int = Field(
         3, ge=0, le=4, description="degree of the differential background"
     )
