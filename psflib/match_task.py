@@ -23,6 +23,7 @@ from psflib.matching.apply import (
     with_psf_of,
 )
 from psflib.matching.assess import find_candidates, judge_candidates
+from psflib.matching.basis_choice import degrees_by_bic
 from psflib.matching.candidates import (
     detect_candidates,
     stamp_half,
@@ -272,7 +273,15 @@ class ImagePsfMatchTask:
         half = stamp_half(config.detection_config, images.shape[-1])
         vetted = self._vetted(template, science, candidates, half)
         cells = make_cells(science.shape, config.size_cell_x, config.size_cell_y, vetted)
-        kernel, metadata = match(cells, Pair(target, convolved), images, config, name)
+        pair = Pair(target, convolved)
+        if self.config.kernel == "AL" and config.use_bic_for_kernel_basis:
+            sigmas = basis_meta["ALBasisSigGauss"]
+            degrees, _ = degrees_by_bic(
+                vetted, pair, images.shape[-1] // 2, sigmas, config.alard_deg_gauss, config
+            )
+            images = lsst_basis.gaussian_basis(images.shape[-1] // 2, sigmas, degrees)
+            basis_meta["ALBasisDegGauss"] = list(degrees)
+        kernel, metadata = match(cells, pair, images, config, name)
         kernel = dataclasses.replace(kernel, meta=metadata)
         matched = convolved_exposure(kernel, convolved)
         difference = subtract_matched(kernel, science, template, matched) if subtract else None

@@ -7,6 +7,7 @@ import pytest
 from psflib.errors import NotEnoughStars, SingularFit
 from psflib.exposure import Exposure
 from psflib.matching import clipping, delta_basis, lsst_basis
+from psflib.matching.basis_choice import degrees_by_bic
 from psflib.matching.candidates import positions, stamp_box
 from psflib.matching.cells import REASONS, KernelCandidate, make_cells
 from psflib.matching.config import (
@@ -374,6 +375,26 @@ class TestSingleFit:
         one = field.candidates[0]
         config = SETTINGS.model_copy(update={"use_core_stats": True, "candidate_core_radius": 2})
         assert residuals(one, field.pair, ROUND, 0.0, config).n_pixels == 25
+
+
+class TestDegreesByBic:
+    @pytest.mark.parametrize(
+        ("kernel", "expected"), [(kernel_of(1.2), (0, 0)), (LOPSIDED, (2, 0)), (ROUND, (2, 0))]
+    )
+    def test_no_more_than_the_kernel_needs(self, kernel, expected):
+        field = Field([kernel] * 4, flux=1e5)
+        degrees, scores = degrees_by_bic(
+            field.candidates, field.pair, 6, [1.0, 2.0], (2, 0), SETTINGS
+        )
+        assert degrees == expected
+        assert set(scores) == {(0, 0), (2, 0)}
+
+    def test_nothing_to_choose_by(self):
+        field = Field([ROUND])
+        field.candidates[0].reject("mask")
+        assert degrees_by_bic(field.candidates, field.pair, 6, [1.0, 2.0], (2, 0), SETTINGS) == (
+            (2, 0), {}
+        )  # fmt: skip
 
 
 class TestSpatialFit:

@@ -119,6 +119,17 @@ class TestTruth:
             assert np.isfinite(exposure.image).all()
             assert np.all(exposure.variance[exposure.usable] > 0)
 
+    def test_degrees_chosen_by_the_candidates(self, images):
+        science, template, _ = images
+        task = ImagePsfMatchTask({"mode": "lsst", "al": {"useBicForKernelBasis": True}})
+        made = task.subtract_exposures(template, science)
+        degrees = made.metadata["ALBasisDegGauss"]
+        assert sum(degrees) < 8
+        terms = sum((d + 1) * (d + 2) // 2 for d in degrees)
+        assert len(made.psf_matching_kernel.basis) == terms
+        z = significance(made.subtracted_image)
+        assert np.std(z[np.abs(z) < 6]) == pytest.approx(1, abs=0.05)
+
     @pytest.mark.parametrize("pca", [True, False])
     def test_delta_functions(self, images, pca):
         science, template, _ = images
@@ -349,6 +360,7 @@ class TestModelPsf:
         for call, message in (
             ((template, good), "no PSF"),
             ((template, good[1:]), "odd side"),
+            ((template, "gaussian"), "has at"),
             ((template, good * np.nan), "finite"),
             ((template, good, 0.0), "kernel_sum"),
         ):

@@ -248,7 +248,8 @@ def _finish(rounds: Rounds, kernel: MatchingKernel) -> dict:
         ("spatial_std", [c.spatial_std for c in used]),
     ):  # fmt: skip
         finite = np.array(values)[np.isfinite(values)]
-        meta[f"{word}_median"] = float(np.median(finite)) if len(finite) else np.nan
+        for name, function in (("mean", np.mean), ("median", np.median), ("stdev", np.std)):
+            meta[f"{word}_{name}"] = float(function(finite)) if len(finite) else None
     notes = doubts(meta, len(used))
     if len(used) == 1:
         notes.append("a single candidate: the kernel is constant")

@@ -133,6 +133,9 @@ class PsfMatchConfigAL(PsfMatchConfig):
     alard_gauss_beta: float = Field(2.0, ge=0, description="ratio of consecutive sigmas")
     alard_min_sig: float = Field(0.7, ge=0.25, description="least sigma, px")
     alard_min_sig_deconv: float = Field(0.4, ge=0.25, description="the same for deconvolution")
+    use_bic_for_kernel_basis: bool = Field(
+        False, description="lower the degrees as far as the candidates' own fits allow"
+    )
 
     @model_validator(mode="after")
     def _lengths(self):

@@ -67,8 +67,11 @@ def psf_side(kernel_size, psfs, config) -> int:
     Raises
     ------
     ValueError
-        If the padded PSF leaves less than 2 px beside the kernel.
+        If it is no PSF, or if the padded one leaves less than 2 px beside the kernel.
     """
+    for psf in psfs:
+        if not isinstance(psf, np.ndarray) and not callable(getattr(psf, "at", None)):
+            raise ValueError(f"a PSF is an image or has at(x, y, size); got {type(psf).__name__}")
     sides = [_side(psf) for psf in psfs if isinstance(psf, np.ndarray)]
     least = int(np.ceil(kernel_size * config.auto_pad_psf_to))
     least += 1 - least % 2
