@@ -115,13 +115,17 @@ def _draw_candidates(grid, chosen, pair, kernel):
     for column, one in zip(grid.T, chosen, strict=True):
         image = kernel.at(one.x, one.y)
         background = float(kernel.background_at(one.x, one.y))
-        target = pair.target.image[inner_box(one.box, image.shape[0] // 2)]
+        inner = inner_box(one.box, image.shape[0] // 2)
+        seen = np.where(canvas.good(pair.target)[inner], 1.0, np.nan)
+        target = pair.target.image[inner]
         residual = stamp_difference(one, pair, image, background)
-        ratio = residual / np.sqrt(stamp_variance(one, pair, image))
-        norm = canvas.asinh_norm(target, high=100)
+        ratio = seen * residual / np.sqrt(stamp_variance(one, pair, image))
+        norm = canvas.asinh_norm(seen * target, high=100)
         bad = one.status == "bad"
         colour = canvas.COLOURS[1] if bad else GOOD_COLOUR if one.status == "good" else canvas.GREY
-        canvas.draw(column[0], target, norm=norm)
+        for axes in column:
+            axes.set_facecolor(canvas.MASK_COLOUR)
+        canvas.draw(column[0], seen * target, norm=norm)
         canvas.draw(column[1], target - residual, norm=norm)
         canvas.draw(column[2], ratio, cmap=canvas.DIVERGING, vmin=-5, vmax=5)
         word = one.reason or {"good": "good", "unknown": "not needed"}[one.status]

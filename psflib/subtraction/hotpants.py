@@ -334,6 +334,8 @@ def _row(number, fit: StampFit, region, outer) -> dict:
 
 def _describe(header, number, fit, row, values):
     """HOTPANTS's cards of a region."""
+    if number > 99:  # a keyword has eight letters; the table has every region
+        return
     name = {"template": "TEMPLATE", "science": "IMAGE"}[fit.kernel.convolved]
     corners = "{x_min}:{x_max},{y_min}:{y_max}".format(**row)
     for key, value, comment in (
