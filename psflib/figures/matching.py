@@ -5,12 +5,13 @@ import math
 import numpy as np
 
 from psflib import polynomial
+from psflib.exposure import UNUSABLE, has_bits
 from psflib.figures import canvas
 from psflib.figures.image import field_height, field_map
 from psflib.figures.kernel import _kernel_image
 from psflib.matching.candidates import inner_box
 from psflib.matching.cells import REASONS
-from psflib.matching.single import stamp_difference, stamp_variance
+from psflib.matching.single import stamp_residual
 
 GOOD_COLOUR, WAITING_COLOUR = canvas.COLOURS[2], canvas.GREY
 MARKERS = "sDv^<>pPX*hH8d"
@@ -116,10 +117,10 @@ def _draw_candidates(grid, chosen, pair, kernel):
         image = kernel.at(one.x, one.y)
         background = float(kernel.background_at(one.x, one.y))
         inner = inner_box(one.box, image.shape[0] // 2)
-        seen = np.where(canvas.good(pair.target)[inner], 1.0, np.nan)
+        seen = np.where(has_bits(pair.target.mask[inner], UNUSABLE), np.nan, 1.0)
         target = pair.target.image[inner]
-        residual = stamp_difference(one, pair, image, background)
-        ratio = seen * residual / np.sqrt(stamp_variance(one, pair, image))
+        residual, variance = stamp_residual(one, pair, image, background)
+        ratio = seen * residual / np.sqrt(variance)
         norm = canvas.asinh_norm(seen * target, high=100)
         bad = one.status == "bad"
         colour = canvas.COLOURS[1] if bad else GOOD_COLOUR if one.status == "good" else canvas.GREY

@@ -3,13 +3,13 @@
 import numpy as np
 
 from psflib.errors import NotEnoughStars
-from psflib.exposure import Exposure
+from psflib.exposure import UNUSABLE, Exposure, has_bits
 from psflib.fill import fill_masked
 from psflib.matching.candidates import detect_candidates, inner_box, positions, vet_candidates
 from psflib.matching.cells import KernelCandidate, SpatialCellSet, make_cells
 from psflib.matching.config import PsfMatchConfig
 from psflib.matching.kernel import MatchingKernel
-from psflib.matching.single import Pair, residuals, stamp_difference, stamp_variance
+from psflib.matching.single import Pair, stamp_residual, statistics
 
 TOLERANCE = 0.03  # change of flux that is no sign of a variable: the flux scale's own error
 REACH = 1.5  # FWHM of the broader image, half side of the part of a stamp that is judged
@@ -84,9 +84,10 @@ def assess_candidates(cells: SpatialCellSet, pair: Pair, kernel: MatchingKernel,
 def _assess(one: KernelCandidate, pair, kernel, config):
     image = kernel.at(one.x, one.y)
     background = float(kernel.background_at(one.x, one.y))
-    found = residuals(one, pair, image, background, config)
+    residual, variance = stamp_residual(one, pair, image, background)
+    found = statistics(one, pair, residual, variance, config)
     one.spatial_mean, one.spatial_std = found.mean, found.std
-    change, error = flux_change(one, pair, image, background)
+    change, error = flux_change(one, pair, residual, variance, background)
     if abs(change) > np.hypot(5 * error, TOLERANCE):
         one.reject("variable")
     elif not abs(found.mean) <= config.candidate_residual_mean_max:
@@ -97,16 +98,14 @@ def _assess(one: KernelCandidate, pair, kernel, config):
         one.accept()
 
 
-def flux_change(one, pair, kernel, background) -> tuple[float, float]:
+def flux_change(one, pair, residual, variance, background) -> tuple[float, float]:
     """Relative difference of a candidate's flux from the kernel's prediction, and its error.
 
     The amplitude of the prediction m that fits the residual r best, sum(w r m) / sum(w m²).
     """
-    inner = inner_box(one.box, kernel.shape[0] // 2)
-    residual = stamp_difference(one, pair, kernel, background)
+    inner = inner_box(one.box, (one.box[0].stop - one.box[0].start - len(residual)) // 2)
     model = pair.target.image[inner] - residual - background
-    weight = 1 / stamp_variance(one, pair, kernel)
-    weight[~pair.target.usable[inner]] = 0
+    weight = np.where(has_bits(pair.target.mask[inner], UNUSABLE), 0, 1 / variance)
     power = np.sum(weight * model * model)
     if not power > 0:
         return 0.0, np.inf

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft, linalg, signal
+from scipy import fft, linalg
 
 from psflib.exposure import Exposure, has_bits
 from psflib.matching.candidates import bits_of, inner_box
@@ -62,7 +62,8 @@ def build_candidate(
         return fit
     if config.iterate_single_kernel and not config.constant_variance_weighting:
         kernel = np.tensordot(fit[0][: len(images)], images, 1)
-        fit = _solve(design, target, stamp_variance(one, pair, kernel).ravel(), config, penalty)
+        _, variance = stamp_residual(one, pair, kernel, 0.0)
+        fit = _solve(design, target, variance.ravel(), config, penalty)
         if isinstance(fit, str):
             return fit
     return _summary(one, pair, images, config, design, fit)
@@ -77,11 +78,7 @@ def _design(stamp, images, with_background):
         windows = sliding_window_view(stamp, (k, k))[:, :, ::-1, ::-1]
         values = windows.reshape(rows * columns, k * k)
     else:
-        side = [fft.next_fast_len(n, real=True) for n in stamp.shape]
-        product = fft.rfft2(stamp, side) * fft.rfft2(images, side)
-        # the wrapped part of the circular convolution stays within the first k - 1 rows
-        full = fft.irfft2(product, side)[:, k - 1 : k - 1 + rows, k - 1 : k - 1 + columns]
-        values = full.reshape(len(images), -1).T
+        values = _inside(stamp, images).reshape(len(images), -1).T
     last = np.full((len(values), 1), 1.0 if with_background else 0.0)
     return np.concatenate([values, last], axis=1)
 
@@ -136,28 +133,43 @@ def solve_symmetric(matrix, vector, max_condition):
     return modes @ ((modes.T @ (vector * scale)) / values[keep]) * scale, ("truncated",)
 
 
-def stamp_variance(one, pair, kernel) -> np.ndarray:
-    """Variance of the difference on the inner part of a candidate's stamp, ADU² float64."""
+def stamp_residual(one, pair, kernel, background) -> tuple[np.ndarray, np.ndarray]:
+    """target - K conv b - background on the inner part of a candidate's stamp, and its variance.
+
+    ADU and ADU², float64.
+    """
     inner = inner_box(one.box, kernel.shape[0] // 2)
-    spread = signal.fftconvolve(
-        pair.convolved.variance[one.box].astype(float), np.square(kernel), mode="valid"
+    stamps = np.array([pair.convolved.image[one.box], pair.convolved.variance[one.box]], float)
+    matched, spread = _inside(stamps, np.array([kernel, np.square(kernel)]))
+    return (
+        pair.target.image[inner] - matched - background,
+        pair.target.variance[inner] + np.maximum(spread, 0),
     )
-    return pair.target.variance[inner] + np.maximum(spread, 0)
+
+
+def _inside(stamps, kernels):
+    """Convolutions where they are complete; leading axes broadcast."""
+    k = kernels.shape[-1]
+    rows, columns = (n - k + 1 for n in stamps.shape[-2:])
+    side = [fft.next_fast_len(n, real=True) for n in stamps.shape[-2:]]
+    full = fft.irfft2(fft.rfft2(stamps, side) * fft.rfft2(kernels, side), side)
+    # the wrapped part of the circular convolution stays within the first k - 1 rows and columns
+    return full[..., k - 1 : k - 1 + rows, k - 1 : k - 1 + columns]
 
 
 def _summary(one, pair, images, config, design, fit):
     solution, matrix, vector, condition, strength, notes = fit
     coefficients, background = solution[:-1], float(solution[-1])
     kernel = np.tensordot(coefficients, images, 1)
-    found = residuals(one, pair, kernel, background, config)
+    difference, variance = stamp_residual(one, pair, kernel, background)
+    found = statistics(one, pair, difference, variance, config)
     if not (np.isfinite(found.mean) and np.isfinite(found.std)):
         return "nan"
     freedom = max(found.n_pixels - len(solution), 1)
     power = (found.mean**2 + found.std**2 * (1 - 1 / found.n_pixels)) * found.n_pixels
     error = np.nan
     if config.calculate_kernel_uncertainty:
-        variance = stamp_variance(one, pair, kernel).ravel()
-        error = _sum_error(images, design, variance, matrix, config)
+        error = _sum_error(images, design, variance.ravel(), matrix, config)
     return CandidateFit(
         coefficients, background, float(kernel.sum()), found.mean, found.std, power / freedom,
         matrix, vector, condition, error, strength, notes,
@@ -174,13 +186,16 @@ def _sum_error(images, design, variance, matrix, config):
 
 
 def residuals(one, pair, kernel, background, config) -> Residuals:
-    """Residuals of a kernel on a candidate's stamp: (target - K conv b - background) / sigma.
+    """Statistics of what a kernel leaves on a candidate's stamp."""
+    return statistics(one, pair, *stamp_residual(one, pair, kernel, background), config)
 
-    Mean and sample scatter of the good pixels, unclipped; NaN if fewer than two are good.
+
+def statistics(one, pair, difference, variance, config) -> Residuals:
+    """Mean and sample scatter, unclipped, of the good pixels of `stamp_residual`, in sigma.
+
+    NaN if fewer than two are good.
     """
-    inner = inner_box(one.box, kernel.shape[0] // 2)
-    difference = stamp_difference(one, pair, kernel, background)
-    variance = stamp_variance(one, pair, kernel)
+    inner = inner_box(one.box, (one.box[0].stop - one.box[0].start - len(difference)) // 2)
     bits = bits_of(config.bad_mask_planes)
     good = variance > 0
     for exposure in (pair.target, pair.convolved):
@@ -191,13 +206,6 @@ def residuals(one, pair, kernel, background, config) -> Residuals:
         return Residuals(np.nan, np.nan, int(good.sum()))
     z = difference[good] / np.sqrt(variance[good])
     return Residuals(float(z.mean()), float(z.std(ddof=1)), int(good.sum()))
-
-
-def stamp_difference(one, pair, kernel, background) -> np.ndarray:
-    """target - K conv b - background on the inner part of a candidate's stamp, ADU float64."""
-    inner = inner_box(one.box, kernel.shape[0] // 2)
-    stamp = pair.convolved.image[one.box].astype(float)
-    return pair.target.image[inner] - signal.fftconvolve(stamp, kernel, mode="valid") - background
 
 
 def _core(one, inner, radius):

@@ -18,7 +18,7 @@ from psflib.matching.clipping import clipped_mean
 from psflib.matching.config import PsfMatchConfigAL
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.lsst_basis import gaussian_basis
-from psflib.matching.single import Pair, build_candidate, stamp_difference, stamp_variance
+from psflib.matching.single import Pair, build_candidate, stamp_residual
 from psflib.matching.spatial import model_for, solve_spatial
 from psflib.noise import clipped, robust_std
 
@@ -125,8 +125,9 @@ def _clip_sums(cells, options) -> int:
 def _merit(one, pair, kernel, kind) -> float:
     """Figure of merit of a substamp: variance of the residuals in sigma², in one of three ways."""
     image = kernel.at(one.x, one.y)
-    difference = stamp_difference(one, pair, image, float(kernel.background_at(one.x, one.y)))
-    z = difference / np.sqrt(stamp_variance(one, pair, image))
+    background = float(kernel.background_at(one.x, one.y))
+    difference, variance = stamp_residual(one, pair, image, background)
+    z = difference / np.sqrt(variance)
     if kind == "v":
         return float(np.mean(np.square(z)))
     return float(np.var(z) if kind == "s" else robust_std(z) ** 2)
