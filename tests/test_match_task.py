@@ -1,10 +1,13 @@
 """`ImagePsfMatchTask` in both modes: truth, identities, registration, PSF models, bad input."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.nddata import CCDData
 from astropy.table import Table
 
+from psflib import products
 from psflib.errors import BadImage, NoOverlap, NotEnoughStars, PsflibError
 from psflib.exposure import Exposure, MaskBit
 from psflib.match_task import MatchResult
@@ -112,6 +115,14 @@ class TestTruth:
     def test_psf_is_that_of_the_image_that_was_not_convolved(self, images, result):
         assert result.subtracted_image.meta["psf"] is images[0].meta["psf"]
         assert "psf" not in result.matched_image.meta
+
+    def test_metadata_and_kernel_can_be_written(self, result, tmp_path):
+        json.dumps(result.metadata, allow_nan=False)
+        kernel = result.psf_matching_kernel
+        products.write_kernel(tmp_path / "kernel.fits", kernel)
+        again = products.read_kernel(tmp_path / "kernel.fits")
+        np.testing.assert_array_equal(again.at(30, 200), kernel.at(30, 200))
+        assert again.background_at(30, 200) == kernel.background_at(30, 200)
 
     def test_nothing_bad_escapes(self, result):
         assert isinstance(result, MatchResult)

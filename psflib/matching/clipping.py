@@ -253,8 +253,11 @@ def _finish(rounds: Rounds, kernel: MatchingKernel) -> dict:
     notes = doubts(meta, len(used))
     if len(used) == 1:
         notes.append("a single candidate: the kernel is constant")
-    if meta["spatial_condition_num"] > rounds.config.max_spatial_condition_number:
-        notes.append(f"spatial condition number {meta['spatial_condition_num']:.3g}")
+    condition = meta["spatial_condition_num"]
+    if condition > rounds.config.max_spatial_condition_number:
+        notes.append(f"spatial condition number {condition:.3g}")
+    if not np.isfinite(condition):  # too many unknowns to compute it, or no smallest one
+        meta["spatial_condition_num"] = None
     for note in notes:
         log.warning("%s", note)
     meta["notes"] = [*meta["notes"], *notes]
