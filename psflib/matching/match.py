@@ -281,7 +281,10 @@ def _solve(problem, state, residual, weight, corrected):
         vector[n:] -= sky_matrix @ state.solution[n:]
     solve.add_spatial_prior(layout, matrix, design.shapes / _kernel_power(problem, state))
     if corrected and problem.noise is None:
-        problem.noise = design.regressor_noise(problem.plane_var_b, weight)
+        # no more than the residuals show: a variance plane four times too large (GOTO, whose
+        # template holds the science image) would have the noise overcorrected
+        claimed = _chi2(problem, state)["chi2_median"]
+        problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
     return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
 
 
@@ -290,5 +293,5 @@ def _chi2(problem, state):
     keep = ~problem.excluded
     z2 = (np.square(problem.a - state.model) / _variance(problem, state))[keep]
     if not len(z2):
-        return {"chi2": float("nan")}
+        return {"chi2": float("nan"), "chi2_median": 1.0}
     return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / 0.4549)}
