@@ -19,7 +19,7 @@ from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
 
-FLOORS = (0.10, 0.03, 0.0, 0.0)  # model-error floor of each round, fraction of the model
+FLOORS = (0.10, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction of the model
 TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
 CHOICE = 2  # ... before this round
@@ -197,8 +197,13 @@ def _round(problem, state, floor, tolerance):
         dropped = len(changed)
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0
-    solution = _solve(problem, state, problem.a if first else residual, weight, floor == 0)
+    corrected = floor == FLOORS[-1]
+    solution = _solve(problem, state, problem.a if first else residual, weight, corrected)
     model = problem.design.model(*problem.layout.split(solution))
+    if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
+        # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
+        solution = _solve(problem, None, problem.a, weight, corrected, state)
+        model = problem.design.model(*problem.layout.split(solution))
     return State(solution, clipped, dropped, model)
 
 
@@ -208,8 +213,8 @@ def _choose(problem, state, highest):
     residual = problem.a - state.model
     weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
     old = problem.layout
-    shapes = problem.design.shapes / _kernel_power(problem, state)
-    problem.use(selection.choose(problem, state, weight, shapes, highest))
+    prior = _prior(problem, state, weight)
+    problem.use(selection.choose(problem, state, weight, prior, highest))
     solution = solve.convert(state.solution, old, problem.layout)
     model = problem.design.model(*problem.layout.split(solution))
     return dataclasses.replace(state, solution=solution, model=model)
@@ -264,8 +269,8 @@ def _pixels_of(problem, changed, model, sigma2):
     return listed[problem.at.near] & (np.abs(model) > 0.3 * np.sqrt(sigma2))
 
 
-def _solve(problem, state, residual, weight, corrected):
-    """All unknowns: those of the last round plus a correction.
+def _solve(problem, state, residual, weight, corrected, known=None):
+    """All unknowns: those of the last round plus a correction; without a state, all afresh.
 
     The right side is made of the residuals of the exact model, so that the normal matrix (its
     polynomials are constant over a block) decides how fast the rounds converge, not to what.
@@ -279,13 +284,19 @@ def _solve(problem, state, residual, weight, corrected):
     if state is not None:
         vector += matrix @ state.solution
         vector[n:] -= sky_matrix @ state.solution[n:]
-    solve.add_spatial_prior(layout, matrix, design.shapes / _kernel_power(problem, state))
+    solve.add_spatial_prior(layout, matrix, *_prior(problem, state or known, weight))
     if corrected and problem.noise is None:
         # no more than the residuals show: a variance plane four times too large (GOTO, whose
         # template holds the science image) would have the noise overcorrected
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
     return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
+
+
+def _prior(problem, state, weight):
+    """What `solve.add_spatial_prior` asks of the kernel and of the stars."""
+    shapes = problem.design.shapes / _kernel_power(problem, state)
+    return shapes, float(weight @ np.square(problem.smooth))
 
 
 def _chi2(problem, state):

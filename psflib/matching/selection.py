@@ -14,14 +14,14 @@ CELL = 128  # px; cells of this size are held out together
 FEWEST = 3e-4  # gain in chi-square, relative, below which the simpler model is kept
 
 
-def choose(problem, state, weight, shapes, highest: solve.Layout) -> solve.Layout:
+def choose(problem, state, weight, prior, highest: solve.Layout) -> solve.Layout:
     """The best layout between the present one and `highest`, by held-out cells.
 
-    `shapes` is that of `solve.add_spatial_prior`.  The kernel's degree first, then that of its sum.  All candidates are parts of one set of
+    `prior` are the last arguments of `solve.add_spatial_prior`.  The kernel's degree first, then that of its sum.  All candidates are parts of one set of
     normal equations, so that each costs a small solution a fold.
     """
     design = problem.design
-    folds = _Folds(problem, state, weight, shapes, highest)
+    folds = _Folds(problem, state, weight, prior, highest)
     best = design.layout
     score = folds.score(best)
     for order in range(max(best.order - 1, 0), highest.order + 1):
@@ -45,8 +45,8 @@ def _better(folds, best, score, other):
 class _Folds:
     """Normal equations of each fold for corrections to the present solution."""
 
-    def __init__(self, problem, state, weight, shapes, highest):
-        self.shapes = shapes
+    def __init__(self, problem, state, weight, prior, highest):
+        self.prior = prior
         design = problem.design
         self.full = dataclasses.replace(
             highest, flux_order=max(highest.flux_order, design.layout.flux_order)
@@ -78,7 +78,7 @@ class _Folds:
             train = (whole - matrix)[np.ix_(select, select)]
             train[n:, n:] += self.sky
             before = train @ start
-            solve.add_spatial_prior(layout, train, self.shapes)
+            solve.add_spatial_prior(layout, train, *self.prior)
             # what the prior says of the whole solution, not of its correction
             towards = (vector - right)[select] + before - train @ start
             delta = _solution(train, towards)

@@ -10,6 +10,7 @@ from psflib.errors import SingularFit
 
 EIGEN_FLOOR = 0.5  # modes this close to the noise of the regressors stay shrunk
 PRIOR = 0.001  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
+PLENTY = 3e7  # squared S/N of all stars on 1 Mpx of a sparse field
 VARIATION = 0.07  # expected rms of each term of degree 1, relative to the kernel; halves a degree
 
 
@@ -93,7 +94,7 @@ def assemble(layout: Layout, gram, right, terms):
     return matrix[np.ix_(index, index)], vector[index]
 
 
-def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None) -> None:
+def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None, power=0.0) -> None:
     """Discourage variation over the field, more so at higher degrees.
 
     Twice: in units of what the data say of the constant terms, so that the kernel as the stars
@@ -105,12 +106,14 @@ def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None) -> None:
     ----------
     shapes : ndarray (n_basis - 1, n_basis - 1), optional
         Inner products of the basis images of zero sum, over the squared norm of the kernel.
+    power : float
+        Squared S/N of all stars together; beyond `PLENTY` the first prior gives way.
     """
     terms = polynomial.n_terms(layout.order)
     first = polynomial.n_terms(layout.flux_order)
     shape_terms = slice(first, layout.n_kernel)
     block = matrix[shape_terms, shape_terms]
-    constant = PRIOR * block[::terms, ::terms]
+    constant = PRIOR / max(1.0, power / PLENTY) * block[::terms, ::terms]
     if shapes is not None:
         constant = constant + shapes / VARIATION**2
     for q, (i, j) in enumerate(polynomial.degrees(layout.order)):
