@@ -19,12 +19,12 @@ from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
 
-FLOORS = (0.10, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction of the model
-TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
+FLOORS = (0.05, 0.002, 0.002)  # model-error floor of each round, fraction of the model
+TOLERANCES = (0.10, 0.03, 0.02)  # flux change of a source that is tolerated, by round
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
-CHOICE = 2  # ... before this round
-BUDGET = 0.12  # largest share of the image's pixels to fit ...
-LEAST_BUDGET = 120_000  # ... but no fewer than this
+CHOICE = 1  # ... before this round
+BUDGET = 0.07  # largest share of the pixels to fit ...
+LEAST_BUDGET = 70_000  # ... but no fewer than this
 
 
 @dataclasses.dataclass

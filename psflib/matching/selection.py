@@ -17,20 +17,23 @@ FEWEST = 3e-4  # gain in chi-square, relative, below which the simpler model is 
 def choose(problem, state, weight, prior, highest: solve.Layout) -> solve.Layout:
     """The best layout between the present one and `highest`, by held-out cells.
 
-    `prior` are the last arguments of `solve.add_spatial_prior`.  The kernel's degree first, then that of its sum.  All candidates are parts of one set of
+    The kernel's degree first, then that of its sum.  All candidates are parts of one set of
     normal equations, so that each costs a small solution a fold.
+
+    prior : the last arguments of `solve.add_spatial_prior`
     """
     design = problem.design
     folds = _Folds(problem, state, weight, prior, highest)
     best = design.layout
     score = folds.score(best)
-    for order in range(max(best.order - 1, 0), highest.order + 1):
-        if order != best.order:
-            best, score = _better(folds, best, score, dataclasses.replace(best, order=order))
-    for flux_order in range(highest.flux_order + 1):
-        if flux_order != best.flux_order:
-            other = dataclasses.replace(best, flux_order=flux_order)
-            best, score = _better(folds, best, score, other)
+    for order in range(best.order + 1, highest.order + 1):
+        best, score = _better(folds, best, score, dataclasses.replace(best, order=order))
+    for flux_order in reversed(range(best.flux_order)):
+        simpler = dataclasses.replace(best, flux_order=flux_order)
+        before = best
+        best, score = _better(folds, best, score, simpler)
+        if best is before:
+            break
     return best
 
 

@@ -15,7 +15,7 @@ from psflib.matching.equations import fit_background
 from psflib.noise import input_correlation, robust_std, variance_factor
 
 PATCH = 220  # px, side of the patches on which the noise correlation of a large image is measured
-CROWDED = 0.5  # share of sky below which the difference tells the noise of the sky
+CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
 BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
 MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
 TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
