@@ -109,7 +109,7 @@ def block_power(signal, variance, select, block, count, power):
 
 
 @loop
-def collect(inside, chosen, block, tile):
+def collect(inside, chosen, block, tile):  # noqa: C901
     """Pixels that are inside, of the chosen blocks, in the order of tiles and blocks.
 
     inside (ny, nx), chosen (blocks y, blocks x), both bool; tile is a multiple of block.

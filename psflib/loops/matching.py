@@ -6,7 +6,7 @@ from psflib.loops._numba import loop
 
 
 @loop
-def convolve_at(
+def convolve_at(  # noqa: C901
     image, y, x, tile_start, tile_y, tile_x, tile, factors, reach, pair_x, pair_y, own, first, out
 ):  # fmt: skip
     """Convolve `image` with each basis image, at the listed pixels only.
