@@ -104,6 +104,9 @@ def find_sources(target, convolved, b_smooth, good, fwhm) -> Sources:
     order, trend = _trend(x[trusted], y[trusted], ratio[trusted], error[trusted], a.shape)
     expected = trend @ polynomial.evaluate(order, x, y, a.shape)
     change, sigma = np.abs(ratio / expected - 1), error / np.abs(expected)
+    # known well enough on the scale of what is expected: of a source that only the convolved
+    # image has, the ratio is 0
+    known = np.isfinite(ratio) & (sigma < 0.2)
     with np.errstate(invalid="ignore"):
         variable = known & (change > np.hypot(4 * sigma, 0.04))
         constant = known & (change < 0.03) & (sigma < 0.012)
@@ -137,7 +140,7 @@ def _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, radius):
     flux_a, flux_b, noise_a, noise_b, covered = sums.T
     with np.errstate(all="ignore"):
         ratio = flux_a / flux_b
-        error = np.abs(ratio) * np.sqrt(noise_a / flux_a**2 + noise_b / flux_b**2)
+        error = np.sqrt(noise_a + ratio**2 * noise_b) / np.abs(flux_b)
         usable = (covered > 0.8) & (flux_b > 5 * np.sqrt(noise_b))
     return np.where(usable, ratio, np.nan), np.where(usable, error, np.inf)
 
