@@ -19,10 +19,10 @@ from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
 
-FLOORS = (0.05, 0.002, 0.002)  # model-error floor of each round, fraction of the model
-TOLERANCES = (0.10, 0.03, 0.02)  # flux change of a source that is tolerated, by round
+FLOORS = (0.1, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction of the model
+TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
-CHOICE = 1  # ... before this round
+CHOICE = 2  # ... before this round
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET = 70_000  # ... but no fewer than this
 
@@ -97,7 +97,7 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     coef, background = layout.split(state.solution)
     counts = {
         "order": layout.order,
-        "lowered": layout.order < orders[0],
+        "lowered": highest.order < min(orders[0], START_ORDER),
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
         "n_dropped": state.dropped,
@@ -174,7 +174,7 @@ def _layout(sources, at, orders, n_basis):
     lowered = solve.Layout(
         n_basis, min(order, limit), min(flux_order, limit), min(bg_order, limit + 1)
     )
-    if lowered.order < order:
+    if lowered.order < min(order, START_ORDER):
         log.warning(
             "only %d sources for the kernel: its degree is %d, not %d", count, lowered.order, order
         )
