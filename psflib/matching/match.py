@@ -9,6 +9,7 @@ import dataclasses
 import logging
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
 from psflib.errors import NotEnoughStars
@@ -69,6 +70,7 @@ class State:
     model: np.ndarray
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
 def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -> MatchingKernel:
     """Fit the kernel that turns `convolved` into `target`.
 

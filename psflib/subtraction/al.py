@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
 from psflib.convolve import convolve_by_tiles, convolve_sparse
@@ -55,6 +56,7 @@ class AlSettings(BaseModel):
     )  # fmt: skip
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of) -> Difference:
     """Science minus kernel-matched template.
 
