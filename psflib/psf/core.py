@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
 MODEL_ERROR = 0.005  # of a coarse grid: above, a finer one is tried
+MANY_LOST = 0.2  # share of the fitted stars worth a note
 MODEL_AT_FAULT = 0.05  # relative error worth a note: saturated stars, or a PSF that varies
 UNDERSAMPLED = 2.5  # px of FWHM, below which sub-pixel phases matter
 PHASES = 0.6  # share of them that stars must have
@@ -142,11 +143,11 @@ def build_epsf_field(
         found = solve_field(sample, held_out, shape, os, **options)
     notes += found.notes
     error = found.constant.uncertainty()
-    terms = found.state.finish()
+    terms = np.tensordot(found.mix, found.state.finish(), axes=1)
     psf = PsfField(terms, os, found.order, tuple(shape), None, {}, error)
     groups = [(fitted, found.state)]
     if reserved.any():
-        groups.append((reserved, judged(found.state, held_out, shape, found.order)))
+        groups.append((reserved, judged(found.state, held_out, shape, found.order, found.mix)))
     table = _star_table(stamps, groups, reserved)
     meta = _meta(psf, found.state, table, notes, found.iterations, found.converged)
     meta["strength"] = float(found.constant.choice.strength)
@@ -194,7 +195,7 @@ def _landweber(stamps, shape, settings):
     state.coef = spline_filter(built.epsf, mode="nearest")[None]
     everyone = np.ones(len(reserved), bool)
     state.reweigh(1.0, 0.0)
-    groups = [(everyone, judged(state, _sample(stamps, everyone), shape, 0))]
+    groups = [(everyone, judged(state, _sample(stamps, everyone), shape, 0, np.eye(1)))]
     table = _star_table(stamps, groups, reserved)
     psf = PsfField(built.epsf[None], os, 0, tuple(shape), table)
     meta = _meta(psf, state, table, notes, built.iterations, built.converged)
@@ -237,6 +238,10 @@ def _meta(psf, state, table, notes, iterations, converged):
     if not converged:
         notes.append(f"not converged in {iterations} rounds")
     chi2 = np.asarray(table["chi2"])[ok & ~fitted]
+    chi2 = chi2[np.isfinite(chi2)]
+    lost = np.count_nonzero(fitted & ~ok)
+    if lost > MANY_LOST * np.count_nonzero(fitted):
+        notes.append(f"{lost} of {np.count_nonzero(fitted)} stars do not fit this PSF")
     return {
         "fwhm": fwhm,
         "n_fitted": int(np.count_nonzero(fitted & ok)),

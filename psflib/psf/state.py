@@ -98,6 +98,9 @@ class State:
             self.delta, self.noise, self.error, WEIGHT_CAP, TUKEY,
             self.weight, self.tally,
         )  # fmt: skip
+        # A star that was lost may fit again when the model is better.
+        lost = ~self.ok & (self.reason == "")
+        self.weight[lost] = self.given[lost] / self.noise**2
 
     def drop_outliers(self):
         """Give a reason to stars that the model does not fit; returns their number."""

@@ -26,16 +26,13 @@ class JointSystem:
     ----------
     factors : list of Factor
         Of the normal matrix of a term with its prior: of the first term and, if there are more,
-        of all others, whose matrices are about multiples of one.
+        of each of the others, which are orthonormal over the stars.
     priors : list of ndarray (25, n, n)
         Prior of each term.
-    power : ndarray (k,), optional
-        Those multiples: mean squares of the terms over the stars.
     """
 
     factors: list
     priors: list
-    power: np.ndarray = dataclasses.field(default_factory=lambda: np.ones(1))
     values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
 
@@ -78,7 +75,7 @@ class JointSystem:
         first = self.factors[0].solve(terms[:1])
         if len(terms) == 1:
             return first
-        return np.concatenate([first, self.factors[1].solve(terms[1:])]) / self._power
+        return np.concatenate([first, self.factors[1].solve(terms[1:])])
 
     def solved(self, directions):
         """Directions (m, k, n, n), and the preconditioner's answer to each, from shapes (m, n, n).
@@ -91,14 +88,10 @@ class JointSystem:
         by_factor = [factor.solve(directions) for factor in self.factors]
         for term in range(k):
             whole[term, :, term] = directions
-            answers[term, :, term] = by_factor[min(term, 1)] / self._power[min(term, k - 1)]
+            answers[term, :, term] = by_factor[min(term, 1)]
         return whole.reshape(k * m, k, *directions.shape[1:]), answers.reshape(
             k * m, k, *directions.shape[1:]
         )
-
-    @property
-    def _power(self):
-        return self.power[:, None, None]
 
 
 def free_directions(coef):

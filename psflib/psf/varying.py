@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 STARS_PER_TERM = 3
 FEWEST_HELD_OUT = 5
-VARIATION = 1.0  # of the light, expected over the field: sets the prior of the higher terms
+VARIATION = 0.6  # of the light, expected over the field: sets the prior of the higher terms
 JUDGE_STEPS = 10
 
 
@@ -44,9 +44,10 @@ class Sample:
 
 @dataclasses.dataclass(eq=False)
 class FieldSolution:
-    """Terms at their nodes, the state behind them, and how the order was found."""
+    """A solution and how its order was found; the polynomial's terms are mix·state.coef."""
 
     order: int
+    mix: np.ndarray
     constant: Solution
     state: State
     scores: dict[int, float]
@@ -82,28 +83,28 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
     if sample.refine is not None:
         usable = constant.state.given > 0
         constant.state.given = np.where(usable, sample.refine(constant.state.expected()), 0)
-        settle(constant.state, constant.system, max_iter, tol)
-    best = FieldSolution(0, constant, constant.state, {}, [], constant.iterations,
+        constant.iterations, constant.converged = settle(
+            constant.state, constant.system, max_iter, tol
+        )
+    best = FieldSolution(0, np.eye(1), constant, constant.state, {}, [], constant.iterations,
                          constant.converged)  # fmt: skip
     best.notes, wanted = lowered(constant.state, held_out, order, most)
     if wanted == 0:
         return best
-    before = held_out_chi2(best.state, held_out, shape, 0)
+    before = judged(best.state, held_out, shape, 0, best.mix).chi2
     best.scores[0] = mean_known(before)
-    state = constant.state
+    last = best
     for degree in range(1, wanted + 1):
         try:
-            state, system = raised(state, sample.terms(degree, shape), constant)
-            steps, converged = settle(state, system, max_iter, tol)
+            last = raised(last, sample, shape, degree, max_iter, tol)
         except (SingularFit, NotEnoughStars) as problem:
             best.notes.append(f"order at most {degree - 1}: {problem}")
             break
-        after = held_out_chi2(state, held_out, shape, degree)
-        best.scores[degree] = mean_known(after)
-        log.debug("order %d: held-out chi2 %.4f", degree, best.scores[degree])
+        after = judged(last.state, held_out, shape, degree, last.mix).chi2
+        last.scores[degree] = mean_known(after)
+        log.debug("order %d: held-out chi2 %.4f", degree, last.scores[degree])
         if order is not None or better(before, after):
-            best.order, best.state, before = degree, state, after
-            best.iterations, best.converged = steps, converged
+            best, before = last, after
         elif degree > 1:
             break  # only from a constant is it worth to look further: a PSF can vary symmetrically
     return best
@@ -124,26 +125,50 @@ def lowered(state, held_out, order, most):
     return notes, wanted
 
 
-def raised(state, design, constant):
-    """A copy of the state with more terms, 0 at first, and its joint system."""
-    more = np.zeros((design.shape[1], *state.coef.shape[1:]))
-    more[: len(state.coef)] = state.coef
+def raised(found, sample, shape, order, max_iter, tol):
+    """Solution of a higher order, from one of a lower order.
+
+    The terms are mixed so that they are orthonormal over the stars, each as it informs: then a
+    term hardly meets another, and one factor of the model does for all.  Stars that the lower
+    order lost or dropped may come back.
+    """
+    terms, state, choice = sample.terms(order, shape), found.state, found.constant.choice
+    mix = orthonormal(terms, information(state))
+    lower = np.tensordot(found.mix, state.coef, axes=1)
+    coef = np.zeros((terms.shape[1], *lower.shape[1:]))
+    coef[: len(lower)] = lower
     state = dataclasses.replace(
-        state, coef=more, design=design, delta=state.delta.copy(), flux=state.flux.copy(),
+        state, coef=np.tensordot(np.linalg.inv(mix), coef, axes=1),
+        design=np.ascontiguousarray(terms @ mix), delta=state.delta.copy(), flux=state.flux.copy(),
         background=state.background.copy(), ok=state.ok.copy(), weight=state.weight.copy(),
     )  # fmt: skip
-    choice = constant.choice
-    planes = np.zeros((N_PLANES, *more.shape[1:]))
+    planes = np.zeros((N_PLANES, *coef.shape[1:]))
     normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
-    power = np.mean(design[state.ok] ** 2, axis=0)
-    priors = [choice.strength * choice.penalty] + [
-        choice.strength / VARIATION**2 * choice.penalty for _ in power[1:]
-    ]
-    factors = [
-        Factor(planes + priors[0], rough=True),
-        Factor(planes + priors[1] / power[1:].mean(), rough=True),
-    ]
-    return state, JointSystem(factors, priors, power)
+    priors = [choice.strength * choice.penalty]
+    priors += (len(coef) - 1) * [priors[0] / VARIATION**2]
+    factors = [Factor(planes + prior, rough=True) for prior in priors[:2]]
+    steps, converged = settle(state, JointSystem(factors, priors), max_iter, tol)
+    return FieldSolution(
+        order, mix, found.constant, state, found.scores, found.notes, steps, converged
+    )
+
+
+def information(state):
+    """(flux/error)² of each star, 0 for those left out."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        worth = state.flux**2 / state.covariance[:, 0, 0]
+    return np.where(state.ok & np.isfinite(worth), worth, 0.0)
+
+
+def orthonormal(terms, weight):
+    """Upper triangular (k, k) that makes the columns of `terms` (n, k) orthonormal; 1 stays 1."""
+    gram = (terms * weight[:, None]).T @ terms / weight.sum()
+    try:
+        return np.linalg.inv(np.linalg.cholesky(gram)).T
+    except np.linalg.LinAlgError:
+        raise SingularFit(
+            f"{np.count_nonzero(weight)} stars do not tell {terms.shape[1]} terms apart"
+        ) from None
 
 
 def mean_known(values):
@@ -161,19 +186,15 @@ def better(before, after):
     return gain.mean() > gain.std(ddof=1) / np.sqrt(gain.size)
 
 
-def held_out_chi2(state, sample, shape, order):
-    """χ² per degree of freedom (n,) of stars that were not fitted, under this state's model."""
-    return judged(state, sample, shape, order).chi2
-
-
-def judged(state, sample, shape, order):
+def judged(state, sample, shape, order, mix):
     """State of other stars under the model of `state`: fitted, their bad pixels given up."""
     n = len(sample.data)
     use = np.isfinite(sample.data) & np.isfinite(sample.weight) & (sample.weight > 0)
     given = np.where(use, sample.weight, 0)
     other = State(
         np.where(use, sample.data, 0), given, state.oversample, state.coef,
-        sample.terms(order, shape), sample.delta.copy(), np.empty(n), np.empty(n),
+        np.ascontiguousarray(sample.terms(order, shape) @ mix), sample.delta.copy(),
+        np.empty(n), np.empty(n),
         np.ones(n, bool), given.astype(float), state.error, state.noise,
     )  # fmt: skip
     other.fit(JUDGE_STEPS)
