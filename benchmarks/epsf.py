@@ -16,8 +16,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 import epsf_sections as sections  # noqa: E402
-
-BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+from measure import markdown, replace_section  # noqa: E402
 
 
 def main():
@@ -31,23 +30,6 @@ def main():
         print(text, flush=True)
         if options.write:
             replace_section(options.write, name, text)
-
-
-def markdown(title, head, rows):
-    """A title and a table."""
-    lines = [head, ["---"] * len(head), *rows]
-    body = "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-    return f"## {title}\n\n{body}\n"
-
-
-def replace_section(path, name, text):
-    """Put `text` between the markers of `name` in a file."""
-    old = path.read_text(encoding="utf-8")
-    begin, end = BEGIN.format(name), END.format(name)
-    if old.count(begin) != 1 or old.count(end) != 1:
-        raise SystemExit(f"{path} needs one line {begin!r} and one {end!r}")
-    head, rest = old.split(begin)
-    path.write_text(f"{head}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _options():

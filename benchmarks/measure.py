@@ -1,4 +1,4 @@
-"""CPU seconds and peak memory of a call."""
+"""CPU seconds and peak memory of a call, and tables of what was measured."""
 
 import ctypes
 import gc
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 STATUS = Path("/proc/self/status")
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 
 def cpu(function, *arguments):
@@ -27,6 +28,23 @@ def peak_growth(function, *arguments):
         return function(*arguments), float("nan")
     value = function(*arguments)
     return value, (_status("VmHWM") - before) / 1024
+
+
+def markdown(title, head, rows):
+    """A title and a table."""
+    lines = [head, ["---"] * len(head), *rows]
+    body = "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return f"## {title}\n\n{body}\n"
+
+
+def replace_section(path, name, text):
+    """Put `text` between the markers of `name` in a file."""
+    old = path.read_text(encoding="utf-8")
+    begin, end = BEGIN.format(name), END.format(name)
+    if old.count(begin) != 1 or old.count(end) != 1:
+        raise SystemExit(f"{path} needs one line {begin!r} and one {end!r}")
+    head, rest = old.split(begin)
+    path.write_text(f"{head}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _seconds():
