@@ -52,12 +52,13 @@ format: $(READY)  ## let ruff and snakefmt lay out all files
 	$(BIN)/ruff check --fix
 	$(BIN)/snakefmt Snakefile workflow
 
-bench: $(READY)  ## the ePSF against truth and peers; seconds and memory of every stage
+bench: $(READY)  ## ePSF and matching against truth and peers; seconds and memory of every stage
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
-		--constraint requirements.lock || echo "photutils could not be installed: bench without it"
+		--constraint requirements.lock || echo "the peers could not be installed: bench without them"
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/matching.py all --write docs/benchmarks.md
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png
