@@ -28,6 +28,7 @@ from psflib.psf.system import JointSystem, pull
 log = logging.getLogger(__name__)
 
 SETTLED = 1e-2  # relative change below which outlying stars are judged
+REWEIGHED = 10  # steps with new weights: few stars can trade pixels at the limit without end
 MOST_RATE = 0.95  # of a change over the one before it, in the estimate of what is left
 MANY, FEW = 800, 400  # with more stars than that, the brightest few do for the first rounds
 ROUNDS = 3  # of alternation, before all unknowns are solved together
@@ -142,8 +143,9 @@ def settle(state, system, max_iter, tol):
     """
     last, left, judged = np.inf, np.inf, False
     for step in range(1, max_iter + 1):
-        state.reweigh()
         dropped = 0
+        if step <= REWEIGHED:
+            state.reweigh()
         if not judged and last < SETTLED:
             judged, dropped = True, state.drop_outliers()
         require_stars(state)
