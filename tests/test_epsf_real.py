@@ -51,8 +51,7 @@ def test_sdss_beside_the_survey_s_own_model(real_psf, solved):
     assert_sound(found.psf)
     field = real_psf.data_folder() / real_psf.SDSS_FIELD
     places = real_psf.compare_sdss(found, field)
-    # The survey's model varies linearly in rows; where it differs more, at the lower edge, the
-    # reserved stars side with ours.
+    # The survey's model varies linearly in rows; at the lower edge both differ more.
     assert np.median([place["relative L2"] for place in places]) < 0.04
     assert max(place["relative L2"] for place in places) < 0.09
     for place in places:
