@@ -53,13 +53,27 @@ def fit_sky(image: np.ndarray, usable: np.ndarray, *, box: int = 64, order: int 
     ny, nx = image.shape
     box = max(8, min(box, ny // 4, nx // 4))
     first = sep.Background(image, mask=~usable, bw=box, bh=box)
-    covered = ~usable | source_mask(image, first.back(), first.globalrms, usable)
-    if covered.mean() > 0.9:  # nearly all is source: better a biased sky than none
-        covered = ~usable
+    covered = _covered(image, usable, first, box)
     mesh = sep.Background(image, mask=covered, bw=box, bh=box)
     rms = np.maximum(mesh.rms(), 1e-3 * max(mesh.globalrms, 1e-20))
     level = mesh.back() if order is None else _through_mesh(mesh.back(), covered, rms, box, order)
     return Sky(level, rms)
+
+
+def _covered(image, usable, first, box):
+    """Unusable pixels and sources; only the brighter sources where the faint ones cover the sky.
+
+    sep takes no value from a cell with half of its pixels masked, and none at all if that holds
+    for most cells (9000 stars per Mpx: a sky of 0); better a sky with faint sources in it.
+    """
+    cells = [-(-n // box) for n in image.shape]
+    for threshold, grow in ((3.0, 4), (10.0, 2), (30.0, 2)):
+        covered = ~usable | source_mask(
+            image, first.back(), first.globalrms, usable, threshold, grow
+        )
+        if (_block_mean(covered, box, cells) < 0.5).mean() > 0.5:
+            return covered
+    return covered if covered.mean() <= 0.9 else ~usable
 
 
 def source_mask(image, level, rms, usable, threshold=3.0, grow=4) -> np.ndarray:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft
 
+from psflib.loops import convolve as loops
+
 TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
 
 
@@ -49,12 +51,61 @@ class VaryingKernel:
         )
         total = np.zeros((ny, nx), np.float32)
         for weight, kernel in zip(weights, kernels, strict=True):
-            part = fft.irfft2(spectrum * kernel, side)
+            part = fft.irfft2(spectrum * kernel, side, overwrite_x=True)
             # full convolution moves by `half`, and the patch began `half` before the tile
-            total += (
-                weight.astype(np.float32) * part[2 * half : 2 * half + ny, 2 * half : 2 * half + nx]
-            )
+            loops.add_product(total, weight, part, 2 * half, 2 * half)
         return total
+
+
+def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, tolerance=5e-3):
+    """Convolve each tile of `plane` (ny, nx) float32 with a kernel of its own.
+
+    For what needs no more than per cents, as variances do: each kernel is cut to the box that
+    holds all but `tolerance` of its absolute sum, replaced by a sum of separable ones that is as
+    good, and scaled back to the sum it had.
+
+    Parameters
+    ----------
+    kernels : ndarray (tiles, k, k), in row order
+    """
+    half = _core(np.abs(kernels).mean(0), tolerance)
+    middle = kernels.shape[1] // 2
+    inner = slice(middle - half, middle + half + 1)
+    cut = kernels[:, inner, inner]
+    left, values, right = np.linalg.svd(cut)
+    near = np.cumsum(values, 1) / np.maximum(values.sum(1, keepdims=True), 1e-300)
+    rank = 1 + (near < 1 - tolerance).sum(1)
+    most = int(rank.max())
+    down = left[:, :, :most].transpose(0, 2, 1) * values[:, :most, None]
+    across = right[:, :most]
+    count = np.arange(most) < rank[:, None]
+    kept = (down.sum(2) * across.sum(2) * count).sum(1)
+    down = down * (kernels.sum((1, 2)) / np.where(kept == 0, 1, kept))[:, None, None]
+    out = np.empty(plane.shape, np.float32)
+    loops.convolve_tiles(
+        plane, tile, down.astype(np.float32), np.ascontiguousarray(across, np.float32), rank, out
+    )
+    return out
+
+
+def convolve_sparse(plane: np.ndarray, select: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve `plane` (ny, nx), taken as 0 where not `select`, by one kernel; float32."""
+    y, x = np.nonzero(select)
+    if len(y) * kernel.size > 60 * plane.size:  # about where transforms are as fast
+        return constant_kernel(kernel).convolve(np.where(select, plane, 0))
+    out = np.zeros(plane.shape, np.float32)
+    loops.spread(y, x, plane[y, x].astype(np.float32), kernel.astype(np.float32), out)
+    return out
+
+
+def _core(kernel, tolerance):
+    """Half width of the central box that holds all but `tolerance` of the kernel's sum."""
+    middle = kernel.shape[0] // 2
+    for half in range(1, middle):
+        box = slice(middle - half, middle + half + 1)
+        if kernel[box, box].sum() >= (1 - tolerance) * kernel.sum():
+            return half
+    return middle
 
 
 def constant_kernel(image: np.ndarray) -> VaryingKernel:

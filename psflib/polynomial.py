@@ -45,6 +45,22 @@ def evaluate(order: int, x, y, shape: tuple[int, int]) -> np.ndarray:
     return np.stack([tu[i] * tv[j] for i, j in degrees(order)])
 
 
+def axes(order: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One-dimensional polynomials along x (order + 1, nx) and y (order + 1, ny)."""
+    tx = _chebyshev(order, unit(np.arange(shape[1]), shape[1]))
+    ty = _chebyshev(order, unit(np.arange(shape[0]), shape[0]))
+    return np.array(tx[: order + 1]), np.array(ty[: order + 1])
+
+
+def product_map(coefficients, order: int, shape: tuple[int, int]) -> np.ndarray:
+    """A polynomial over the image, (ny, nx) float32, as a product of two thin matrices."""
+    matrix = np.zeros((order + 1, order + 1))
+    for (i, j), value in zip(degrees(order), coefficients, strict=True):
+        matrix[j, i] = value
+    tx, ty = axes(order, shape)
+    return (ty.T @ matrix).astype(np.float32) @ tx.astype(np.float32)
+
+
 def _chebyshev(order, u):
     values = [np.ones_like(u), u]
     while len(values) <= order:

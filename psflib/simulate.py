@@ -20,8 +20,16 @@ from psflib.simulation.camera import (
 from psflib.simulation.pair import simulate_pair
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
+from psflib.simulation.scenes import SCENES, simulate_scene
 
-__all__ = ["SimulateSettings", "SimulatedField", "simulate_field", "simulate_pair"]
+__all__ = [
+    "SCENES",
+    "SimulateSettings",
+    "SimulatedField",
+    "simulate_field",
+    "simulate_pair",
+    "simulate_scene",
+]
 
 MARGIN = 30  # px; sources are drawn this far outside the template, so that no epoch lacks them
 CLEARANCE = 8  # px between a changing source and anything that spoils it

@@ -10,6 +10,11 @@ from astropy import units as u
 from astropy.table import QTable
 
 from psflib.exposure import Exposure, MaskBit
+from psflib.matching import MatchingKernel
+from psflib.matching.candidates import stamp_box
+from psflib.matching.cells import REASONS, KernelCandidate, make_cells
+from psflib.matching.lsst_basis import gaussian_basis
+from psflib.matching.single import Pair
 from psflib.psf.field import PsfField
 from psflib.stamps import Stamps
 
@@ -176,6 +181,29 @@ def matching_kernel():
         flux_scale=lambda x, y: 1.0 + 1e-4 * x,
         background_at=lambda x, y: 0.1 * y - 3,
     )
+
+
+def polynomial_kernel():
+    """A kernel of seven basis images, linear over the field."""
+    basis = gaussian_basis(6, [1.2, 2.4], [2, 0])
+    coefficients = np.zeros((len(basis), 3))
+    coefficients[0, 0], coefficients[1:, 0], coefficients[3:5, 1] = 1.1, 0.02, 0.05
+    return MatchingKernel(basis, coefficients, 1, 0, np.array([2.0]), 0, SHAPE)
+
+
+def kernel_candidates(rng):
+    """Candidates of every fate in their cells, and the pair of images they lie on."""
+    image = exposure(rng)
+    every = []
+    for i, reason in enumerate(["", "", *REASONS]):
+        x, y = rng.uniform(5, SHAPE[1] - 5), rng.uniform(5, SHAPE[0] - 5)
+        one = KernelCandidate(i, x, y, 100.0 - i, stamp_box(x, y, 15, SHAPE))
+        if reason:
+            one.reject(reason)
+        elif i:
+            one.accept()
+        every.append(one)
+    return make_cells(SHAPE, 90, 80, every), Pair(image, image)
 
 
 def difference(rng, correlated=True, score=False):

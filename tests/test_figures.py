@@ -11,7 +11,9 @@ from fake_products import (
     difference,
     exposure,
     extended,
+    kernel_candidates,
     matching_kernel,
+    polynomial_kernel,
     psf_field,
     stamps,
     star_table,
@@ -44,6 +46,7 @@ def white(max_lag=3):
 def every_figure(rng):
     field, raw, clean = exposure(rng), difference(rng), difference(rng, False, score=True)
     planes = {"raw": raw, "decorrelated": clean}
+    (cells, pair), fitted = kernel_candidates(rng), polynomial_kernel()
     return {
         "overview": figures.overview(field),
         "star_selection": figures.star_selection(star_table(rng), SHAPE),
@@ -53,6 +56,12 @@ def every_figure(rng):
         "epsf_star": figures.epsf_star(psf_field(rng), stamps(rng), 3),
         "extended_psf": figures.extended_psf(extended()),
         "kernel": figures.kernel(matching_kernel()),
+        "kernel_basis": figures.kernel_basis(fitted.basis),
+        "kernel_candidates": figures.kernel_candidates(cells, pair, fitted),
+        "kernel_cells": figures.kernel_cells(field, cells),
+        "kernel_coefficients": figures.kernel_coefficients(fitted, cells),
+        "kernel_fate": figures.kernel_fate(field, cells, pair, fitted, (50, 60)),
+        "kernel_mosaic": figures.kernel_mosaic(fitted),
         "triplet": figures.triplet(field, field, raw),
         "plane": figures.plane(raw, "difference", sigma=True),
         "blink": figures.blink(field, matching_kernel(), (40, 150), 3, "science"),
@@ -96,6 +105,23 @@ def test_empty_products_give_a_sentence_instead_of_a_picture(rng):
         assert figure.axes == []
         assert len(figure.texts) == 1
     assert figures.to_png(figures.score_map(clean, none))
+
+
+def test_candidates_without_a_stamp_give_a_sentence(rng):
+    (cells, pair), fitted = kernel_candidates(rng), polynomial_kernel()
+    for one in cells.candidates:
+        one.box = None
+    assert figures.kernel_candidates(cells, pair, fitted).axes == []
+    assert figures.to_png(figures.kernel_fate(exposure(rng), cells, pair, fitted, (50, 60)))
+
+
+def test_every_candidate_is_drawn_once_in_the_colour_of_its_fate(rng):
+    cells, _ = kernel_candidates(rng)
+    axes = figures.kernel_cells(exposure(rng), cells).axes[0]
+    drawn = [c for c in axes.collections if c.get_label()]
+    assert sum(len(c.get_offsets()) for c in drawn) == len(cells.candidates)
+    looks = {(tuple(c.get_edgecolors()[0]), c.get_paths()[0].vertices.tobytes()) for c in drawn}
+    assert len(looks) == len(drawn)
 
 
 def test_a_field_without_any_usable_pixel_is_still_drawn():

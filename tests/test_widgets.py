@@ -31,6 +31,7 @@ CHANGES = [
     ("SubtractionPanel", "view", "template"),
     ("SubtractionPanel", "view", "difference"),
     ("SubtractionPanel", "view", "kernel"),
+    ("SubtractionPanel", "view", "candidates"),
     ("SubtractionPanel", "zoom", 4),
     ("SubtractionPanel", "x", 25.0),
     ("SubtractionPanel", "y", 25.0),

@@ -9,6 +9,14 @@ from psflib.figures.canvas import message, to_png
 from psflib.figures.extended import extended_psf
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
+from psflib.figures.matching import (
+    kernel_basis,
+    kernel_candidates,
+    kernel_cells,
+    kernel_coefficients,
+    kernel_fate,
+    kernel_mosaic,
+)
 from psflib.figures.noise import noise
 from psflib.figures.psf import epsf
 from psflib.figures.residuals import epsf_star
@@ -22,6 +30,12 @@ __all__ = [
     "epsf_star",
     "extended_psf",
     "kernel",
+    "kernel_basis",
+    "kernel_candidates",
+    "kernel_cells",
+    "kernel_coefficients",
+    "kernel_fate",
+    "kernel_mosaic",
     "message",
     "noise",
     "one_stamp",

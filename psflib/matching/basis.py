@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import erf
 
 DEGREES = (4, 4, 2, 2)
+NEGLIGIBLE = 1e-6  # of a factor's largest value; the narrow Gaussians fill little of the box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,15 +17,19 @@ class Basis:
         One-dimensional factors.
     pair_x, pair_y : ndarray (nb,) int64
         Raw term b is the outer product of factors[pair_y[b]] (rows) and factors[pair_x[b]].
-    mix : ndarray (nb, nb) float64
-        Basis image b = sum_c mix[b, c] raw[c].  Image 0 has unit sum, the others have zero sum
-        and unit norm, so that the kernel sum is the coefficient of image 0 alone.
+    own, first : ndarray (nb,) float64
+        Basis image b = own[b] raw[b] + first[b] raw[0].  Image 0 has unit sum, the others have
+        zero sum and unit norm, so that the kernel sum is the coefficient of image 0 alone.
+    reach : ndarray (n_factors,) int64
+        Distance from the centre beyond which a factor is zero.
     """
 
     factors: np.ndarray
     pair_x: np.ndarray
     pair_y: np.ndarray
-    mix: np.ndarray
+    own: np.ndarray
+    first: np.ndarray
+    reach: np.ndarray
 
     @property
     def half(self) -> int:
@@ -35,7 +40,7 @@ class Basis:
     def images(self) -> np.ndarray:
         """(nb, k, k) float64."""
         raw = self.factors[self.pair_y][:, :, None] * self.factors[self.pair_x][:, None, :]
-        return np.tensordot(self.mix, raw, 1)
+        return self.own[:, None, None] * raw + self.first[:, None, None] * raw[0]
 
 
 def alard_lupton(half: int, sigmas, degrees=DEGREES) -> Basis:
@@ -61,7 +66,10 @@ def alard_lupton(half: int, sigmas, degrees=DEGREES) -> Basis:
                 columns.append(first + total - j)
                 rows.append(first + j)
     factors, pair_x, pair_y = np.array(lines), np.array(columns), np.array(rows)
-    return Basis(factors, pair_x, pair_y, _mix(factors, pair_x, pair_y))
+    size = np.abs(factors)
+    factors[size < NEGLIGIBLE * size.max(1, keepdims=True)] = 0
+    reach = np.abs(np.where(factors != 0, np.arange(-half, half + 1), 0)).max(1)
+    return Basis(factors, pair_x, pair_y, *_mix(factors, pair_x, pair_y), reach)
 
 
 def sized_for(fwhm_sharp: float, fwhm_broad: float) -> Basis:
@@ -86,11 +94,13 @@ def _factor(half, sigma, power):
 
 
 def _mix(factors, pair_x, pair_y):
+    """Amounts of each raw term and of raw term 0 in the basis images."""
     sums = factors.sum(1)[pair_y] * factors.sum(1)[pair_x]
-    mix = np.eye(len(pair_x))
-    mix[0, 0] = 1 / sums[0]
-    mix[1:, 0] = -sums[1:] / sums[0]
     raw = factors[pair_y][:, :, None] * factors[pair_x][:, None, :]
-    norm = np.sqrt(np.square(np.tensordot(mix[1:], raw, 1)).sum((1, 2)))
-    mix[1:] /= norm[:, None]
-    return mix
+    own, first = np.ones(len(sums)), -sums / sums[0]
+    own[0], first[0] = 0, 1 / sums[0]
+    rest = raw[1:] + first[1:, None, None] * raw[0]
+    norm = np.sqrt(np.square(rest).sum((1, 2)))
+    own[1:] /= norm
+    first[1:] /= norm
+    return own, first

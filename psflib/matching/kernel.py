@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from psflib import polynomial
-from psflib.background import polynomial_map
 from psflib.convolve import VaryingKernel, blend_nodes, node_grid
 
 
@@ -41,6 +40,11 @@ class MatchingKernel:
         """The kernel at (x, y), (k, k) float64; true convolution, origin at the centre pixel."""
         return np.tensordot(self._terms(x, y) @ self.coef.T, self.basis, 1)
 
+    def on_grid(self, x, y) -> np.ndarray:
+        """The kernels at all (x[i], y[j]), row by row: (len(y) * len(x), k, k) float64."""
+        terms = self._terms(np.asarray(x)[None, :], np.asarray(y)[:, None])
+        return np.tensordot(terms.reshape(-1, terms.shape[-1]) @ self.coef.T, self.basis, 1)
+
     def kernel_sum(self, x, y):
         """Sum of the kernel at (x, y); x and y broadcast."""
         return np.tensordot(self.coef[0], self._terms(x, y).T, 1).T
@@ -58,7 +62,7 @@ class MatchingKernel:
 
     def background_map(self) -> np.ndarray:
         """Differential background, (ny, nx) float32."""
-        return polynomial_map(self.background, self.bg_order, self.shape)
+        return polynomial.product_map(self.background, self.bg_order, self.shape)
 
     def varying(self) -> VaryingKernel:
         """The kernel for `convolve`: one image a polynomial term, exact at each pixel."""

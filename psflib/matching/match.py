@@ -9,42 +9,64 @@ import dataclasses
 import logging
 
 import numpy as np
-from scipy import ndimage
 
 from psflib import polynomial
-from psflib.convolve import constant_kernel
 from psflib.errors import NotEnoughStars
-from psflib.loops import matching as loops
+from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
-from psflib.matching import pixels, solve
+from psflib.matching import equations, pixels, selection, solve
 from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
 
-FLOORS = (0.10, 0.03, 0.0, 0.0)  # model-error floor of each round, fraction of the model
-TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
+FLOORS = (0.05, 0.002, 0.002)  # model-error floor of each round, fraction of the model
+TOLERANCES = (0.10, 0.03, 0.02)  # flux change of a source that is tolerated, by round
+START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
+CHOICE = 1  # ... before this round
+BUDGET = 0.07  # largest share of the pixels to fit ...
+LEAST_BUDGET = 70_000  # ... but no fewer than this
 
 
 @dataclasses.dataclass
 class Problem:
     """All that stays the same during the rounds.
 
-    a, var_a : target image and variance (ny, nx);  b, var_b : image to be convolved, filled;
-    sky : bool, pixels for the background.
+    a, var_a, var_b : target and variances at the fit pixels, (n,) float64; var_b is spread as by
+    the kernel;  smooth : first guess of K conv b there;  excluded : pixels of variable sources.
     """
 
     a: np.ndarray
     var_a: np.ndarray
-    b: np.ndarray
     var_b: np.ndarray
-    sky: np.ndarray
+    plane_var_b: np.ndarray
+    smooth: np.ndarray
+    excluded: np.ndarray
     sources: pixels.Sources
-    at: pixels.FitPixels
-    design: np.ndarray
-    basis: bases.Basis
-    layout: solve.Layout
-    smooth: np.ndarray  # first guess of K conv b
-    excluded: np.ndarray  # fit pixels of variable sources, (n,) bool
+    design: equations.Design
+    sky: equations.Sky
+    noise: np.ndarray | None = None
+
+    @property
+    def at(self):
+        return self.design.at
+
+    @property
+    def layout(self):
+        return self.design.layout
+
+    def use(self, layout):
+        """Fit these unknowns from now on."""
+        self.design = dataclasses.replace(self.design, layout=layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Result of a round: unknowns, what was left out, and the model at the fit pixels."""
+
+    solution: np.ndarray
+    clipped: np.ndarray
+    dropped: int
+    model: np.ndarray
 
 
 def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -> MatchingKernel:
@@ -64,55 +86,74 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     NotEnoughStars, SingularFit
     """
     problem = _prepare(target, convolved, fwhms, orders)
-    kernel, clipped, dropped = _round(problem, None, FLOORS[0], TOLERANCES[0], convolved_name)
-    for floor, tolerance in zip(FLOORS[1:], TOLERANCES[1:], strict=True):
-        kernel, clipped, dropped = _round(problem, kernel, floor, tolerance, convolved_name)
+    highest = problem.layout
+    problem.use(dataclasses.replace(highest, order=min(highest.order, START_ORDER)))
+    state = None
+    for number, (floor, tolerance) in enumerate(zip(FLOORS, TOLERANCES, strict=True)):
+        if number == CHOICE:
+            state = _choose(problem, state, highest)
+        state = _round(problem, state, floor, tolerance)
+    layout = problem.layout
+    coef, background = layout.split(state.solution)
     counts = {
-        "order": problem.layout.order,
-        "lowered": problem.layout.order < orders[0],
+        "order": layout.order,
+        "lowered": layout.order < orders[0],
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
-        "n_dropped": dropped,
+        "n_dropped": state.dropped,
         "n_pixels": len(problem.at.y),
-        "n_clipped": int(clipped.sum()),
-        **_chi2(problem, kernel),
+        "n_clipped": int(state.clipped.sum()),
+        **_chi2(problem, state),
     }
     log.info("kernel: %s", counts)
-    return dataclasses.replace(kernel, meta=counts)
+    return MatchingKernel(
+        problem.design.basis.images, coef, layout.order, layout.flux_order, background,
+        layout.bg_order, problem.design.shape, convolved_name, counts,
+    )  # fmt: skip
 
 
 def _prepare(target, convolved, fwhms, orders):
     a, var_a, good_a = target
     b, var_b, good_b = convolved
     good = good_a & good_b
+    if not good.any():
+        raise NotEnoughStars("matching kernel (no pixel is usable in both images)", 0, 1)
     basis = bases.sized_for(fwhms[1], fwhms[0])
     match_sigma = max(np.sqrt(max(fwhms[0] ** 2 - fwhms[1] ** 2, 0)) / 2.355, 0.7)
-    sources = pixels.find_sources((a, var_a), (b, var_b), good, fwhms[0], match_sigma)
-    smooth = pixels.smoothed(b, match_sigma) * np.float32(sources.scale)
-    inside, sky = _regions(a, var_a, b, var_b, good, sources, basis.half, match_sigma, fwhms[0])
-    at = pixels.sort_pixels(inside, sources, fwhms[0])
-    layout = _layout(sources, at, orders, len(basis.images))
-    design = _design(b, at, basis)
+    smooth = pixels.smoothed(b, match_sigma)
+    sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
+    smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
+    at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
+    layout = _layout(sources, at, orders, len(basis.pair_x))
+    design = equations.make_design(b, at, basis, layout)
     change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
     change = np.append(np.nan_to_num(change), 0.0)[at.near]
-    excluded = np.abs(change * smooth[at.y, at.x]) > 0.3 * np.sqrt(var_a[at.y, at.x])
-    return Problem(a, var_a, b, var_b, sky, sources, at, design, basis, layout, smooth, excluded)
+    at_fit = at.y, at.x
+    excluded = np.abs(change * smooth[at_fit]) > 0.3 * np.sqrt(var_a[at_fit])
+    return Problem(
+        a[at_fit].astype(float), var_a[at_fit].astype(float),
+        pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), var_b,
+        smooth[at_fit].astype(float), excluded, sources, design,
+        equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
+    )  # fmt: skip
 
 
-def _regions(a, var_a, b, var_b, good, sources, half, match_sigma, fwhm):
+def _regions(target, var_b, signal, good, filled, sources, half, fwhm):
     """Footprints to fit the kernel on, sky to fit the background on."""
+    a, var_a = target
     scale = np.float32(sources.scale)
-    signal = pixels.smoothed(b, np.hypot(match_sigma, 1.0)) * scale
-    sigma_a = np.sqrt(np.median(var_a[good]))
-    noise = np.sqrt(sigma_a**2 + scale**2 * np.median(var_b[good]))
-    inside = pixels.footprints(signal, noise, good, half)
-    detected = np.zeros(a.shape, bool)
-    detected[sources.y, sources.x] = True
-    detected = ndimage.binary_dilation(detected, iterations=int(np.ceil(1.5 * fwhm)))
-    sky = good & ~detected & (np.abs(signal) < sigma_a) & ~inside
-    sky[:half] = sky[-half:] = False
-    sky[:, :half] = sky[:, -half:] = False
-    return inside, sky
+    margin = min(half, int(np.ceil(fwhm)))
+    sigma_a = np.sqrt(np.median(pixels.sample(var_a, good)))
+    noise = np.sqrt(sigma_a**2 + scale**2 * np.median(pixels.sample(var_b, good)))
+    inside = pixels.footprints(signal, noise, good, filled, half, margin)
+    budget = max(LEAST_BUDGET, int(BUDGET * a.size))
+    chosen = pixels.most_telling(signal, var_a, inside, budget)
+    source = np.full(a.shape, -1, np.int32)
+    distance2 = np.full(a.shape, pixels.FAR, np.float32)
+    loops.nearest_source(sources.x, sources.y, 4.0 * fwhm, source, distance2)
+    at = pixels.sort_pixels(inside, chosen, source, distance2, fwhm)
+    sky = pixels.sky(signal, sigma_a, good, distance2, 1.5 * fwhm, inside, margin)
+    return at, sky
 
 
 def _layout(sources, at, orders, n_basis):
@@ -140,66 +181,71 @@ def _layout(sources, at, orders, n_basis):
     return lowered
 
 
-def _design(b, at, basis):
-    """Basis images convolved with b, at the fit pixels, and a column of ones: (n, nb + 1)."""
-    raw = np.empty((len(at.y), len(basis.pair_x)))
-    loops.convolve_at(
-        b, at.y, at.x, at.tile_start, at.tile_y, at.tile_x, pixels.TILE,
-        basis.factors, basis.pair_x, basis.pair_y, raw,
-    )  # fmt: skip
-    design = np.ones((len(at.y), raw.shape[1] + 1), np.float32)
-    design[:, :-1] = raw @ basis.mix.T
-    return design
-
-
-def _round(problem, kernel, floor, tolerance, name):
+def _round(problem, state, floor, tolerance):
     """One round: weights from the current kernel, rejection, solution."""
-    at = problem.at
-    model, sigma2 = _model(problem, kernel)
+    first = state is None
+    model = problem.smooth if first else state.model
+    sigma2 = _variance(problem, state)
     weight = 1 / (sigma2 + np.square(floor * model))
     weight[problem.excluded] = 0
-    residual = problem.a[at.y, at.x] - model
+    residual = problem.a - model
     clipped = np.zeros(len(weight), bool)
     dropped = 0
-    if kernel is not None:
+    if not first:
         clipped = _clip_pixels(problem, residual, weight)
         changed = _changed_sources(problem, residual, model, weight * ~clipped, tolerance)
         dropped = len(changed)
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0
-    coef, background = _solve(problem, kernel, weight, corrected=floor == 0)
-    layout = problem.layout
-    return (
-        MatchingKernel(
-            problem.basis.images, coef, layout.order, layout.flux_order, background,
-            layout.bg_order, problem.a.shape, name,
-        ),
-        clipped,
-        dropped,
-    )  # fmt: skip
+    corrected = floor == FLOORS[-1]
+    solution = _solve(problem, state, problem.a if first else residual, weight, corrected)
+    model = problem.design.model(*problem.layout.split(solution))
+    if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
+        # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
+        solution = _solve(problem, None, problem.a, weight, corrected, state)
+        model = problem.design.model(*problem.layout.split(solution))
+    return State(solution, clipped, dropped, model)
 
 
-def _model(problem, kernel):
-    """Model of the target and variance of target minus model, at the fit pixels."""
-    at = problem.at
-    var_a = problem.var_a[at.y, at.x].astype(float)
-    if kernel is None:
-        spread = problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
-        return problem.smooth[at.y, at.x].astype(float), var_a + spread * problem.var_b[at.y, at.x]
-    terms = polynomial.evaluate(kernel._order, at.x, at.y, kernel.shape)
-    model = np.einsum("nb,bn->n", problem.design[:, :-1], kernel.coef @ terms)
-    model += kernel.background_at(at.x, at.y)
-    centre = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2)
-    spread = constant_kernel(np.square(centre)).convolve(problem.var_b)
-    return model, var_a + spread[at.y, at.x]
+def _choose(problem, state, highest):
+    """State with the unknowns that predict held-out cells best, at most the highest."""
+    weight = 1 / _variance(problem, state)
+    residual = problem.a - state.model
+    weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
+    old = problem.layout
+    prior = _prior(problem, state, weight)
+    problem.use(selection.choose(problem, state, weight, prior, highest))
+    solution = solve.convert(state.solution, old, problem.layout)
+    model = problem.design.model(*problem.layout.split(solution))
+    return dataclasses.replace(state, solution=solution, model=model)
+
+
+def _variance(problem, state):
+    """Variance of target minus model, at the fit pixels."""
+    return problem.var_a + _kernel_power(problem, state) * problem.var_b
+
+
+def _kernel_power(problem, state):
+    """Sum of the squared kernel at the centre of the field."""
+    if state is None:
+        return problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
+    layout, (ny, nx) = problem.layout, problem.design.shape
+    order = max(layout.order, layout.flux_order)
+    centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
+    coef, _ = layout.split(state.solution)
+    return np.square(np.tensordot(coef @ centre, problem.design.basis.images, 1)).sum()
 
 
 def _clip_pixels(problem, residual, weight):
     """Fit pixels off by more than 6 sigma, with their neighbours."""
-    at = problem.at
-    plane = np.zeros(problem.a.shape, bool)
-    plane[at.y, at.x] = np.square(residual) * weight > 36
-    return ndimage.binary_dilation(plane, structure=np.ones((3, 3)))[at.y, at.x]
+    at, (ny, nx) = problem.at, problem.design.shape
+    far = np.square(residual) * weight > 36
+    plane = np.zeros((ny + 2, nx + 2), bool)
+    y, x = at.y[far] + 1, at.x[far] + 1
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            plane[y + dy, x + dx] = True
+    return plane[at.y + 1, at.x + 1]
 
 
 def _changed_sources(problem, residual, model, weight, tolerance):
@@ -217,77 +263,46 @@ def _changed_sources(problem, residual, model, weight, tolerance):
 
 def _pixels_of(problem, changed, model, sigma2):
     """Fit pixels that belong to the listed sources and carry their light."""
-    near = np.isin(problem.at.near, changed)
-    return near & (np.abs(model) > 0.3 * np.sqrt(sigma2))
+    listed = np.zeros(len(problem.sources.x) + 1, bool)
+    listed[changed] = True
+    listed[-1] = False
+    return listed[problem.at.near] & (np.abs(model) > 0.3 * np.sqrt(sigma2))
 
 
-def _solve(problem, kernel, weight, corrected):
-    at, layout = problem.at, problem.layout
-    n_columns = problem.design.shape[1]
-    gram = np.empty((len(at.block_x), n_columns, n_columns))
-    right = np.empty((len(at.block_x), n_columns))
-    target = problem.a[at.y, at.x].astype(float)
-    loops.block_gram(problem.design, target, weight, at.block_start, gram, right)
-    terms = polynomial.evaluate(layout.top, at.block_x, at.block_y, problem.a.shape)
-    matrix, vector = solve.assemble(layout, gram, right, terms)
-    solve.add_spatial_prior(layout, matrix)
-    _add_sky(problem, kernel, matrix, vector)
-    noise = _regressor_noise(problem, weight) if corrected else None
-    return layout.split(solve.solve(layout, matrix, vector, noise))
+def _solve(problem, state, residual, weight, corrected, known=None):
+    """All unknowns: those of the last round plus a correction; without a state, all afresh.
 
-
-def _add_sky(problem, kernel, matrix, vector):
-    """Sky pixels enter for the background alone.
-
-    Their target is a - K conv b, not a: the wings of faint sources are signal (taking `a` cost up
-    to 2.5 % of flux scale in crowded fields).
+    The right side is made of the residuals of the exact model, so that the normal matrix (its
+    polynomials are constant over a block) decides how fast the rounds converge, not to what.
     """
-    if kernel is None:
-        rest = problem.a - problem.smooth
-        chi2 = np.square(rest)
-    else:
-        rest = kernel.varying().convolve(problem.b)
-        np.subtract(problem.a, rest, out=rest)
-        chi2 = kernel.background_map()
-        np.square(np.subtract(rest, chi2, out=chi2), out=chi2)
-    chi2 /= np.maximum(problem.var_a, np.float32(1e-30))
-    select = problem.sky & (chi2 < (100 if kernel is None else 16))
-    weight = np.divide(1, np.maximum(problem.var_a, np.float32(1e-30)), out=chi2)
-    cells = [-(-n // pixels.BLOCK) for n in rest.shape]
-    total, weighted = np.zeros(cells), np.zeros(cells)
-    loops.block_sums(rest, weight, select, pixels.BLOCK, total, weighted)
-    i, j = np.nonzero(total)
-    centre = (pixels.BLOCK - 1) / 2
-    terms = polynomial.evaluate(
-        problem.layout.bg_order, j * pixels.BLOCK + centre, i * pixels.BLOCK + centre, rest.shape
-    )
-    n = problem.layout.n_kernel
-    matrix[n:, n:] += (terms * total[i, j]) @ terms.T
-    vector[n:] += terms @ weighted[i, j]
+    layout, design = problem.layout, problem.design
+    n = layout.n_kernel
+    matrix, vector = design.normal(residual, weight)
+    sky_matrix, sky_vector = problem.sky.normal(layout.bg_order, design.shape)
+    matrix[n:, n:] += sky_matrix
+    vector[n:] += sky_vector
+    if state is not None:
+        vector += matrix @ state.solution
+        vector[n:] -= sky_matrix @ state.solution[n:]
+    solve.add_spatial_prior(layout, matrix, *_prior(problem, state or known, weight))
+    if corrected and problem.noise is None:
+        # no more than the residuals show: a variance plane four times too large (GOTO, whose
+        # template holds the science image) would have the noise overcorrected
+        claimed = _chi2(problem, state)["chi2_median"]
+        problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
+    return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
 
 
-def _regressor_noise(problem, weight):
-    """Expected contribution of b's noise to the normal matrix of the kernel unknowns."""
-    at, layout, half = problem.at, problem.layout, problem.basis.half
-    sums = np.empty((len(at.tile_x), 2 * half + 1, 2 * half + 1))
-    loops.lagged_sums(problem.var_b, at.y, at.x, weight, at.tile_start, half, sums)
-    images = problem.basis.images.reshape(layout.n_basis, -1)
-    flat = sums.reshape(len(sums), -1)
-    blocks = np.zeros((len(flat), layout.n_basis + 1, layout.n_basis + 1))
-    for block, lagged in zip(blocks, flat, strict=True):
-        block[:-1, :-1] = (images * lagged) @ images.T
-    centre = (pixels.TILE - 1) / 2
-    terms = polynomial.evaluate(layout.top, at.tile_x + centre, at.tile_y + centre, problem.a.shape)
-    matrix, _ = solve.assemble(layout, blocks, np.zeros((len(flat), layout.n_basis + 1)), terms)
-    return matrix[: layout.n_kernel, : layout.n_kernel]
+def _prior(problem, state, weight):
+    """What `solve.add_spatial_prior` asks of the kernel and of the stars."""
+    shapes = problem.design.shapes / _kernel_power(problem, state)
+    return shapes, float(weight @ np.square(problem.smooth))
 
 
-def _chi2(problem, kernel):
+def _chi2(problem, state):
     """Chi-square per pixel in the footprints, of what was not excluded, and its robust twin."""
-    model, sigma2 = _model(problem, kernel)
-    at = problem.at
     keep = ~problem.excluded
-    z2 = (np.square(problem.a[at.y, at.x] - model) / sigma2)[keep]
+    z2 = (np.square(problem.a - state.model) / _variance(problem, state))[keep]
     if not len(z2):
-        return {"chi2": float("nan")}
+        return {"chi2": float("nan"), "chi2_median": 1.0}
     return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / 0.4549)}

@@ -1,16 +1,21 @@
 """Which pixels the kernel is fitted on: the footprints of sources, and sky for the background."""
 
 import dataclasses
+import itertools
 
 import numpy as np
-import sep
-from scipy import ndimage, spatial
+from scipy import spatial
 
 from psflib import polynomial
+from psflib.loops import footprints as loops
 from psflib.noise import clipped
 
-BLOCK = 16  # polynomials are constant over a block; a field is many blocks, so the error is 1e-4
+BLOCK = 16  # polynomials are constant over a block in the normal matrix, exact in the residuals
 TILE = 32  # pixels convolved together
+CELLS = 8  # cells an axis in which the most telling blocks are chosen
+SAMPLE = 30_000  # pixels that a median of the whole image is taken from
+BRIGHT = 100.0  # in units of the noise: sources whose light reaches across the kernel's box
+FAR = np.float32(1e30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +47,9 @@ class Sources:
 class FitPixels:
     """Pixels of the fit, sorted by tile and block.
 
-    y, x (n,) int64; block_start (blocks + 1,), block_x, block_y (blocks,) centres;
+    y, x (n,) int32; block_start (blocks + 1,), block_x, block_y (blocks,) centres;
     tile_start (tiles + 1,), tile_x, tile_y (tiles,) corners; source (n,) index of the source
-    whose disc holds the pixel, or -1; near (n,) index of the nearest source.
+    whose disc holds the pixel, or -1; near (n,) index of the nearest source, or -1.
     """
 
     y: np.ndarray
@@ -60,20 +65,39 @@ class FitPixels:
 
 
 def smoothed(image, sigma):
-    """Gaussian average, float32."""
-    return ndimage.gaussian_filter(image, sigma, mode="constant", truncate=5.0)
+    """Gaussian average (ny, nx) float32 of a float32 plane, zeros outside."""
+    half = int(np.ceil(4 * sigma))
+    taps = np.exp(-0.5 * np.square(np.arange(half + 1) / sigma))
+    taps /= 2 * taps.sum() - taps[0]
+    out = np.empty(image.shape, np.float32)
+    loops.smooth(np.ascontiguousarray(image, np.float32), taps.astype(np.float32), out)
+    return out
 
 
-def find_sources(target, convolved, good, fwhm, match_sigma) -> Sources:
+def grown(mask, radius: int):
+    """Pixels within a box of `radius` px around true ones."""
+    out = np.empty(mask.shape, bool)
+    loops.grow(mask, radius, out)
+    return out
+
+
+def sample(plane, select):
+    """Some of the selected pixels, spread evenly over the image."""
+    step = max(1, round(np.sqrt(plane.size / SAMPLE)))
+    values = plane[::step, ::step][select[::step, ::step]]
+    return values if len(values) > 1000 else plane[select]
+
+
+def find_sources(target, convolved, b_smooth, good, fwhm) -> Sources:
     """Peaks above 5 sigma on either image, and their flux ratios.
 
-    target, convolved : (image, variance) pairs, the second filled and not yet convolved.
+    target, convolved : (image, variance) pairs, the second filled and not yet convolved;
+    b_smooth : the convolved image at about the target's resolution.
     """
     a, var_a = target
     b, var_b = convolved
-    b_smooth = smoothed(b, match_sigma)
     x, y = _peaks((a, var_a), (b, var_b), good, fwhm)
-    ratio, error = _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, fwhm, match_sigma)
+    ratio, error = _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, fwhm)
     known = np.isfinite(ratio) & (error < 0.2 * np.abs(ratio))
     trusted = _precise(ratio, error, known)
     order, trend = _trend(x[trusted], y[trusted], ratio[trusted], error[trusted], a.shape)
@@ -89,15 +113,14 @@ def _peaks(first, second, good, fwhm):
     """Local maxima above 5 sigma of both images, smoothed by the seeing; one list, no doubles."""
     sigma = fwhm / 2.355
     found = np.zeros(good.shape, bool)
-    size = 2 * round(0.5 * fwhm) + 1
     for image, variance in (first, second):
-        smooth = smoothed(np.where(good, image, 0), sigma)
+        smooth = smoothed(np.where(good, image, np.float32(0)), sigma)
         # about the clipped median: a residual background is no source
-        level, spread = clipped(smooth[good][::7])
-        white = np.sqrt(np.median(variance[good])) / (2 * np.sqrt(np.pi) * sigma)
+        level, spread = clipped(sample(smooth, good))
+        white = np.sqrt(np.median(sample(variance, good))) / (2 * np.sqrt(np.pi) * sigma)
         limit = level + 5 * max(spread, white)
-        found |= (smooth > limit) & (smooth == ndimage.maximum_filter(smooth, size))
-    y, x = np.nonzero(found & good)
+        loops.mark_peaks(smooth, np.float32(limit), good, round(0.5 * fwhm), found)
+    y, x = np.nonzero(found)
     if len(x) > 1:  # the same source, half a pixel apart on the two images
         pairs = spatial.cKDTree(np.c_[x, y]).query_pairs(0.5 * fwhm, output_type="ndarray")
         keep = np.ones(len(x), bool)
@@ -106,19 +129,15 @@ def _peaks(first, second, good, fwhm):
     return x, y
 
 
-def _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, radius, sigma):
+def _flux_ratio(a, b_smooth, var_a, var_b, good, x, y, radius):
     """Aperture flux of `a` over that of the smoothed `b`; NaN where too much is masked."""
-    bad = ~good
-    xs, ys = x.astype(float), y.astype(float)
-    flux_a, error_a, _ = sep.sum_circle(a, xs, ys, radius, err=np.sqrt(var_a), mask=bad, subpix=5)
-    flux_b, error_b, _ = sep.sum_circle(
-        b_smooth, xs, ys, radius, err=np.sqrt(var_b), mask=bad, subpix=5
-    )
-    covered, _, _ = sep.sum_circle(good.astype(np.float32), xs, ys, radius, subpix=5)
+    sums = np.empty((len(x), 5))
+    loops.disc_sums(a, b_smooth, var_a, var_b, good, x, y, float(radius), sums)
+    flux_a, flux_b, noise_a, noise_b, covered = sums.T
     with np.errstate(all="ignore"):
         ratio = flux_a / flux_b
-        error = np.abs(ratio) * np.hypot(error_a / flux_a, error_b / flux_b)
-        usable = (covered > 0.8 * np.pi * radius**2) & (flux_b > 5 * error_b)
+        error = np.abs(ratio) * np.sqrt(noise_a / flux_a**2 + noise_b / flux_b**2)
+        usable = (covered > 0.8) & (flux_b > 5 * np.sqrt(noise_b))
     return np.where(usable, ratio, np.nan), np.where(usable, error, np.inf)
 
 
@@ -144,42 +163,75 @@ def _trend(x, y, ratio, error, shape):
     return order, coefficients
 
 
-def footprints(signal, noise, good, margin):
-    """Connected pixels above 3 x noise with a peak above 3.3 x noise, grown by 2 px."""
-    labels, count = ndimage.label(signal > 3 * noise, structure=np.ones((3, 3)))
-    peak = ndimage.maximum(signal, labels, np.arange(count + 1))
-    keep = np.asarray(peak) > 3.3 * noise
-    keep[0] = False
-    inside = ndimage.binary_dilation(keep[labels], structure=np.ones((3, 3)), iterations=2)
+def footprints(signal, noise, good, filled, half, margin):
+    """Pixels of the fit: good, with the signal of a source, and off the border.
+
+    Above 3.1 x noise, grown by 2 px; around bright sources as far as the kernel reaches, or its
+    far parts would be free there (rings of 10 sigma at the corners of its box); not where it
+    reaches into the filled cores of saturated stars.
+
+    filled : bool, pixels whose value is a guess
+    """
+    inside = grown(signal > np.float32(3.1 * noise), 2)
+    inside |= grown(signal > np.float32(BRIGHT * noise), half)
     inside &= good
-    if margin:
-        inside[:margin] = inside[-margin:] = False
-        inside[:, :margin] = inside[:, -margin:] = False
+    inside &= ~grown(filled & (signal > np.float32(BRIGHT * noise)), half)
+    _clear_border(inside, margin)
     return inside
 
 
-def sort_pixels(inside, sources: Sources, radius) -> FitPixels:
-    """Pixels of a boolean plane, sorted by tile and block within, with their source."""
-    y, x = np.nonzero(inside)
-    key = np.lexsort((x, y, x // BLOCK, y // BLOCK, x // TILE, y // TILE))
-    y, x = y[key], x[key]
-    tile_start, first = _runs(y // TILE, x // TILE)
-    tile_y, tile_x = y[first] // TILE * TILE, x[first] // TILE * TILE
-    block_start, first = _runs(y // BLOCK, x // BLOCK)
+def sky(signal, limit, good, distance2, radius, inside, margin):
+    """Good pixels without signal, off the footprints and more than `radius` from every source."""
+    select = np.abs(signal) < np.float32(limit)
+    select &= good
+    select &= ~inside
+    select &= distance2 > np.float32(radius**2)
+    _clear_border(select, margin)
+    return select
+
+
+def _clear_border(select, margin):
+    if margin:
+        select[:margin] = select[-margin:] = False
+        select[:, :margin] = select[:, -margin:] = False
+
+
+def most_telling(signal, variance, inside, budget: int):
+    """Blocks to fit, (ny, nx) / BLOCK bool: all that hold pixels, or the densest in S/N² of each
+    cell of the image, if there are more pixels than the budget."""
+    shape = [-(-n // BLOCK) for n in inside.shape]
+    count, power = np.zeros(shape, np.int64), np.zeros(shape)
+    loops.block_power(signal, variance, inside, BLOCK, count, power)
+    if count.sum() <= budget:
+        return count > 0
+    chosen = np.zeros(shape, bool)
+    density = power / np.maximum(count, 1)
+    edges = [np.linspace(0, n, min(CELLS, n) + 1).astype(int) for n in shape]
+    share = budget / (len(edges[0]) - 1) / (len(edges[1]) - 1)
+    for y0, y1 in itertools.pairwise(edges[0]):
+        for x0, x1 in itertools.pairwise(edges[1]):
+            cell = np.s_[y0:y1, x0:x1]
+            order = np.argsort(-density[cell], axis=None, kind="stable")
+            before = np.cumsum(count[cell].ravel()[order]) - count[cell].ravel()[order]
+            keep = np.zeros(order.shape, bool)
+            keep[order] = before < share
+            chosen[cell] = keep.reshape(chosen[cell].shape) & (count[cell] > 0)
+    return chosen
+
+
+def sort_pixels(inside, chosen=None, source=None, distance2=None, radius=0.0) -> FitPixels:
+    """Pixels of a boolean plane, sorted by tile and block within, with their source.
+
+    source, distance2 : planes of `loops.nearest_source`
+    """
+    if chosen is None:
+        chosen = np.ones([-(-n // BLOCK) for n in inside.shape], bool)
+    y, x, block_start, block_y, block_x, tile_start, tile_y, tile_x = loops.collect(
+        inside, chosen, BLOCK, TILE
+    )
     centre = (BLOCK - 1) / 2
-    block_y, block_x = y[first] // BLOCK * BLOCK + centre, x[first] // BLOCK * BLOCK + centre
-    source, near = np.full(len(y), -1), np.full(len(y), -1)
-    if len(sources.x) and len(y):
-        distance, near = spatial.cKDTree(np.c_[sources.x, sources.y]).query(np.c_[x, y])
-        source = np.where(distance <= radius, near, -1)
-        near = np.where(distance <= 4 * radius, near, -1)
-    return FitPixels(y, x, block_start, block_x, block_y, tile_start, tile_x, tile_y, source, near)
-
-
-def _runs(*keys):
-    """Start of each run of equal keys, with the end appended, and the starts alone."""
-    if len(keys[0]) == 0:
-        return np.zeros(1, np.int64), np.zeros(0, np.int64)
-    change = np.any([np.diff(k) != 0 for k in keys], axis=0)
-    first = np.concatenate([[0], np.flatnonzero(change) + 1])
-    return np.append(first, len(keys[0])), first
+    near = np.full(len(y), -1) if source is None else source[y, x].astype(np.int64)
+    own = near if source is None else np.where(distance2[y, x] <= radius**2, near, -1)
+    return FitPixels(
+        y, x, block_start, block_x + centre, block_y + centre, tile_start, tile_x, tile_y, own, near
+    )

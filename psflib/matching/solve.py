@@ -9,7 +9,9 @@ from psflib import polynomial
 from psflib.errors import SingularFit
 
 EIGEN_FLOOR = 0.5  # modes this close to the noise of the regressors stay shrunk
-PRIOR = 0.003  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
+PRIOR = 0.001  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
+PLENTY = 3e7  # squared S/N of all stars on 1 Mpx of a sparse field
+VARIATION = 0.07  # expected rms of each term of degree 1, relative to the kernel; halves a degree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,11 @@ class Layout:
     @property
     def index(self) -> np.ndarray:
         """Positions of the unknowns in the full (n_basis + 1) x n_terms(top) grid."""
-        full = polynomial.n_terms(self.top)
+        return self.index_in(self.top)
+
+    def index_in(self, top: int) -> np.ndarray:
+        """The same in a grid of polynomials up to degree `top`."""
+        full = polynomial.n_terms(top)
         orders = [self.flux_order] + [self.order] * (self.n_basis - 1) + [self.bg_order]
         return np.concatenate(
             [i * full + np.arange(polynomial.n_terms(o)) for i, o in enumerate(orders)]
@@ -50,6 +56,20 @@ class Layout:
         return full[:-1, :terms], full[-1, : polynomial.n_terms(self.bg_order)]
 
 
+def positions(part: Layout, whole: Layout) -> np.ndarray:
+    """Where the unknowns of `part` stand among those of `whole`, which has them all."""
+    top = max(part.top, whole.top)
+    return np.searchsorted(whole.index_in(top), part.index_in(top))
+
+
+def convert(solution, old: Layout, new: Layout) -> np.ndarray:
+    """Unknowns of `old` as unknowns of `new`: what it does not have is lost, the rest 0."""
+    top = max(old.top, new.top)
+    flat = np.zeros((old.n_basis + 1) * polynomial.n_terms(top))
+    flat[old.index_in(top)] = solution
+    return flat[new.index_in(top)]
+
+
 def assemble(layout: Layout, gram, right, terms):
     """Normal equations of all unknowns from those of the blocks.
 
@@ -61,24 +81,44 @@ def assemble(layout: Layout, gram, right, terms):
         Polynomials at the block centres, used on both sides of the equation.
     """
     n, m = terms.shape[0], gram.shape[1]
-    products = (terms[:, None, :] * terms[None, :, :]).reshape(n * n, -1)
-    matrix = (products @ gram.reshape(len(gram), -1)).reshape(n, n, m, m)
-    matrix = matrix.transpose(2, 0, 3, 1).reshape(m * n, m * n)
+    p, q = np.triu_indices(n)  # both the products and the blocks' matrices are symmetric
+    i, j = np.triu_indices(m)
+    half = (terms[p] * terms[q]) @ gram[:, i, j]
+    matrix = np.empty((m, n, m, n))
+    for a, b in ((p, q), (q, p)):
+        matrix[i[None, :], a[:, None], j[None, :], b[:, None]] = half
+        matrix[j[None, :], a[:, None], i[None, :], b[:, None]] = half
+    matrix = matrix.reshape(m * n, m * n)
     vector = (terms @ right).T.reshape(m * n)
     index = layout.index
     return matrix[np.ix_(index, index)], vector[index]
 
 
-def add_spatial_prior(layout: Layout, matrix: np.ndarray) -> None:
-    """Discourage variation over the field, in units of what the data say of the constant terms."""
+def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None, power=0.0) -> None:
+    """Discourage variation over the field, more so at higher degrees.
+
+    Twice: in units of what the data say of the constant terms, so that the kernel as the stars
+    see it varies smoothly; and, given `shapes`, as a Gaussian prior on the kernel itself, which
+    holds down what the stars hardly see (for stars that were held out the rms of the residuals
+    falls by 2 to 5 % at S/N 1000).
+
+    Parameters
+    ----------
+    shapes : ndarray (n_basis - 1, n_basis - 1), optional
+        Inner products of the basis images of zero sum, over the squared norm of the kernel.
+    power : float
+        Squared S/N of all stars together; beyond `PLENTY` the first prior gives way.
+    """
     terms = polynomial.n_terms(layout.order)
     first = polynomial.n_terms(layout.flux_order)
     shape_terms = slice(first, layout.n_kernel)
-    constant = matrix[shape_terms, shape_terms][::terms, ::terms].copy()
+    block = matrix[shape_terms, shape_terms]
+    constant = PRIOR / max(1.0, power / PLENTY) * block[::terms, ::terms]
+    if shapes is not None:
+        constant = constant + shapes / VARIATION**2
     for q, (i, j) in enumerate(polynomial.degrees(layout.order)):
         if i + j > 0:
-            block = matrix[shape_terms, shape_terms]
-            block[q::terms, q::terms] += PRIOR * 4.0 ** (i + j - 1) * constant
+            block[q::terms, q::terms] += 4.0 ** (i + j - 1) * constant
 
 
 def solve(layout: Layout, matrix, vector, noise):

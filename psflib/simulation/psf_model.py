@@ -35,6 +35,9 @@ class PsfModel:
         Its scale a, px.
     shape : (ny, nx)
         Of the field over which it varies.
+    coma : float
+        Offset of a second, wider image of the core, relative to the FWHM, at the middle of the
+        field's edges; it points away from the centre and grows with the distance from it.
     """
 
     fwhm: float = 3.0
@@ -45,6 +48,7 @@ class PsfModel:
     wing: float = 0.03
     wing_radius: float = 4.0
     shape: tuple[int, int] = (1024, 1024)
+    coma: float = 0.0
 
     def fwhm_at(self, x, y):
         """FWHM of the core (px) at positions x, y (px)."""
@@ -79,10 +83,11 @@ class PsfModel:
         level = self.wing * np.abs(flux) * self.wing_radius / (2 * np.pi)
         far = np.cbrt(level / (0.01 * sky_sigma))
         radius = np.maximum(reach, np.minimum(far, 400.0))
-        add_point_sources(
-            out, x, y, flux, radius, np.ascontiguousarray(shapes),
-            float(self.beta), float(self.wing), float(self.wing_radius),
-        )  # fmt: skip
+        for share, dx, dy, width in self._images(*(at or (x, y))):
+            add_point_sources(
+                out, x + dx, y + dy, share * flux, radius, shapes * [width, 1, 1],
+                float(self.beta), float(self.wing), float(self.wing_radius),
+            )  # fmt: skip
 
     def at(self, x, y, size=41, dx=0.0, dy=0.0, step=1.0):
         """The PSF of place (x, y) as a stamp.
@@ -105,12 +110,26 @@ class PsfModel:
         """
         shapes = self._shapes(x, y) * [1 / step, 1, 1]
         half, out = size // 2, np.zeros((size, size))
-        add_point_sources(
-            out, np.array([half + dx / step]), np.array([half + dy / step]),
-            np.array([step**-2.0]), np.array([2.0 * size]), shapes,
-            float(self.beta), float(self.wing), self.wing_radius / step,
-        )  # fmt: skip
+        for share, to_x, to_y, width in self._images(x, y):
+            add_point_sources(
+                out, np.atleast_1d(half + (dx + to_x) / step),
+                np.atleast_1d(half + (dy + to_y) / step), np.array([share * step**-2.0]),
+                np.array([2.0 * size]), shapes * [width, 1, 1],
+                float(self.beta), float(self.wing), self.wing_radius / step,
+            )  # fmt: skip
         return out
+
+    def _images(self, x, y):
+        """(share of the flux, offset x, offset y, relative width) of the images that make a star.
+
+        Coma is a quarter of the light, 1.3 times as wide, thrown away from the field's centre;
+        the rest moves the other way, so that the centroid stays.
+        """
+        if self.coma == 0:
+            return [(1.0, 0.0, 0.0, 1.0)]
+        u, v = self._unit(x, y)
+        dx, dy = self.coma * self.fwhm * u, self.coma * self.fwhm * v
+        return [(0.75, -0.25 * dx, -0.25 * dy, 1.0), (0.25, 0.75 * dx, 0.75 * dy, 1.3)]
 
     def _shapes(self, x, y):
         """(n, 3): core radius, g1, g2."""

@@ -61,7 +61,7 @@ class Scene:
         return Scene(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
 
 
-def render(scene: Scene, psf: PsfModel, shape, sky_sigma=10.0) -> np.ndarray:
+def render(scene: Scene, psf: PsfModel, shape, sky_sigma=10.0, reach=120.0) -> np.ndarray:
     """The noiseless image of a scene without sky.
 
     Parameters
@@ -72,6 +72,8 @@ def render(scene: Scene, psf: PsfModel, shape, sky_sigma=10.0) -> np.ndarray:
     shape : (ny, nx)
     sky_sigma : float
         Noise of the sky in ADU; sets how far bright stars are followed (`PsfModel.render`).
+    reach : float
+        Smallest radius in px to which a star is followed.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def render(scene: Scene, psf: PsfModel, shape, sky_sigma=10.0) -> np.ndarray:
     """
     out = np.zeros(shape)
     point = scene.size == 0
-    psf.render(scene.x[point], scene.y[point], scene.flux[point], out, sky_sigma=sky_sigma)
+    psf.render(scene.x[point], scene.y[point], scene.flux[point], out, reach, sky_sigma)
     for k in np.flatnonzero(~point):
         _add_galaxy(out, scene, k, psf)
     return out

@@ -8,7 +8,10 @@ from psflib.preparation import prepare
 from psflib.psf.build import build_psf
 from psflib.subtraction.al import AlSettings
 from psflib.subtraction.al import subtract as subtract_al
+from psflib.subtraction.hotpants import run_hotpants
 from psflib.warp import align
+
+__all__ = ["METHODS", "SubtractSettings", "run_hotpants", "subtract", "subtract_aligned"]
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
 METHODS = {"al": subtract_al}

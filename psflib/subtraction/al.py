@@ -1,14 +1,25 @@
 """Alard-Lupton subtraction: science minus matched template, variance and mask with it."""
 
+import dataclasses
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from psflib.convolve import constant_kernel
+from psflib import polynomial
+from psflib.convolve import convolve_by_tiles, convolve_sparse
 from psflib.difference import Difference
 from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.fill import fill_masked
-from psflib.matching import MatchingKernel, fit_kernel
-from psflib.noise import input_correlation, variance_factor
+from psflib.matching import MatchingKernel, fit_kernel, pixels
+from psflib.matching.equations import fit_background
+from psflib.noise import input_correlation, robust_std, variance_factor
+
+PATCH = 220  # px, side of the patches on which the noise correlation of a large image is measured
+CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
+BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
+MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
+TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
+TILE = 64  # px, tiles with one squared kernel each
 
 
 class AlSettings(BaseModel):
@@ -22,23 +33,24 @@ class AlSettings(BaseModel):
         description="image to convolve: template, science, or auto (the sharper one)",
     )
     kernel_order: int = Field(
-        2,
-        ge=0,
-        le=3,
-        description="degree of the kernel's variation over the field; lowered if stars are few",
-    )
+        3, ge=0, le=3,
+        description="highest degree of the kernel's variation over the field; cells of the image "
+        "that are held out choose it, and it is lowered if stars are few",
+    )  # fmt: skip
     flux_order: int = Field(
-        2, ge=0, le=3, description="degree of the flux scale's variation (transparency, flat field)"
-    )
+        2, ge=0, le=3,
+        description="highest degree of the flux scale's variation (transparency, flat field), "
+        "chosen likewise",
+    )  # fmt: skip
     background_order: int = Field(
         3, ge=0, le=4, description="degree of the differential background"
     )
     doubt: float = Field(
-        0.5, gt=0,
+        1.0, gt=0,
         description="doubt about filled-in values, in sigma, above which the result is masked",
     )  # fmt: skip
     bad_fraction: float = Field(
-        0.05, gt=0, lt=1,
+        0.3, gt=0, lt=1,
         description="masked share of the kernel's weight above which the result is masked",
     )  # fmt: skip
 
@@ -58,20 +70,28 @@ def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of
     bad = ~convolved.usable
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
     image, variance = fill_masked(convolved)
+    usable = target.usable
     kernel = fit_kernel(
-        (target.image, target.variance, target.usable),
+        (target.image, target.variance, usable),
         (image, variance, ~bad),
         fwhms,
         orders=(settings.kernel_order, settings.flux_order, settings.background_order),
         convolved_name=direction,
     )
     rho = correlation(target), correlation(convolved)
-    difference, noise = _apply(kernel, target, image, variance, rho[1])
-    doubt = np.where(bad, 0.5 * np.abs(image), 0)
-    mask = _mask(kernel, science, template, bad, doubt, noise, settings)
+    usable &= ~bad
+    doubt = _doubt(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
+    kernel, difference, noise, added = _apply(
+        kernel, target, image, variance, usable, rho[1], doubt
+    )
+    mask = _mask(kernel, science, template, bad, doubt, noise, added, settings)
+    _to_science_units(kernel, difference, noise)
     _blank(difference, noise, mask)
+    known = target.variance > 0
+    sharp = target.replace(variance=np.where(known, target.variance + added, 0))
+    images = (sharp, template) if direction == "template" else (science, sharp)
     return Difference(
-        difference, noise, mask, kernel, psf_of(target), science.wcs, science, template,
+        difference, noise, mask, kernel, psf_of(target), science.wcs, *images,
         meta={**kernel.meta, "convolved": direction, "noise_correlation": rho},
     )  # fmt: skip
 
@@ -84,44 +104,142 @@ def _direction(science, template, choice):
 
 
 def correlation(exposure):
-    """Noise correlation of an input as nested lists, so that it can be written; None if white."""
-    rho = input_correlation(exposure)
+    """Noise correlation of an input as nested lists, so that it can be written; None if white.
+
+    Measured on four patches of a large image: their 2e5 pixels tell 1 % from nothing.
+    """
+    rho = input_correlation(_patches(exposure))
     return None if rho is None else rho.tolist()
 
 
-def _apply(kernel: MatchingKernel, target, image, variance, rho):
-    """Difference and its variance, in science flux units and with the science image's sign."""
-    difference = kernel.varying().convolve(image)
-    np.subtract(target.image, difference, out=difference)
-    difference -= kernel.background_map()
-    noise = kernel.squared().convolve(variance)
-    np.maximum(noise, 0, out=noise)
-    if rho is not None:  # correlated noise survives the convolution better than white noise
-        centre = kernel.at((noise.shape[1] - 1) / 2, (noise.shape[0] - 1) / 2)
-        noise *= np.float32(variance_factor(np.array(rho), centre))
+def _patches(exposure):
+    """Four patches of the image, one above the other."""
+    (ny, nx), side = exposure.shape, PATCH
+    if ny * nx <= 4 * side**2 or min(ny, nx) < 2 * side:
+        return exposure
+    corners = [(j, i) for j in (ny // 4, 3 * ny // 4) for i in (nx // 4, 3 * nx // 4)]
+    half = side // 2
+    boxes = [(slice(j - half, j + half), slice(i - half, i + half)) for j, i in corners]
+    planes = [
+        np.concatenate([plane[box] for box in boxes])
+        for plane in (exposure.image, exposure.variance, exposure.mask)
+    ]
+    return Exposure(*planes, meta={"fwhm": exposure.meta["fwhm"]})
+
+
+def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
+    """Kernel, target minus matched image, its variance, and what the latter has beyond the inputs'.
+
+    A doubt is the same all over the width of a PSF, so that as independent noise of each pixel it
+    has to be as many times larger as there are pixels in the PSF.
+    """
+    matched = kernel.varying().convolve(image)
+    noise = propagated(kernel, variance, rho)
     noise += target.variance
-    if kernel.convolved == "science":
-        for y0 in range(0, len(difference), 128):
-            rows = slice(y0, y0 + 128)
-            y = np.arange(y0, min(y0 + 128, len(difference)))[:, None]
-            total = kernel.kernel_sum(np.arange(difference.shape[1])[None, :], y)
-            difference[rows] /= -total
-            noise[rows] /= np.square(total)
-    return difference, noise
+    sky = np.abs(matched) < np.float32(np.sqrt(np.median(pixels.sample(target.variance, usable))))
+    sky &= usable
+    difference = np.subtract(target.image, matched, out=matched)
+    difference -= kernel.background_map()
+    kernel = _refit_background(kernel, difference, noise, sky)
+    area = 4 * np.pi * (target.meta["fwhm"] / 2.355) ** 2
+    added = np.float32(area) * np.square(doubt)
+    # more would drown the variance of the sky in transforms of float32 planes
+    np.minimum(added, np.float32(MOST_DOUBT * np.median(pixels.sample(noise, usable))), out=added)
+    added += _crowded_offset(difference, noise, sky, usable)
+    np.maximum(added, -0.7 * target.variance, out=added)
+    noise += added
+    return kernel, difference, noise, added
 
 
-def _mask(kernel, science, template, bad, doubt, noise, settings):
+def _to_science_units(kernel, difference, noise):
+    """With the scale and the sign of the science image, if that was convolved."""
+    if kernel.convolved == "template":
+        return
+    x = np.arange(difference.shape[1])[None, :]
+    for y0 in range(0, len(difference), 128):
+        rows = slice(y0, y0 + 128)
+        total = kernel.kernel_sum(x, np.arange(y0, min(y0 + 128, len(difference)))[:, None])
+        difference[rows] /= -total
+        noise[rows] /= np.square(total)
+
+
+def _crowded_offset(difference, noise, sky, usable):
+    """What the variance of a crowded sky lacks, ADU² (negative: it holds unresolved stars).
+
+    Where sources cover most of the image the noise of the sky cannot be told from faint stars
+    on one image alone (20 % too high at 9000 stars per Mpx); the difference has no stars.
+    """
+    if sky.sum() > CROWDED * usable.sum() or sky.sum() < 3000:
+        return np.float32(0)
+    step = max(1, int(sky.sum()) // 100_000)
+    z = difference[sky][::step] / np.sqrt(noise[sky][::step])
+    return np.float32((robust_std(z) ** 2 - 1) * np.median(noise[sky][::step]))
+
+
+def _doubt(kernel, image, bad, variance):
+    """One sigma of the error that filled-in values leave in the matched image, ADU (ny, nx).
+
+    Half of the value, through the kernel; around saturated stars also beyond the kernel's box,
+    where the wings of the two PSFs differ unseen: the kernel is continued as r^-TAIL.
+    """
+    ny, nx = image.shape
+    centre = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2))
+    doubt = convolve_sparse(0.5 * np.abs(image), bad, centre)
+    bright = bad & (np.abs(image) > np.float32(BRIGHT * np.sqrt(variance)))
+    if bright.any():
+        doubt += convolve_sparse(np.abs(image), bright, _tail(centre))
+    return doubt
+
+
+def _tail(kernel):
+    """Continuation of a kernel (k, k) beyond its box, to twice its width."""
+    half = kernel.shape[0] // 2
+    r = np.hypot(*np.mgrid[-2 * half : 2 * half + 1, -2 * half : 2 * half + 1])
+    inner = r[half:-half, half:-half]
+    rim = kernel[(inner > 0.8 * half) & (inner <= half)].mean()
+    tail = rim * (np.maximum(r, half) / (0.9 * half)) ** -TAIL
+    tail[(r <= half) | (r > 2 * half)] = 0
+    return tail
+
+
+def _refit_background(kernel, difference, noise, sky):
+    """Kernel with the background that all of the sky asks for; subtracted from `difference` too.
+
+    The fit knew the sky pixels minus a first guess of the wings of faint sources there, which is
+    1 % of their light off; in crowded fields that is some 0.03 sigma everywhere.
+    """
+    correction = fit_background(difference, noise, sky, kernel.bg_order)
+    if correction is None:
+        return kernel
+    difference -= polynomial.product_map(correction, kernel.bg_order, difference.shape)
+    return dataclasses.replace(kernel, background=kernel.background + correction)
+
+
+def propagated(kernel: MatchingKernel, variance, rho=None):
+    """Variance (ny, nx) float32 of the convolved image; `rho` is the correlation of its noise."""
+    ny, nx = variance.shape
+    y = np.minimum(np.arange(0, ny, TILE) + TILE // 2, ny - 1)
+    x = np.minimum(np.arange(0, nx, TILE) + TILE // 2, nx - 1)
+    kernels = np.square(kernel.on_grid(x, y))
+    noise = convolve_by_tiles(variance, kernels, TILE)
+    if rho is not None:  # correlated noise survives the convolution better than white noise
+        centre = kernel.at((nx - 1) / 2, (ny - 1) / 2)
+        noise *= np.float32(variance_factor(np.array(rho), centre))
+    return np.maximum(noise, 0, out=noise)
+
+
+def _mask(kernel, science, template, bad, doubt, noise, added, settings):
     """Bits of the science image; TEMPLATE and EDGE where the other image had nothing to say.
 
     A filled pixel spoils what it contributes to: by weight, or because the doubt about its value
-    (half of it) reaches the noise, as around saturated stars.
+    is more than the noise, as around saturated stars.
     """
     ny, nx = science.shape
-    centre = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2))
-    share = constant_kernel(centre / centre.sum()).convolve((~bad).astype(np.float32))
-    spoiled = share < 1 - settings.bad_fraction
-    limit = np.square(settings.doubt) * np.maximum(noise, 0)
-    spoiled |= np.square(constant_kernel(centre).convolve(doubt)) > limit
+    centre = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2)).astype(np.float32)
+    share = convolve_sparse(bad.astype(np.float32), bad, centre / centre.sum())
+    spoiled = share > settings.bad_fraction
+    _near_border(spoiled, centre / centre.sum(), settings.bad_fraction)
+    spoiled |= np.square(doubt) > np.float32(settings.doubt**2) * (noise - added)
     mask = science.mask.copy()
     if kernel.convolved == "template":
         mask[spoiled] |= np.uint16(MaskBit.TEMPLATE)
@@ -131,6 +249,18 @@ def _mask(kernel, science, template, bad, doubt, noise, settings):
     no_data = has_bits(template.mask, MaskBit.NO_DATA)
     mask[no_data] |= np.uint16(MaskBit.NO_DATA | MaskBit.TEMPLATE)
     return mask
+
+
+def _near_border(spoiled, weight, limit):
+    """Mark rows and columns with more than `limit` of the kernel's weight outside the image."""
+    for axis in (0, 1):
+        outside = weight.sum(1 - axis).cumsum()
+        first, last = (
+            int((side > limit).sum()) - len(outside) // 2 - 1 for side in (outside[::-1], outside)
+        )
+        plane = spoiled if axis == 0 else spoiled.T
+        plane[: max(first, 0)] = True
+        plane[len(plane) - max(last, 0) :] = True
 
 
 def _blank(difference, noise, mask):

@@ -1,0 +1,103 @@
+"""Degrees of the kernel and of its sum, chosen by how well they predict cells held out."""
+
+import dataclasses
+
+import numpy as np
+from scipy import linalg
+
+from psflib import polynomial
+from psflib.loops import matching as loops
+from psflib.matching import solve
+
+FOLDS = 4
+CELL = 128  # px; cells of this size are held out together
+FEWEST = 3e-4  # gain in chi-square, relative, below which the simpler model is kept
+
+
+def choose(problem, state, weight, prior, highest: solve.Layout) -> solve.Layout:
+    """The best layout between the present one and `highest`, by held-out cells.
+
+    The kernel's degree first, then that of its sum.  All candidates are parts of one set of
+    normal equations, so that each costs a small solution a fold.
+
+    prior : the last arguments of `solve.add_spatial_prior`
+    """
+    design = problem.design
+    folds = _Folds(problem, state, weight, prior, highest)
+    best = design.layout
+    score = folds.score(best)
+    for order in range(best.order + 1, highest.order + 1):
+        best, score = _better(folds, best, score, dataclasses.replace(best, order=order))
+    for flux_order in reversed(range(best.flux_order)):
+        simpler = dataclasses.replace(best, flux_order=flux_order)
+        before = best
+        best, score = _better(folds, best, score, simpler)
+        if best is before:
+            break
+    return best
+
+
+def _better(folds, best, score, other):
+    """The better of two layouts; the simpler one unless the other gains enough."""
+    value = folds.score(other)
+    larger = len(other.index) > len(best.index)
+    gain = (score - value) / max(abs(folds.total), 1e-300)
+    return (other, value) if gain > (FEWEST if larger else -FEWEST) else (best, score)
+
+
+class _Folds:
+    """Normal equations of each fold for corrections to the present solution."""
+
+    def __init__(self, problem, state, weight, prior, highest):
+        self.prior = prior
+        design = problem.design
+        self.full = dataclasses.replace(
+            highest, flux_order=max(highest.flux_order, design.layout.flux_order)
+        )
+        at = design.at
+        m = len(design.columns) + 1
+        gram, right = np.empty((len(at.block_x), m, m)), np.empty((len(at.block_x), m))
+        residual = problem.a - state.model
+        loops.block_gram(design.columns, residual, weight, at.block_start, gram, right)
+        terms = polynomial.evaluate(self.full.top, at.block_x, at.block_y, design.shape)
+        fold = (at.block_x // CELL + 2 * (at.block_y // CELL)).astype(int) % FOLDS
+        self.parts = [
+            solve.assemble(self.full, gram[fold == f], right[fold == f], terms[:, fold == f])
+            for f in range(FOLDS)
+        ]
+        self.total = float(np.sum(weight * np.square(residual)))
+        self.start = solve.convert(state.solution, design.layout, self.full)
+        self.sky = problem.sky.normal(self.full.bg_order, design.shape)[0]
+
+    def score(self, layout):
+        """Chi-square of the held-out cells, up to a constant."""
+        select = solve.positions(layout, self.full)
+        n = layout.n_kernel
+        start = self.start[select]
+        whole = sum(part[0] for part in self.parts)
+        vector = sum(part[1] for part in self.parts)
+        result = 0.0
+        for matrix, right in self.parts:
+            train = (whole - matrix)[np.ix_(select, select)]
+            train[n:, n:] += self.sky
+            before = train @ start
+            solve.add_spatial_prior(layout, train, *self.prior)
+            # what the prior says of the whole solution, not of its correction
+            towards = (vector - right)[select] + before - train @ start
+            delta = _solution(train, towards)
+            dropped = np.delete(np.arange(len(self.start)), select)
+            change = np.zeros(len(self.start))
+            change[select] = delta
+            change[dropped] = -self.start[dropped]
+            result += change @ matrix @ change - 2 * change @ right
+        return result
+
+
+def _solution(matrix, vector):
+    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix * np.outer(scale, scale)
+    scaled[np.diag_indices_from(scaled)] += 1e-10
+    try:
+        return scale * linalg.solve(scaled, vector * scale, assume_a="pos", check_finite=False)
+    except linalg.LinAlgError:
+        return np.zeros(len(vector))
