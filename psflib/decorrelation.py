@@ -9,6 +9,7 @@ here with the noise power of both images in place of the plain variances, so tha
 correlated before (by warping or stacking) is whitened too.  psi(0) = 1 keeps fluxes.
 """
 
+import importlib
 import logging
 
 import numpy as np
@@ -22,6 +23,12 @@ from psflib.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.scoring import score
 
 log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str):
+    if name == "DecorrelateALKernelTask":  # it stands above this module
+        return importlib.import_module("psflib.decorrelation_task").DecorrelateALKernelTask
+    raise AttributeError(f"module 'psflib.decorrelation' has no attribute {name!r}")
 
 
 class DecorrelateSettings(BaseModel):

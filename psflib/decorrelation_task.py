@@ -1,0 +1,1 @@
+"""`DecorrelateALKernelTask`: decorrelation by the names of LSST's pipelines."""
