@@ -2,10 +2,17 @@
 
 import numpy as np
 
-from psflib.convolve import VaryingKernel, blend_nodes, node_grid
+from psflib.convolve import (
+    VaryingKernel,
+    blend_nodes,
+    constant_kernel,
+    convolve_by_tiles,
+    edge_grid,
+)
 from psflib.difference import Difference
 
-NODES = 3
+NODES = 5  # an axis, at which the PSF is computed
+TILE = 64  # px, tiles with one squared PSF each
 WIDE = 61  # px, box over which the PSF has unit sum
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
 
@@ -25,11 +32,12 @@ def score(difference: Difference) -> np.ndarray:
     usable = difference.usable & (difference.variance > 0)
     weight = np.zeros(difference.shape, np.float32)
     np.divide(1, difference.variance, out=weight, where=usable)
-    covered = psf.convolve(usable.astype(np.float32)) >= COVERED
+    power = _squared(psf, weight)
+    covered = power > 1e-6 * np.median(power)
     out = psf.convolve(difference.image * weight)
-    power = _squared(psf, difference.shape).convolve(weight)
-    covered &= power > 1e-6 * np.median(power)
     np.divide(out, np.sqrt(power, out=power, where=covered), out=out, where=covered)
+    central = constant_kernel(psf.at((out.shape[1] - 1) / 2, (out.shape[0] - 1) / 2))
+    covered &= central.convolve(usable, out=power) >= COVERED
     out[~covered] = 0
     return out
 
@@ -42,15 +50,17 @@ def reversed_psf(difference: Difference) -> VaryingKernel:
     """
     size = psf_size(difference)
     edge = max(WIDE - size, 0) // 2
-    x, y = node_grid(difference.shape, NODES)
+    x, y = edge_grid(difference.shape, NODES)
     wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
     inner = slice(edge, edge + size)
     return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
 
 
-def _squared(psf, shape):
-    x, y = node_grid(shape, NODES)
-    return blend_nodes(np.array([[np.square(psf.at(i, j)) for i in x] for j in y]), x, y)
+def _squared(psf, weight):
+    """Sum of phi² / V at each pixel."""
+    x, y = (np.minimum(np.arange(0, n, TILE) + TILE // 2, n - 1) for n in weight.shape[::-1])
+    kernels = [np.square(psf.at(i, j)) for j in y for i in x]
+    return convolve_by_tiles(weight, np.array(kernels), TILE, tolerance=1e-3)
 
 
 def psf_size(difference: Difference) -> int:
