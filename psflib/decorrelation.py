@@ -4,6 +4,7 @@ The filter follows from the kernel and from the noise of both images (`psflib.wh
 which vary over the field; so does the filter.
 """
 
+import importlib
 import logging
 from typing import Any
 
@@ -27,6 +28,13 @@ from psflib.whitening import (
 )
 
 log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str):
+    if name == "DecorrelateALKernelTask":  # it stands above this module
+        return importlib.import_module("psflib.decorrelation_task").DecorrelateALKernelTask
+    raise AttributeError(f"module 'psflib.decorrelation' has no attribute {name!r}")
+
 
 SAMPLE = 200_000  # pixels of sky that tell a standard deviation to 0.3 %
 LEAST = 0.3  # of an image's variance, that what a difference claims may take away
