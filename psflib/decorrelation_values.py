@@ -116,7 +116,8 @@ def variance_of(exposure, mean):
     """Variance plane with NaN where it is unknown; `mean` everywhere if there is no plane."""
     if exposure.variance is None:
         return np.full(exposure.shape, mean)
-    return np.where(exposure.variance > 0, exposure.variance, np.float32(np.nan))
+    known = ~has_bits(exposure.mask, MaskBit.NO_DATA) & (exposure.variance > 0)
+    return np.where(known, exposure.variance, np.float32(np.nan))
 
 
 def kernel_at(kernel, place) -> np.ndarray:
