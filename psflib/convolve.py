@@ -49,6 +49,12 @@ class VaryingKernel:
         """The kernel at one place, (k, k)."""
         return np.tensordot(self.weights(np.float64(x), np.float64(y)), self.images, 1)
 
+    def on_tiles(self, shape: tuple[int, int], tile: int) -> np.ndarray:
+        """The kernel at the middle of each tile, (tiles, k, k) in row order."""
+        y, x = (np.minimum(np.arange(0, n, tile) + tile // 2, n - 1) for n in shape)
+        weights = self.weights(x[None, :], y[:, None])
+        return np.tensordot(weights.reshape(len(weights), -1).T, self.images, 1)
+
     def convolve(self, plane: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `plane` (ny, nx); beyond its border it counts as 0.  float32 out."""
         if out is None:
@@ -175,9 +181,12 @@ def bilinear(nodes, x, y, px, py):
 
     px, py : two numbers, or a row (1, n) and a column (m, 1).
     """
+    shape = len(nodes), *np.broadcast_shapes(np.shape(px), np.shape(py))
+    if nodes[0].size == 1:
+        return np.broadcast_to(nodes.reshape(-1, *[1] * (len(shape) - 1)), shape)
     along_x = nodes @ _hats(x, px)
     values = np.swapaxes(np.swapaxes(along_x, 1, 2) @ _hats(y, py), 1, 2)
-    return values.reshape(len(nodes), *np.broadcast_shapes(np.shape(px), np.shape(py)))
+    return values.reshape(shape)
 
 
 def _hats(grid, position):

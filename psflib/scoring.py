@@ -5,7 +5,6 @@ import numpy as np
 from psflib.convolve import (
     VaryingKernel,
     blend_nodes,
-    constant_kernel,
     convolve_by_tiles,
     edge_grid,
 )
@@ -33,11 +32,12 @@ def score(difference: Difference) -> np.ndarray:
     weight = np.zeros(difference.shape, np.float32)
     np.divide(1, difference.variance, out=weight, where=usable)
     power = _squared(psf, weight)
-    covered = power > 1e-6 * np.median(power)
+    covered = power > 1e-6 * np.median(power[::7, ::7])
     out = psf.convolve(difference.image * weight)
     np.divide(out, np.sqrt(power, out=power, where=covered), out=out, where=covered)
-    central = constant_kernel(psf.at((out.shape[1] - 1) / 2, (out.shape[0] - 1) / 2))
-    covered &= central.convolve(usable, out=power) >= COVERED
+    central = psf.at((out.shape[1] - 1) / 2, (out.shape[0] - 1) / 2)
+    np.copyto(weight, usable)
+    covered &= convolve_by_tiles(weight, central[None], max(out.shape)) >= COVERED
     out[~covered] = 0
     return out
 
@@ -58,9 +58,8 @@ def reversed_psf(difference: Difference) -> VaryingKernel:
 
 def _squared(psf, weight):
     """Sum of phi² / V at each pixel."""
-    x, y = (np.minimum(np.arange(0, n, TILE) + TILE // 2, n - 1) for n in weight.shape[::-1])
-    kernels = [np.square(psf.at(i, j)) for j in y for i in x]
-    return convolve_by_tiles(weight, np.array(kernels), TILE, tolerance=1e-3)
+    kernels = np.square(psf.on_tiles(weight.shape, TILE))
+    return convolve_by_tiles(weight, kernels, TILE, tolerance=1e-3)
 
 
 def psf_size(difference: Difference) -> int:

@@ -114,10 +114,7 @@ def _core(squares):
 
 def _carried(plane, squares):
     """`plane` (ny, nx) convolved with squared filters that vary."""
-    x, y = (np.minimum(np.arange(0, n, TILE) + TILE // 2, n - 1) for n in plane.shape[::-1])
-    weights = squares.weights(x[None, :], y[:, None])
-    kernels = np.tensordot(weights.reshape(len(weights), -1).T, squares.images, 1)
-    return convolve_by_tiles(plane, kernels, TILE)
+    return convolve_by_tiles(plane, squares.on_tiles(plane.shape, TILE), TILE)
 
 
 def _maps(plane, gains, x, y):
