@@ -10,7 +10,7 @@ from psflib.convolve import (
 )
 from psflib.difference import Difference
 
-NODES = 5  # an axis, at which the PSF is computed
+NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
 TILE = 64  # px, tiles with one squared PSF each
 WIDE = 61  # px, box over which the PSF has unit sum
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
@@ -50,10 +50,16 @@ def reversed_psf(difference: Difference) -> VaryingKernel:
     """
     size = psf_size(difference)
     edge = max(WIDE - size, 0) // 2
-    x, y = edge_grid(difference.shape, NODES)
+    x, y = edge_grid(difference.shape, _nodes(difference))
     wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
     inner = slice(edge, edge + size)
     return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
+
+
+def _nodes(difference):
+    """Nodes an axis; between those of its filter the PSF of a whitened difference is linear."""
+    filter_ = difference.whitening
+    return int(np.clip(1 if filter_ is None else len(filter_.weights.x), *NODES))
 
 
 def _squared(psf, weight):

@@ -15,6 +15,7 @@ from scipy import fft
 from psflib import noise
 
 REACH = 3  # half widths of the kernel that a filter may reach
+FAINT = 1e-5  # power that a pre-convolution lets pass, below which nothing is left to weight
 CROPPED = 1e-3  # share of a filter's absolute sum that may be cut off
 
 
@@ -46,7 +47,9 @@ def score_filter(kappa, pre, svar, tvar, rho_s=None, rho_t=None, crop=None):
     result is proportional to the matched filter's output on the whitened difference (Zackay,
     Ofek & Gal-Yam 2016, eq. 12; DMTN-179):
 
-        corr(k) = [s² + t² K²] / [s² + t² |kappa(k)|² / |pre(k)|²].
+        corr(k) = [s² + t² K²] / [s² + t² |kappa(k)|² / |pre(k)|²],
+
+    the quotient of the two powers going to 0 where both are rounding.
 
     Parameters
     ----------
@@ -56,8 +59,8 @@ def score_filter(kappa, pre, svar, tvar, rho_s=None, rho_t=None, crop=None):
     """
     crop = kappa.shape[0] - 1 if crop is None else crop
     side = transform_side(max(crop, pre.shape[0]))
-    quiet = np.maximum(np.abs(spectrum(pre, side)) ** 2, 1000 * np.finfo(float).tiny)
-    ratio = np.abs(spectrum(kappa, side)) ** 2 / quiet
+    passed = np.abs(spectrum(pre, side)) ** 2
+    ratio = np.abs(spectrum(kappa, side)) ** 2 * passed / (passed**2 + FAINT**2)
     power = svar * _power(rho_s, side) + tvar * _power(rho_t, side) * ratio
     return _cropped(power.flat[0] / power, crop, side)
 
