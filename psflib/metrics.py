@@ -10,6 +10,7 @@ from psflib import noise
 from psflib.difference import Difference
 from psflib.exposure import Exposure
 from psflib.noise import empty_sky, robust_std
+from psflib.whitening.reduced import reduced
 
 RADIUS = 1.5  # px within which a candidate counts as the true source
 
@@ -151,6 +152,19 @@ def noise_correlation(
     error = np.where(known[..., None, None], np.sqrt(spread / number[..., None, None]), np.nan)
     y, x = ((e[1:] + e[:-1] - 1) / 2 for e in edges)
     return NoiseMaps(rho, error, level, level * np.sqrt(of_square / number), count, x, y)
+
+
+def refiltered(raw: Difference, clean: Difference, nodes: int, rank: int) -> Difference:
+    """`raw` through the filter of `clean` with fewer nodes and terms (`psflib.whitening.reduced`).
+
+    The variance plane is that of `clean`: what a filter that varies less makes of the noise is to
+    be seen against it.
+    """
+    if clean.whitening is None:
+        raise ValueError("the second difference has no filter: decorrelate it first")
+    whitening = reduced(clean.whitening, raw.shape, nodes, rank)
+    image = whitening.convolve(np.where(raw.usable, raw.image, 0))
+    return clean.replace(image=image, whitening=whitening, covariance=None, score=None)
 
 
 def _mean_square(values, variance):
