@@ -99,6 +99,9 @@ def decorrelate(
     sky = _empty_sky(difference)
     clean = _by_inputs(difference, settings, pre, sky)
     factor = _noise_factor(clean, sky)
+    colored = any(r is not None for r in _correlations(difference))
+    if abs(factor - 1) > settings.distrust_beyond and colored:
+        clean, factor = _with_white_inputs(difference, settings, pre, sky, clean, factor)
     if abs(factor - 1) > settings.distrust_beyond and pre is None:
         log.warning(
             "noise of empty sky is %.3f times the predicted (do science and template share "
@@ -108,6 +111,28 @@ def decorrelate(
     clean = clean.replace(meta={**difference.meta, "noise_factor": factor})
     values = score(clean) if pre is None else _in_sigma(clean)
     return _with_score(clean, values, sky, settings)
+
+
+def _with_white_inputs(difference, settings, pre, sky, clean, factor):
+    """The difference by inputs taken as white, and its noise factor, if that is nearer to 1.
+
+    In a crowded field unresolved stars look like correlated noise; the difference has none.
+    """
+    white = difference.replace(meta={**difference.meta, "noise_correlation": (None, None)})
+    other = _by_inputs(white, settings, pre, sky)
+    other_factor = _noise_factor(other, sky)
+    if abs(other_factor - 1) > settings.distrust_beyond:
+        return clean, factor
+    log.info(
+        "the correlation seen in the inputs is not that of their noise (%.3f times the predicted "
+        "noise): taken as white", factor,
+    )  # fmt: skip
+    return other, other_factor
+
+
+def _correlations(difference):
+    """Noise correlation of both images as `subtract` found it; None if white."""
+    return difference.meta["noise_correlation"]
 
 
 def _with_score(clean, values, sky, settings):
@@ -163,7 +188,7 @@ def _inputs(difference, pre):
     still, moved = difference.science, difference.template
     if kernel.convolved == "science":
         still, moved = moved, still
-    rho = [None if r is None else np.array(r) for r in difference.meta["noise_correlation"]]
+    rho = [None if r is None else np.array(r) for r in _correlations(difference)]
     planes = [_filled_variance(e) for e in (still, moved)]
     inputs = NoiseOfInputs(*planes, *rho, kernel, pre)
     if pre is None:

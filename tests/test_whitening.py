@@ -372,6 +372,17 @@ class TestScoreMode:
         assert np.std(scores[1] - scores[0]) < 0.05  # sigma
 
 
+def test_correlation_that_is_no_noise_is_not_believed(caplog):
+    """As of unresolved stars in a crowded field: the difference shows that it is not there."""
+    raw, lag = noise_pair((400, 420), 3), np.hypot(*np.mgrid[-3:4, -3:4])
+    rho = np.where(lag == 0, 1, 0.4 * np.exp(-lag / 2))
+    with caplog.at_level("INFO"):
+        clean = decorrelate(raw.replace(meta={"noise_correlation": [rho.tolist(), rho.tolist()]}))
+    assert "taken as white" in caplog.text
+    assert clean.meta["noise_factor"] == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(clean.image, decorrelate(raw).image)
+
+
 def test_warped_template_is_whitened_by_its_power():
     """A template that was shifted by half a pixel: its noise has lost the highest frequencies."""
     shape, rng = (600, 640), np.random.default_rng(5)
