@@ -58,6 +58,7 @@ bench: $(READY)  ## the ePSF against truth and peers; seconds and memory of ever
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
 		--constraint requirements.lock || echo "photutils could not be installed: bench without it"
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/decorrelation.py --write docs/benchmarks.md
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png
