@@ -16,6 +16,24 @@ from psflib.loops import convolve as loops
 TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class BilinearWeights:
+    """Weights of the terms of a `VaryingKernel`, bilinear between the nodes of a grid.
+
+    nodes : ndarray (r, n_y, n_x) float64
+    x, y : ndarray (n_x,), (n_y,)
+        Positions of the nodes, increasing; the weights are constant beyond the last.
+    """
+
+    nodes: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+
+    def __call__(self, x, y) -> np.ndarray:
+        """Weights (r, ...) at x, y: two numbers, or a row (1, n) and a column (m, 1)."""
+        return bilinear(self.nodes, self.x, self.y, x, y)
+
+
 @dataclasses.dataclass(frozen=True)
 class VaryingKernel:
     """Convolution kernel sum_q w_q(x, y) images[q].
@@ -30,6 +48,12 @@ class VaryingKernel:
     def at(self, x: float, y: float) -> np.ndarray:
         """The kernel at one place, (k, k)."""
         return np.tensordot(self.weights(np.float64(x), np.float64(y)), self.images, 1)
+
+    def on_tiles(self, shape: tuple[int, int], tile: int) -> np.ndarray:
+        """The kernel at the middle of each tile, (tiles, k, k) in row order."""
+        y, x = (np.minimum(np.arange(0, n, tile) + tile // 2, n - 1) for n in shape)
+        weights = self.weights(x[None, :], y[:, None])
+        return np.tensordot(weights.reshape(len(weights), -1).T, self.images, 1)
 
     def convolve(self, plane: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `plane` (ny, nx); beyond its border it counts as 0.  float32 out."""
@@ -111,9 +135,7 @@ def _core(kernel, tolerance):
 def constant_kernel(image: np.ndarray) -> VaryingKernel:
     """A kernel that is the same everywhere."""
 
-    def weights(x, y):
-        return np.ones((1, *np.broadcast(x, y).shape))
-
+    weights = BilinearWeights(np.ones((1, 1, 1)), np.zeros(1), np.zeros(1))
     return VaryingKernel(np.asarray(image, float)[None], weights)
 
 
@@ -142,11 +164,7 @@ def blend_nodes(kernels: np.ndarray, x, y, tolerance: float = 2e-3) -> VaryingKe
     amplitude = (left[:, :rank] * values[:rank]).T.reshape(rank, n_y, n_x)
     images = np.concatenate([mean[None], right[:rank]]).reshape(rank + 1, *kernels.shape[2:])
     nodes = np.concatenate([np.ones((1, n_y, n_x)), amplitude])
-
-    def weights(px, py):
-        return _bilinear(nodes, np.asarray(x, float), np.asarray(y, float), px, py)
-
-    return VaryingKernel(images, weights)
+    return VaryingKernel(images, BilinearWeights(nodes, np.asarray(x, float), np.asarray(y, float)))
 
 
 def _rank(left, values, right, limit):
@@ -158,14 +176,17 @@ def _rank(left, values, right, limit):
     return len(values)
 
 
-def _bilinear(nodes, x, y, px, py):
+def bilinear(nodes, x, y, px, py):
     """Interpolate `nodes` (r, n_y, n_x) at px, py, constant beyond the last node.
 
     px, py : two numbers, or a row (1, n) and a column (m, 1).
     """
+    shape = len(nodes), *np.broadcast_shapes(np.shape(px), np.shape(py))
+    if nodes[0].size == 1:
+        return np.broadcast_to(nodes.reshape(-1, *[1] * (len(shape) - 1)), shape)
     along_x = nodes @ _hats(x, px)
     values = np.swapaxes(np.swapaxes(along_x, 1, 2) @ _hats(y, py), 1, 2)
-    return values.reshape(len(nodes), *np.broadcast_shapes(np.shape(px), np.shape(py)))
+    return values.reshape(shape)
 
 
 def _hats(grid, position):
@@ -190,6 +211,14 @@ def node_grid(shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarra
         (np.arange(count) + 0.5) * nx / count - 0.5,
         (np.arange(count) + 0.5) * ny / count - 0.5,
     )
+
+
+def edge_grid(shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` node positions (x, y) an axis, from border to border; one stands in the middle."""
+    ny, nx = shape
+    if count == 1:
+        return np.array([(nx - 1) / 2]), np.array([(ny - 1) / 2])
+    return np.linspace(0, nx - 1, count), np.linspace(0, ny - 1, count)
 
 
 def _tiles(n):

@@ -1,27 +1,44 @@
 """Decorrelation: a difference whose noise is white again, and its PSF.
 
-Convolving the template correlates the noise of the difference.  A filter psi makes it white
-(Reiss & Lupton 2016, DMTN-021, eq. 6):
-
-    psi(k)² = [s² + t² K²] / [s² + t² |kappa(k)|²],      K = kappa(0),
-
-here with the noise power of both images in place of the plain variances, so that noise that was
-correlated before (by warping or stacking) is whitened too.  psi(0) = 1 keeps fluxes.
+The filter follows from the kernel and from the noise of both images (`psflib.whitening`), both of
+which vary over the field; so does the filter.
 """
 
+import importlib
 import logging
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import fft, signal
 
 from psflib import noise
-from psflib.convolve import VaryingKernel, blend_nodes, constant_kernel, node_grid
+from psflib.convolve import VaryingKernel, constant_kernel
 from psflib.difference import Difference
 from psflib.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.scoring import score
+from psflib.whitening import (
+    NoiseOfInputs,
+    SkyVariance,
+    constant_filter,
+    filter_from_power,
+    propagate,
+    score_filter,
+    varying_filter,
+    whitening_filter,
+)
 
 log = logging.getLogger(__name__)
+
+
+def __getattr__(name: str):
+    if name == "DecorrelateALKernelTask":  # it stands above this module
+        return importlib.import_module("psflib.decorrelation_task").DecorrelateALKernelTask
+    raise AttributeError(f"module 'psflib.decorrelation' has no attribute {name!r}")
+
+
+SAMPLE = 200_000  # pixels of sky that tell a standard deviation to 0.3 %
+LEAST = 0.3  # of an image's variance, that what a difference claims may take away
+ROWS = 256  # rows at a time of what needs float64 planes
 
 
 class DecorrelateSettings(BaseModel):
@@ -29,9 +46,16 @@ class DecorrelateSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    nodes: int = Field(
-        1, ge=1, le=17,
-        description="nodes an axis at which the filter is computed; 1 is one filter for the image",
+    method: str = Field(
+        "varying",
+        pattern="^(varying|constant)$",
+        description="varying: the filter follows kernel and noise over the field; constant: the "
+        "filter of the image's centre and of its mean variances, for all of it",
+    )
+    accuracy: float = Field(
+        0.02, gt=0, lt=1,
+        description="error of a varying filter, relative in the L1 norm, above which it is "
+        "computed at more places",
     )  # fmt: skip
     distrust_beyond: float = Field(
         0.1, ge=0,
@@ -42,19 +66,25 @@ class DecorrelateSettings(BaseModel):
     max_lag: int = Field(5, ge=1, le=16, description="largest lag of that measurement, px")
 
 
-def decorrelate(difference: Difference, settings: DecorrelateSettings | None = None) -> Difference:
+def decorrelate(
+    difference: Difference, settings: DecorrelateSettings | None = None, pre: Any = None
+) -> Difference:
     """Whiten the noise of a difference.
 
     Parameters
     ----------
     difference : Difference
         From `subtract`, with its science and template.
+    pre : object with ``at(x, y) -> (p, p)`` of unit sum, optional
+        Score mode: what the science image was convolved with before the subtraction, its PSF
+        turned by 180 degrees; `difference.psf` is the PSF after it.  The result's image is then
+        proportional to the likelihood of a point source at each pixel.
 
     Returns
     -------
     Difference
-        New planes; `whitening` is the filter applied, `psf_at` the corrected PSF, `score` the
-        matched-filter significance.
+        New planes; `whitening` is the filter applied, `psf_at` the corrected PSF, `covariance`
+        the noise that neighbours still share, `score` the matched-filter significance.
 
     Raises
     ------
@@ -66,32 +96,55 @@ def decorrelate(difference: Difference, settings: DecorrelateSettings | None = N
         raise ValueError("this difference does not carry its science and template images")
     if difference.whitening is not None:
         raise ValueError("this difference is decorrelated already")
-    result = _by_inputs(difference, settings)
-    factor = _noise_factor(result[0], result[1], result[2], difference.science)
-    if abs(factor - 1) > settings.distrust_beyond:
+    sky = _empty_sky(difference)
+    clean = _by_inputs(difference, settings, pre, sky)
+    factor = _noise_factor(clean, sky)
+    colored = any(r is not None for r in _correlations(difference))
+    if abs(factor - 1) > settings.distrust_beyond and colored:
+        clean, factor = _with_white_inputs(difference, settings, pre, sky, clean, factor)
+    if abs(factor - 1) > settings.distrust_beyond and pre is None:
         log.warning(
             "noise of empty sky is %.3f times the predicted (do science and template share "
             "exposures, or is a gain or variance plane wrong?): whitened as measured", factor,
         )  # fmt: skip
-        result = _as_measured(difference, settings)
-    image, variance, mask, whitening = result
-    clean = difference.replace(
-        image=image, variance=variance, mask=mask, whitening=whitening,
-        meta={**difference.meta, "noise_factor": factor},
+        clean = _as_measured(difference, settings, sky)
+    clean = clean.replace(meta={**difference.meta, "noise_factor": factor})
+    values = score(clean) if pre is None else _in_sigma(clean)
+    return _with_score(clean, values, sky, settings)
+
+
+def _with_white_inputs(difference, settings, pre, sky, clean, factor):
+    """The difference by inputs taken as white, and its noise factor, if that is nearer to 1.
+
+    In a crowded field unresolved stars look like correlated noise; the difference has none.
+    """
+    white = difference.replace(meta={**difference.meta, "noise_correlation": (None, None)})
+    other = _by_inputs(white, settings, pre, sky)
+    other_factor = _noise_factor(other, sky)
+    if abs(other_factor - 1) > settings.distrust_beyond:
+        return clean, factor
+    log.info(
+        "the correlation seen in the inputs is not that of their noise (%.3f times the predicted "
+        "noise): taken as white", factor,
     )  # fmt: skip
-    return _with_score(clean, settings)
+    return other, other_factor
 
 
-def _with_score(clean, settings):
+def _correlations(difference):
+    """Noise correlation of both images as `subtract` found it; None if white."""
+    return difference.meta["noise_correlation"]
+
+
+def _with_score(clean, values, sky, settings):
     """The difference with its score, and what the score's noise says of its scale.
 
     Structure that is wider than the filter (banding, residual sky) makes a point source less
     significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
     deviation of the score in empty sky, 1 where it is within the tolerance.
     """
-    values = score(clean)
-    sky = _empty_sky(clean.variance, clean.mask, clean.science) & (values != 0)
-    scale = 1.4826 * float(np.median(np.abs(values[sky]))) if sky.sum() > 1000 else 1.0
+    sample = _sample(values, sky)
+    sample = sample[sample != 0]
+    scale = 1.4826 * float(np.median(np.abs(sample))) if sample.size > 1000 else 1.0
     if abs(scale - 1) > settings.distrust_beyond:
         log.warning("score of empty sky scatters by %.3f, not 1: divided by it", scale)
         values /= np.float32(scale)
@@ -100,92 +153,71 @@ def _with_score(clean, settings):
     return clean.replace(score=values, meta={**clean.meta, "score_scale": scale})
 
 
-def _by_inputs(difference, settings):
-    """Whitening computed from the kernel and the noise of the two images."""
+def _by_inputs(difference, settings, pre, sky):
+    """Whitened by the kernel and the noise of the two images."""
+    inputs = _inputs(difference, pre)
+    variances = SkyVariance(inputs.still, sky), SkyVariance(inputs.moved, sky)
+    rho = inputs.rho_s, inputs.rho_t
+    kernel, varies = difference.kernel, settings.method == "varying"
+
+    def filter_at(x, y):
+        noises = [v(x, y) if varies else v.typical for v in variances]
+        if pre is None:
+            return whitening_filter(kernel.at(x, y), *noises, *rho)
+        return score_filter(kernel.at(x, y), pre.at(x, y), *noises, *rho)
+
+    if varies:
+        whitening = varying_filter(filter_at, difference.shape, settings.accuracy)
+    else:
+        whitening = constant_filter(filter_at, difference.shape)
+    variance, covariance = propagate(inputs, whitening)
+    del inputs
+    if kernel.convolved == "science":
+        _scale_by_kernel_sum(kernel, variance, -2)
+        total = kernel.kernel_sum(*_centre(difference.shape))
+        np.divide(covariance.maps, total**2, out=covariance.maps)
+    return _applied(difference, whitening, variance, covariance)
+
+
+def _inputs(difference, pre):
+    """Noise of the two images, with what the difference's variance says beyond them.
+
+    A subtraction knows more than its inputs' planes: filled pixels, crowded sky.
+    """
     kernel = difference.kernel
     still, moved = difference.science, difference.template
     if kernel.convolved == "science":
         still, moved = moved, still
-    rho = [None if r is None else np.array(r) for r in difference.meta["noise_correlation"]]
-    sky = [_sky_variance(e) for e in (still, moved)]
-    x, y = node_grid(difference.shape, settings.nodes)
-    filters = [[whitening_filter(kernel.at(i, j), *sky, *rho) for i in x] for j in y]
-    whitening = blend_nodes(np.array(filters), x, y)
-    variance = _variance(kernel, whitening, still, moved, rho)
-    if kernel.convolved == "science":
-        variance /= np.float32(kernel.kernel_sum(*_centre(difference.shape)) ** 2)
-    return *_apply(difference, whitening, variance), whitening
+    rho = [None if r is None else np.array(r) for r in _correlations(difference)]
+    planes = [_filled_variance(e) for e in (still, moved)]
+    inputs = NoiseOfInputs(*planes, *rho, kernel, pre)
+    if pre is None:
+        own = inputs.still
+        excess, _ = propagate(inputs)
+        claimed = difference.variance.copy()
+        if kernel.convolved == "science":
+            _scale_by_kernel_sum(kernel, claimed, 2)
+        np.subtract(claimed, excess, out=excess)
+        excess[claimed <= 0] = 0
+        own += np.maximum(excess, np.float32(LEAST - 1) * own, out=excess)
+    return inputs
 
 
-def _as_measured(difference, settings):
-    """Whitening computed from the noise of the difference itself, in empty sky."""
-    sky = _empty_sky(difference.variance, difference.mask, difference.science)
+def _as_measured(difference, settings, sky):
+    """Whitened by the noise of the difference itself, in empty sky."""
     rho = noise.noise_correlation(difference.image, difference.variance, sky, settings.max_lag)
     rho[np.abs(rho) < 3 / np.sqrt(sky.sum())] = 0
     crop = difference.kernel.basis.shape[1]
     psi = filter_from_power(noise.power_spectrum(rho, (4 * crop, 4 * crop)), crop)
-    scale = _noise_factor(
-        difference.image, difference.variance, difference.mask, difference.science
-    )
-    variance = constant_kernel(np.square(psi)).convolve(difference.variance)
-    variance *= np.float32(noise.variance_factor(rho, psi) * scale**2)
     whitening = constant_kernel(psi)
-    return *_apply(difference, whitening, variance), whitening
+    measured = difference.variance * np.float32(_noise_factor(difference, sky) ** 2)
+    variance, covariance = propagate(NoiseOfInputs(measured, None, rho, None, None), whitening)
+    return _applied(difference, whitening, variance, covariance)
 
 
-def whitening_filter(kappa, svar, tvar, rho_s=None, rho_t=None, crop=None):
-    """The filter psi for one kernel, (k, k) float64 with unit sum.
-
-    Parameters
-    ----------
-    kappa : ndarray (k, k)
-        Matching kernel.
-    svar, tvar : float
-        Variance of the image that was not convolved, and of the one that was.
-    rho_s, rho_t : ndarray (odd, odd), optional
-        Noise correlation of each image; None means white.
-    crop : int, optional
-        Half width of the result; default the kernel's width.
-    """
-    crop = kappa.shape[0] - 1 if crop is None else crop
-    side = fft.next_fast_len(max(4 * crop, 64), real=True)
-    kernel_power = np.abs(_spectrum(kappa, side)) ** 2
-    return filter_from_power(
-        svar * _power(rho_s, side) + tvar * _power(rho_t, side) * kernel_power, crop
-    )
-
-
-def filter_from_power(power: np.ndarray, crop: int) -> np.ndarray:
-    """Filter that whitens noise of this power, cropped to 2 * crop + 1 px, of unit sum.
-
-    power : ndarray on an rfft2 grid of a square image.
-    """
-    side = power.shape[0]
-    psi = fft.fftshift(fft.irfft2(np.sqrt(power.flat[0] / power), (side, side)))
-    middle = side // 2
-    psi = psi[middle - crop : middle + crop + 1, middle - crop : middle + crop + 1]
-    return psi / psi.sum()
-
-
-def _power(rho, side):
-    return 1.0 if rho is None else noise.power_spectrum(rho, (side, side))
-
-
-def _spectrum(kappa, side):
-    half = kappa.shape[0] // 2
-    plane = np.zeros((side, side))
-    plane[: kappa.shape[0], : kappa.shape[1]] = kappa
-    return fft.rfft2(np.roll(plane, (-half, -half), (0, 1)))
-
-
-def _sky_variance(exposure):
-    """Typical variance of empty sky in ADU²."""
-    return float(np.median(exposure.variance[exposure.usable]))
-
-
-def _apply(difference, whitening: VaryingKernel, variance):
-    """Whitened image, its variance and mask, blank where there are no data."""
-    image = whitening.convolve(np.where(difference.usable, difference.image, 0))
+def _applied(difference, whitening: VaryingKernel, variance, covariance):
+    """Whitened difference, its variance and mask, blank where there are no data."""
+    image = whitening.convolve(np.where(difference.usable, difference.image, np.float32(0)))
     mask = difference.mask.copy()
     half = max(1, whitening.images.shape[-1] // 8)  # nearly all of psi lies in its inner quarter
     for edge in (np.s_[:half], np.s_[-half:], np.s_[:, :half], np.s_[:, -half:]):
@@ -193,50 +225,54 @@ def _apply(difference, whitening: VaryingKernel, variance):
     no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data] = 0
     variance[no_data] = 0
-    return image, np.maximum(variance, 0, out=variance), mask
+    np.maximum(variance, 0, out=variance)
+    return difference.replace(
+        image=image, variance=variance, mask=mask, whitening=whitening, covariance=covariance
+    )
 
 
-def _variance(kernel, whitening, still, moved, rho):
-    """Variance by the squares of the filters that both inputs went through."""
-    varies = kernel.order > 0 or kernel.flux_order > 0 or len(whitening.images) > 1
-    x, y = node_grid(still.shape, 5 if varies else 1)
-    parts = []
-    for which, exposure in enumerate((still, moved)):
-        nodes = [[whitening.at(i, j) for i in x] for j in y]
-        if which:
-            nodes = [
-                [signal.fftconvolve(psi, kernel.at(i, j)) for i, psi in zip(x, row, strict=True)]
-                for j, row in zip(y, nodes, strict=True)
-            ]
-        squares = np.array([[_squared(c, rho[which]) for c in row] for row in nodes])
-        parts.append(blend_nodes(squares, x, y).convolve(_filled_variance(exposure)))
-    return parts[0] + parts[1]
+def _in_sigma(clean):
+    """Image over its own standard deviation; 0 where it means nothing."""
+    out = np.zeros(clean.shape, np.float32)
+    known = clean.usable & (clean.variance > 0)
+    np.divide(clean.image, np.sqrt(clean.variance), out=out, where=known)
+    return out
 
 
-def _squared(c, rho):
-    """The filter that carries the variance of noise of correlation `rho` through filter `c`."""
-    return np.square(c) * (1.0 if rho is None else noise.variance_factor(rho, c))
+def _scale_by_kernel_sum(kernel, plane, power):
+    """`plane` (ny, nx) times the kernel's sum to that power, in place."""
+    x = np.arange(plane.shape[1])[None, :]
+    for y0 in range(0, len(plane), ROWS):
+        y = np.arange(y0, min(y0 + ROWS, len(plane)))[:, None]
+        plane[y0 : y0 + ROWS] *= np.asarray(kernel.kernel_sum(x, y) ** power, np.float32)
 
 
 def _filled_variance(exposure):
     """Variance with the typical value where there are no data."""
-    known = exposure.variance > 0
-    return np.where(known, exposure.variance, np.float32(_sky_variance(exposure)))
+    typical = np.median(exposure.variance[exposure.usable][::7])
+    return np.where(exposure.variance > 0, exposure.variance, np.float32(typical))
 
 
 def _centre(shape):
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 
 
-def _empty_sky(variance, mask, science):
-    usable = ~has_bits(mask, UNUSABLE) & (variance > 0)
+def _empty_sky(difference):
+    science = difference.science
+    usable = ~has_bits(difference.mask, UNUSABLE) & (difference.variance > 0)
     return noise.empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 
 
-def _noise_factor(image, variance, mask, science):
+def _noise_factor(difference, sky):
     """Measured over predicted noise in empty sky, by the median absolute deviation."""
-    sky = _empty_sky(variance, mask, science)
-    if sky.sum() < 1000:
+    image, variance = _sample(difference.image, sky), _sample(difference.variance, sky)
+    known = variance > 0
+    if known.sum() < 1000:
         return 1.0
-    z = image[sky] / np.sqrt(variance[sky])
-    return noise.robust_std(z)
+    return noise.robust_std(image[known] / np.sqrt(variance[known]))
+
+
+def _sample(plane, sky):
+    """At most about `SAMPLE` pixels of sky, spread evenly over whole rows."""
+    rows = slice(None, None, max(1, int(sky.size // SAMPLE)))
+    return plane[rows][sky[rows]]

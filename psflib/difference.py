@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
-from scipy import signal
 
 from psflib.exposure import UNUSABLE, Exposure, has_bits
+from psflib.whitening import CovarianceMaps, DecorrelatedPsf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,8 +27,10 @@ class Difference:
     wcs : astropy.wcs.WCS, optional
     science, template : Exposure, optional
         The two images, on one grid; needed by `decorrelate`, dropped when written to disk.
-    whitening : object with ``at(x, y) -> (k, k)``, optional
+    whitening : VaryingKernel, optional
         The decorrelation kernel that was applied.
+    covariance : CovarianceMaps, optional
+        What the noise of neighbouring pixels shares after it.
     score : ndarray (ny, nx) float32, optional
         Matched-filter significance.
     meta : dict
@@ -44,6 +46,7 @@ class Difference:
     science: Exposure | None = None
     template: Exposure | None = None
     whitening: Any = None
+    covariance: CovarianceMaps | None = None
     score: np.ndarray | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -70,7 +73,4 @@ class Difference:
             raise ValueError(f"size must be odd, so that the PSF has a central pixel; got {size}")
         if self.whitening is None:
             return self.psf.at(x, y, size)
-        whitening = self.whitening.at(x, y)
-        wide = self.psf.at(x, y, size + whitening.shape[0] - 1)
-        image = signal.fftconvolve(wide, whitening, mode="valid")
-        return image / image.sum()
+        return DecorrelatedPsf(self.psf, self.whitening).at(x, y, size)

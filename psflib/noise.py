@@ -3,10 +3,12 @@
 import numpy as np
 from scipy import ndimage
 
+from psflib.convolve import convolve_by_tiles
 from psflib.exposure import Exposure
 from psflib.loops import noise as loops
 
 LOCAL = 33  # px, side of the box whose mean counts as sky
+SAMPLE = 100_000  # about as many pixels tell the level of the sky
 
 
 def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
@@ -51,11 +53,20 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 5.0) -> n
     if usable.sum() < 100:
         return np.zeros_like(usable)
     sigma = fwhm / 2.355
-    smooth = ndimage.gaussian_filter(np.where(usable, image, 0).astype(np.float32), sigma)
-    level, spread = clipped(smooth[usable][::7])
-    expected = np.sqrt(np.median(variance[usable])) / (2 * np.sqrt(np.pi) * sigma)
+    smooth = np.where(usable, image, 0).astype(np.float32, copy=False)
+    smooth = convolve_by_tiles(smooth, _gaussian(sigma)[None], max(image.shape), tolerance=1e-3)
+    step = max(7, usable.size // SAMPLE)
+    level, spread = clipped(smooth[usable][::step])
+    expected = np.sqrt(np.median(variance[usable][::step])) / (2 * np.sqrt(np.pi) * sigma)
     sources = np.abs(smooth - level) > threshold * max(spread, expected)
     return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
+
+
+def _gaussian(sigma):
+    """Gaussian of unit sum, reaching 4 sigma."""
+    r = np.arange(-int(np.ceil(4 * sigma)), int(np.ceil(4 * sigma)) + 1)
+    profile = np.exp(-0.5 * np.square(r / sigma))
+    return np.outer(profile, profile) / profile.sum() ** 2
 
 
 def robust_std(sample: np.ndarray) -> float:

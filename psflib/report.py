@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from astropy.table import QTable
 from pydantic import BaseModel, ConfigDict, Field
 
+from psflib import metrics
 from psflib.files import TEMPLATE, FieldsTable, atomic_path
 from psflib.noise import empty_sky, noise_correlation
 from psflib.page import PAGE
@@ -18,6 +20,7 @@ from psflib.version import __version__
 
 log = logging.getLogger(__name__)
 
+NO_SKY = "Too little empty sky to measure the noise in."
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")
 
 
@@ -29,6 +32,9 @@ class ReportSettings(BaseModel):
     candidates: int = Field(12, ge=0, description="candidates shown, strongest first")
     stamps: int = Field(40, ge=1, description="stamps shown, evenly picked")
     max_lag: int = Field(3, ge=1, le=8, description="noise correlation is shown to this lag, px")
+    blocks: int = Field(
+        4, ge=1, le=16, description="blocks on each axis of the maps of the noise over the field"
+    )
     dpi: int = Field(80, ge=30, le=300, description="of the pictures; raise for print")
 
 
@@ -108,15 +114,32 @@ def _pictures(epoch, settings) -> Iterator[str]:
 
 def _draw_noise(figures, settings, raw, clean, science):
     planes = {"raw": raw, "decorrelated": clean}
-    usable = raw.usable & clean.usable
-    sky = empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
+    sky = _sky(raw, clean, science)
     if sky.sum() < 100:
-        return figures.message("Too little empty sky to measure the noise in.")
+        return figures.message(NO_SKY)
     correlations = {
         name: noise_correlation(plane.image, plane.variance, sky, settings.max_lag)
         for name, plane in planes.items()
     }
     return figures.noise(correlations, planes)
+
+
+def _draw_noise_field(figures, settings, raw, clean, science):
+    sky = _sky(raw, clean, science)
+    maps = {
+        name: metrics.noise_correlation(
+            plane.image, plane.variance, sky, settings.blocks, settings.max_lag
+        )
+        for name, plane in {"raw": raw, "decorrelated": clean}.items()
+    }
+    if not any(np.isfinite(one.variance).any() for one in maps.values()):
+        return figures.message(NO_SKY)
+    return figures.noise_field(maps)
+
+
+def _sky(raw, clean, science):
+    usable = raw.usable & clean.usable
+    return empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 
 
 def _draw_candidates(figures, settings, clean, found, science, template):
@@ -164,6 +187,11 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
         "Noise",
         ("difference.fits", "decorrelated.fits", "exposure.fits"),
         _draw_noise,
+    ),
+    (
+        "Noise over the field",
+        ("difference.fits", "decorrelated.fits", "exposure.fits"),
+        _draw_noise_field,
     ),
     (
         "Significance",

@@ -2,10 +2,16 @@
 
 import numpy as np
 
-from psflib.convolve import VaryingKernel, blend_nodes, node_grid
+from psflib.convolve import (
+    VaryingKernel,
+    blend_nodes,
+    convolve_by_tiles,
+    edge_grid,
+)
 from psflib.difference import Difference
 
-NODES = 3
+NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
+TILE = 64  # px, tiles with one squared PSF each
 WIDE = 61  # px, box over which the PSF has unit sum
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
 
@@ -25,11 +31,13 @@ def score(difference: Difference) -> np.ndarray:
     usable = difference.usable & (difference.variance > 0)
     weight = np.zeros(difference.shape, np.float32)
     np.divide(1, difference.variance, out=weight, where=usable)
-    covered = psf.convolve(usable.astype(np.float32)) >= COVERED
+    power = _squared(psf, weight)
+    covered = power > 1e-6 * np.median(power[::7, ::7])
     out = psf.convolve(difference.image * weight)
-    power = _squared(psf, difference.shape).convolve(weight)
-    covered &= power > 1e-6 * np.median(power)
     np.divide(out, np.sqrt(power, out=power, where=covered), out=out, where=covered)
+    central = psf.at((out.shape[1] - 1) / 2, (out.shape[0] - 1) / 2)
+    np.copyto(weight, usable)
+    covered &= convolve_by_tiles(weight, central[None], max(out.shape)) >= COVERED
     out[~covered] = 0
     return out
 
@@ -42,15 +50,22 @@ def reversed_psf(difference: Difference) -> VaryingKernel:
     """
     size = psf_size(difference)
     edge = max(WIDE - size, 0) // 2
-    x, y = node_grid(difference.shape, NODES)
+    x, y = edge_grid(difference.shape, _nodes(difference))
     wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
     inner = slice(edge, edge + size)
     return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
 
 
-def _squared(psf, shape):
-    x, y = node_grid(shape, NODES)
-    return blend_nodes(np.array([[np.square(psf.at(i, j)) for i in x] for j in y]), x, y)
+def _nodes(difference):
+    """Nodes an axis; between those of its filter the PSF of a whitened difference is linear."""
+    filter_ = difference.whitening
+    return int(np.clip(1 if filter_ is None else len(filter_.weights.x), *NODES))
+
+
+def _squared(psf, weight):
+    """Sum of phi² / V at each pixel."""
+    kernels = np.square(psf.on_tiles(weight.shape, TILE))
+    return convolve_by_tiles(weight, kernels, TILE, tolerance=1e-3)
 
 
 def psf_size(difference: Difference) -> int:

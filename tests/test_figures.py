@@ -26,6 +26,7 @@ from psflib.figures.kernel import _around
 from psflib.figures.psf import star_groups
 from psflib.figures.residuals import star_fits
 from psflib.figures.stars import group_by_reason
+from psflib.metrics import noise_correlation
 from psflib.psf.field import PsfField
 from psflib.psf_facts import doubts, facts, star_states
 from psflib.stamps import Stamps
@@ -66,6 +67,12 @@ def every_figure(rng):
         "plane": figures.plane(raw, "difference", sigma=True),
         "blink": figures.blink(field, matching_kernel(), (40, 150), 3, "science"),
         "noise": figures.noise({name: white() for name in planes}, planes),
+        "noise_field": figures.noise_field(
+            {
+                name: noise_correlation(p.image, p.variance, canvas.good(p), 3, 2)
+                for name, p in planes.items()
+            }
+        ),
         "score_map": figures.score_map(clean, candidate_table()),
         "candidate_gallery": figures.candidate_gallery(clean, candidate_table(), field, field),
     }

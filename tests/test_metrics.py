@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from psflib import metrics, validation
+from psflib.convolve import blend_nodes, edge_grid
 from psflib.difference import Difference
 from psflib.errors import BadFile
 from psflib.exposure import Exposure, MaskBit
 from psflib.metrics import Recovery, Whiteness, recovery, values, whiteness
+from psflib.whitening.reduced import reduced
 
 AREA = 2e6
 
@@ -211,3 +213,111 @@ class TestVerdict:
 def test_no_truth_table(tmp_path):
     with pytest.raises(BadFile, match="make demo"):
         validation.judge(tmp_path, tmp_path / "truth.ecsv")
+
+
+class TestNoiseCorrelation:
+    """Maps of the noise's correlation over the field."""
+
+    def coloured(self, seed, share=0.2, shape=(640, 640)):
+        white = np.random.default_rng(seed).normal(0, 2, shape)
+        kernel = np.array([[0, share, 0], [share, 1.0, share], [0, share, 0]])
+        return ndimage.convolve(white, kernel), kernel
+
+    def maps(self, image, variance=4.0, select=None, **options):
+        select = np.ones(image.shape, bool) if select is None else select
+        variance = np.full(image.shape, variance, np.float32)
+        return metrics.noise_correlation(image.astype(np.float32), variance, select, **options)
+
+    def test_shapes_and_places(self):
+        maps = self.maps(self.coloured(1)[0][:400, :600], blocks=4, max_lag=2)
+        assert maps.correlation.shape == maps.error.shape == (4, 4, 5, 5)
+        assert maps.variance.shape == maps.n_pixels.shape == (4, 4)
+        np.testing.assert_allclose(maps.x, [74.5, 224.5, 374.5, 524.5])
+        np.testing.assert_allclose(maps.y, [49.5, 149.5, 249.5, 349.5])
+        np.testing.assert_array_equal(maps.at_lag(1, 0), maps.nearest()[..., 2])
+        np.testing.assert_array_equal(maps.at_lag(1, -1), maps.nearest()[..., 1])
+        np.testing.assert_array_equal(maps.at_lag(-1, 1), maps.at_lag(1, -1))
+        assert np.all(maps.at_lag(0, 0) == 1) and np.all(maps.error[..., 2, 2] == 0)
+
+    @pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
+    def test_errors_are_the_scatter(self, share):
+        image, kernel = self.coloured(5, share)
+        maps = self.maps(image, np.sum(kernel**2) * 4, blocks=16, max_lag=2)
+        rho = signal.correlate2d(kernel, kernel) / np.sum(kernel**2)
+        pulls = (maps.correlation - rho) / np.where(maps.error > 0, maps.error, 1)
+        lags = [(2, 3), (3, 2), (3, 3), (3, 1), (2, 4)]
+        scatter = np.array([pulls[..., i, j].std() for i, j in lags])
+        # 256 blocks: 4.4 % error of a standard deviation; blocks of 40 px lose pairs at their rims
+        np.testing.assert_allclose(scatter, 1, atol=4.5 * 0.044)
+        assert np.abs(pulls.mean((0, 1))).max() < 4.5 / 16 + 0.15  # of the block's own median
+        pulls = (maps.variance - 1) / maps.variance_error
+        assert pulls.std() == pytest.approx(1, abs=4.5 * 0.044)
+
+    def test_white_noise_is_at_the_floor(self):
+        maps = self.maps(self.coloured(3, 0.0)[0], blocks=4)
+        assert maps.floor == pytest.approx(1 / 160, rel=1e-6)
+        assert maps.rms == pytest.approx(maps.floor, rel=4 / np.sqrt(2 * 64))
+        assert maps.largest < 4.5 / 160
+
+    def test_where_it_is_correlated(self):
+        white, coloured = self.coloured(3, 0.0)[0], self.coloured(3, 0.2)[0]
+        image = np.where(np.arange(640) < 320, white, coloured)
+        near = np.abs(self.maps(image, blocks=2).nearest()[..., 0])
+        assert near[:, 0].max() < 0.02 and near[:, 1].min() > 0.3
+        assert self.maps(image, blocks=2).largest > 0.3
+
+    def test_too_little_sky(self):
+        image = self.coloured(3, 0.0)[0]
+        select = np.ones(image.shape, bool)
+        select[:320, :320] = False
+        select[320:, 320:] = False
+        select[330, 330] = True
+        maps = self.maps(image, select=select, blocks=2)
+        nothing = np.array([[True, False], [False, True]])
+        assert maps.n_pixels.tolist() == [[0, 320**2], [320**2, 1]]
+        for values_ in (maps.at_lag(0, 1), maps.error[..., 1, 2], maps.variance):
+            np.testing.assert_array_equal(np.isnan(values_), nothing)
+        assert np.isfinite([maps.largest, maps.rms, maps.floor]).all()
+
+    def test_bad_calls(self):
+        for options in ({"blocks": 0}, {"max_lag": 0}):
+            with pytest.raises(ValueError, match="at least 1"):
+                self.maps(np.ones((20, 20)), **options)
+
+
+class TestReduced:
+    """Filters of fewer nodes and terms."""
+
+    @pytest.fixture
+    def whitening(self):
+        x, y = edge_grid(SHAPE, 5)
+        r = np.arange(-6, 7)
+        kernels = np.array([
+            [np.exp(-(r[:, None] ** 2 + r**2) / (2 * (1 + i / 400 + j / 800) ** 2)) for i in x]
+            for j in y
+        ])  # fmt: skip
+        return blend_nodes(kernels / kernels.sum((2, 3), keepdims=True), x, y, 1e-6)
+
+    def test_all_of_it(self, whitening):
+        same = reduced(whitening, SHAPE, 5, 100)
+        for x, y in ((0, 0), (130.0, 90.0), (399, 399)):
+            np.testing.assert_allclose(same.at(x, y), whitening.at(x, y), atol=1e-6)
+
+    def test_less_is_worse(self, whitening):
+        def error(nodes, rank):
+            one = reduced(whitening, SHAPE, nodes, rank)
+            places = [(i, j) for i in (3, 90, 330) for j in (10, 250)]
+            return max(np.abs(one.at(*p) - whitening.at(*p)).sum() for p in places)
+
+        assert error(5, 3) < error(5, 1) < error(5, 0)
+        assert error(5, 9) < error(2, 9) < error(1, 9)
+        assert reduced(whitening, SHAPE, 1, 9).at(0, 0) == pytest.approx(whitening.at(199.5, 199.5))
+
+    def test_unit_sum(self, whitening):
+        for nodes, rank in ((1, 0), (3, 1), (4, 2)):
+            assert reduced(whitening, SHAPE, nodes, rank).at(31, 8).sum() == pytest.approx(1)
+
+    def test_bad_calls(self, whitening):
+        for nodes, rank in ((0, 1), (2, -1)):
+            with pytest.raises(ValueError, match="nodes"):
+                reduced(whitening, SHAPE, nodes, rank)

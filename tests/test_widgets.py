@@ -38,6 +38,9 @@ CHANGES = [
     ("DecorrelationPanel", "max_lag", 5),
     ("DecorrelationPanel", "show", "raw"),
     ("DecorrelationPanel", "show", "decorrelated"),
+    ("DecorrelationPanel", "nodes", 1),
+    ("DecorrelationPanel", "rank", 2),
+    ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
 ]

@@ -17,7 +17,7 @@ from psflib.figures.matching import (
     kernel_fate,
     kernel_mosaic,
 )
-from psflib.figures.noise import noise
+from psflib.figures.noise import noise, noise_field
 from psflib.figures.psf import epsf
 from psflib.figures.residuals import epsf_star
 from psflib.figures.stamps import one_stamp, stamp_gallery
@@ -38,6 +38,7 @@ __all__ = [
     "kernel_mosaic",
     "message",
     "noise",
+    "noise_field",
     "one_stamp",
     "overview",
     "plane",

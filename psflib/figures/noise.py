@@ -1,4 +1,4 @@
-"""Noise of a difference before and after decorrelation."""
+"""Noise of a difference before and after decorrelation, all of it and over the field."""
 
 import numpy as np
 
@@ -68,3 +68,62 @@ def _histogram(axes, planes):
     axes.set(yscale="log", ylim=(1e-6, 1.0))
     canvas.legend(axes, loc="lower center")
     canvas.label(axes, "image / σ", "density of pixels", "pixel histogram")
+
+
+def noise_field(maps, title="Noise over the field"):
+    """Autocorrelation of the noise in each block of the field, and its variance.
+
+    Parameters
+    ----------
+    maps : dict of str to psflib.metrics.NoiseMaps
+        By name ("raw", "decorrelated").
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A column a name: above, each block holds its own map of lags, lag zero left out; below,
+        the variance over the claimed one.
+    """
+    figure = canvas.new_figure(max(4.4 * len(maps) + 0.9, 6.0), 8.2, title)
+    axes = figure.subplots(2, len(maps), squeeze=False)
+    limit = max(0.03, *(one.largest for one in maps.values()))
+    spread = max(0.05, *(float(np.nanmax(np.abs(m.variance - 1))) for m in maps.values()))
+    for column, (name, one) in zip(axes.T, maps.items(), strict=True):
+        lags = _lag_mosaic(column[0], one, name, limit)
+        levels = _variance_map(column[1], one, spread)
+    canvas.bar(figure, lags, axes[0, -1], "correlation")
+    canvas.bar(figure, levels, axes[1, -1], "variance / claimed")
+    return figure
+
+
+def _lag_mosaic(axes, one, name, limit):
+    """The blocks' maps of lags, each where its block lies in the field."""
+    blocks, side = len(one.x), 2 * one.max_lag + 1
+    cell = np.pad(one.correlation, [(0, 0), (0, 0), (0, 1), (0, 1)], constant_values=np.nan)
+    cell[..., one.max_lag, one.max_lag] = np.nan
+    mosaic = cell.swapaxes(1, 2).reshape(blocks * (side + 1), -1)[:-1, :-1]
+    axes.set_facecolor("0.75")
+    shown = canvas.draw(axes, mosaic, cmap=canvas.DIVERGING, vmin=-limit, vmax=limit)
+    middle = np.arange(blocks) * (side + 1) + one.max_lag
+    axes.set_xticks(middle, [f"{x:.0f}" for x in one.x])
+    axes.set_yticks(middle, [f"{y:.0f}" for y in one.y])
+    canvas.label(axes, "x of the block [px]", "y of the block [px]",
+                 f"{name}: neighbours ≤ {one.largest:.3f}\n"
+                 f"rms {one.rms:.4f}, white noise has {one.floor:.4f}")  # fmt: skip
+    return shown
+
+
+def _variance_map(axes, one, spread):
+    shown = canvas.draw(axes, one.variance, cmap=canvas.DIVERGING, vmin=1 - spread,
+                        vmax=1 + spread)  # fmt: skip
+    axes.set_facecolor("0.75")
+    for (row, col), value in np.ndenumerate(one.variance):
+        if len(one.x) <= 8 and np.isfinite(value):
+            axes.text(col, row, f"{value:.3f}", ha="center", va="center", fontsize=7,
+                      color="white" if abs(value - 1) > 0.6 * spread else "black")  # fmt: skip
+    axes.set_xticks(np.arange(len(one.x)), [f"{x:.0f}" for x in one.x])
+    axes.set_yticks(np.arange(len(one.y)), [f"{y:.0f}" for y in one.y])
+    canvas.label(axes, "x of the block [px]", "y of the block [px]",
+                 f"one standard error: {np.nanmedian(one.variance_error):.3f}")  # fmt: skip
+    return shown

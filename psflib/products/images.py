@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from psflib.convolve import VaryingKernel, blend_nodes, constant_kernel, node_grid
+from psflib.convolve import BilinearWeights, VaryingKernel, constant_kernel
 from psflib.difference import Difference
 from psflib.exposure import Exposure, MaskBit
 from psflib.files.reading import KEPT
 from psflib.products import models
-from psflib.products.hdus import array_hdu, plane_hdus, read_named, read_planes
+from psflib.products.hdus import array_hdu, card, plane_hdus, read_named, read_planes
 from psflib.products.provenance import open_product, read_meta, write_product
+from psflib.whitening import CovarianceMaps
 
 #: Field of Exposure -> keyword, comment
 _SCALARS = {
@@ -21,7 +22,6 @@ _SCALARS = {
     "sky": ("SKYLEVEL", "ADU, already subtracted"),
 }
 PSF_SIZE = 41  # side in px of the PSF picture in a difference
-MAX_NODES = 33
 
 
 def write_exposure(path: str | Path, exposure: Exposure, settings: Any = None) -> None:
@@ -58,8 +58,9 @@ def read_exposure(path: str | Path) -> Exposure:
 def write_difference(path: str | Path, difference: Difference, settings: Any = None) -> None:
     """Write `difference.fits` or, if it has a whitening filter, `decorrelated.fits`.
 
-    IMAGE, VARIANCE, MASK, PSF (41, 41) at the centre; WHITENING and SCORE after decorrelation;
-    and the PSF model and matching kernel as in `epsf.fits` and `kernel.fits`, so that `psf_at`
+    IMAGE, VARIANCE, MASK, PSF (41, 41) at the centre; after decorrelation WHITENING (and
+    WHITENING_NODES, the weights of its terms), COVARIANCE (ADU², at four lags) and SCORE; and the
+    PSF model and matching kernel as in `epsf.fits` and `kernel.fits`, so that `psf_at`
     works again anywhere.  The science and template images are not written.
     """
     hdus = plane_hdus(difference.image, difference.variance, difference.mask, difference.wcs)
@@ -70,7 +71,9 @@ def write_difference(path: str | Path, difference: Difference, settings: Any = N
     product = "difference"
     if difference.whitening is not None:
         product = "decorrelated"
-        hdus.append(_whitening_hdu(difference.whitening, difference.shape))
+        hdus += _whitening_hdus(difference.whitening)
+        if difference.covariance is not None:
+            hdus.append(_covariance_hdu(difference.covariance))
         if difference.score is not None:
             hdus.append(array_hdu("SCORE", difference.score))
     hdus += models.psf_hdus(difference.psf) + models.kernel_hdus(difference.kernel)
@@ -97,16 +100,19 @@ def read_difference(path: str | Path) -> Difference:
         metas = read_meta(hdus, path)
         psf = models.psf_from(hdus, path, metas)
         kernel = models.kernel_from(hdus, path, metas)
-        whitening = score = None
+        whitening = covariance = score = None
         if hdus[0].header["PRODUCT"] == "decorrelated":
-            whitening = _whitening_from(hdus, path, image.shape)
+            whitening = _whitening_from(hdus, path)
+            if "COVARIANCE" in hdus:
+                covariance = _covariance_from(hdus, path)
             if "SCORE" in hdus:
                 score, _ = read_named(hdus, path, "SCORE", np.float32)
     image[(mask & np.uint16(MaskBit.NO_DATA)) != 0] = 0
     meta = metas.get("difference", {})
     return Difference(
-        image, variance, mask, kernel, psf, wcs, whitening=whitening, score=score, meta=meta
-    )
+        image, variance, mask, kernel, psf, wcs,
+        whitening=whitening, covariance=covariance, score=score, meta=meta,
+    )  # fmt: skip
 
 
 def _fits_a_card(value):
@@ -115,38 +121,48 @@ def _fits_a_card(value):
     return isinstance(value, int | float) and np.isfinite(value)
 
 
-def _whitening_hdu(whitening, shape):
-    """WHITENING (k, k), or (n, n, k, k) at the nodes of a grid, bilinear between them."""
-    kernels = _sampled(whitening, shape)
-    count = len(kernels)
-    cards = [("NODES", count, "nodes an axis, see psflib.convolve.node_grid")]
-    return array_hdu("WHITENING", kernels[0, 0] if count == 1 else kernels, cards=cards)
+def _whitening_hdus(whitening):
+    """WHITENING (k, k), or its terms (r, k, k) and their weights at the nodes of a grid."""
+    images, weights = whitening.images, whitening.weights
+    if len(images) == 1:
+        return [array_hdu("WHITENING", images[0])]
+    cards = []
+    for axis, at in (("X", weights.x), ("Y", weights.y)):
+        cards += [
+            (f"NODE_{axis}0", at[0], "first node, 0-based px"),
+            (f"NODE_{axis}1", at[-1], "last node, at equal distances"),
+        ]
+    return [
+        array_hdu("WHITENING", images),
+        array_hdu("WHITENING_NODES", weights.nodes, cards=cards),
+    ]
 
 
-def _sampled(whitening: VaryingKernel, shape):
-    """Kernels (n, n, k, k) on the coarsest grid whose bilinear blend is the filter itself.
-
-    The filter keeps its weights as a function; so the grid on which it was computed is found by
-    comparing them at places that are on no grid.
-    """
-    rng = np.random.default_rng(0)
-    px, py = rng.uniform(0, shape[1], 50), rng.uniform(0, shape[0], 50)
-    truth = np.array([whitening.at(*p) for p in zip(px, py, strict=True)])
-    for count in range(1, MAX_NODES + 1):
-        x, y = node_grid(shape, count)
-        kernels = np.array([[whitening.at(i, j) for i in x] for j in y])
-        blend = blend_nodes(kernels, x, y, tolerance=1e-12)
-        error = max(
-            np.abs(blend.at(*p) - t).max()
-            for p, t in zip(zip(px, py, strict=True), truth, strict=True)
+def _whitening_from(hdus, path):
+    images, _ = read_named(hdus, path, "WHITENING", float)
+    if images.ndim == 2:
+        return constant_kernel(images)
+    nodes, header = read_named(hdus, path, "WHITENING_NODES", float)
+    x, y = (
+        np.linspace(
+            *(card(header, f"NODE_{axis}{end}", path) for end in (0, 1)), nodes.shape[number]
         )
-        if error < 1e-9 * np.abs(truth).max():
-            return kernels
-    raise ValueError(f"the whitening filter varies on a scale finer than {MAX_NODES} nodes")
+        for axis, number in (("X", 2), ("Y", 1))
+    )
+    return VaryingKernel(images, BilinearWeights(nodes, x, y))
 
 
-def _whitening_from(hdus, path, shape):
-    kernels, _ = read_named(hdus, path, "WHITENING", float)
-    if kernels.ndim == 2:
-        return constant_kernel(kernels)
-    return blend_nodes(kernels, *node_grid(shape, len(kernels)), tolerance=1e-12)
+def _covariance_hdu(covariance):
+    """COVARIANCE (lag, y, x) in ADU², one value a cell."""
+    cards = [("SPACING", covariance.spacing, "px, side of a cell")]
+    for number, (dy, dx) in enumerate(covariance.lags):
+        cards += [(f"LAG_Y{number}", dy, "px"), (f"LAG_X{number}", dx, "px")]
+    return array_hdu("COVARIANCE", covariance.maps, cards=cards)
+
+
+def _covariance_from(hdus, path):
+    maps, header = read_named(hdus, path, "COVARIANCE", np.float32)
+    lags = tuple(
+        tuple(card(header, f"LAG_{axis}{n}", path) for axis in "YX") for n in range(len(maps))
+    )
+    return CovarianceMaps(maps, card(header, "SPACING", path), lags)
