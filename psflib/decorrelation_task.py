@@ -305,7 +305,7 @@ class DecorrelateALKernelTask(Transforms):
     def _correction(self, kappa, variances, before):
         if before is None:
             return self.compute_diffim_correction(kappa, *variances)
-        return self.compute_score_correction(kappa, *variances, before)
+        return self.compute_score_correction(kappa, variances[0], variances[1], before)
 
     def _result(self, exposure, image, variance, psf, metadata):
         if exposure is None:
@@ -330,8 +330,10 @@ class DecorrelateALKernelTask(Transforms):
         planes = [variance_of(*pair) for pair in zip(exposures, variances, strict=True)]
         filters = correction.cnft, correction.crft
         if self.config.complete_var_plane_propagation:
-            return self.calculate_variance_plane(*planes, *variances, *filters)
-        return self.estimate_variance_plane(*planes, *filters)
+            return self.calculate_variance_plane(
+                planes[0], planes[1], variances[0], variances[1], filters[0], filters[1]
+            )
+        return self.estimate_variance_plane(planes[0], planes[1], filters[0], filters[1])
 
     def _clipped_mean(self, values):
         """Mean of the values within `clip` sigma, from the median and quartiles on."""

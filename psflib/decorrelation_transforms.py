@@ -75,7 +75,7 @@ class Transforms:
         """The common shape, rounded up to even sizes whose transforms are fast."""
         shapes = [np.shape(a) for a in (image, *others) if a is not None]
         self.compute_common_shape(*shapes)
-        self.freq_space_shape = tuple(2 * fft.next_fast_len(n // 2) for n in self.freq_space_shape)
+        self.freq_space_shape = tuple(2 * fft.next_fast_len(n // 2) for n in self._shape())
 
     def _checked(self, spectrum):
         spectrum = np.asarray(spectrum)

@@ -29,5 +29,5 @@ def reduced(
         raise ValueError(f"nodes must be positive and rank not negative; got {nodes} and {rank}")
     x, y = edge_grid(shape, nodes)
     blend = blend_nodes(np.array([[whitening.at(i, j) for i in x] for j in y]), x, y, 1e-6)
-    weights = BilinearWeights(blend.weights.nodes[: rank + 1], x, y)
-    return VaryingKernel(blend.images[: rank + 1], weights)
+    strengths = blend.weights(x[None, :], y[:, None])  # at the nodes, those themselves
+    return VaryingKernel(blend.images[: rank + 1], BilinearWeights(strengths[: rank + 1], x, y))
