@@ -7,7 +7,6 @@ import numpy as np
 
 from psflib import polynomial
 from psflib.convolve import VaryingKernel, blend_nodes, node_grid
-from psflib.matching.kernel_error import KernelError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +24,6 @@ class MatchingKernel:
     bg_order : int
     shape : (ny, nx) of the images.
     convolved : "template" or "science"
-    error : what the kernel's errors do to the pixels of the fit, if known
     """
 
     basis: np.ndarray
@@ -37,7 +35,6 @@ class MatchingKernel:
     shape: tuple[int, int]
     convolved: str = "template"
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
-    error: KernelError | None = None
 
     def at(self, x: float, y: float) -> np.ndarray:
         """The kernel at (x, y), (k, k) float64; true convolution, origin at the centre pixel."""

@@ -15,7 +15,7 @@ from psflib import polynomial
 from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
-from psflib.matching import equations, kernel_error, pixels, selection, solve
+from psflib.matching import equations, pixels, selection, solve
 from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,6 @@ class State:
     clipped: np.ndarray
     dropped: int
     model: np.ndarray
-    spread: np.ndarray | None = None
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -98,7 +97,6 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         state = _round(problem, state, floor, tolerance)
     layout = problem.layout
     coef, background = layout.split(state.solution)
-    error = kernel_error.at_fit_pixels(problem, state, _variance(problem, state))
     counts = {
         "order": layout.order,
         "lowered": highest.order < min(orders[0], START_ORDER),
@@ -113,7 +111,6 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     return MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
-        error,
     )  # fmt: skip
 
 
@@ -203,13 +200,13 @@ def _round(problem, state, floor, tolerance):
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0
     corrected = floor == FLOORS[-1]
-    solution, spread = _solve(problem, state, problem.a if first else residual, weight, corrected)
+    solution = _solve(problem, state, problem.a if first else residual, weight, corrected)
     model = problem.design.model(*problem.layout.split(solution))
     if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
         # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
-        solution, spread = _solve(problem, None, problem.a, weight, corrected, state)
+        solution = _solve(problem, None, problem.a, weight, corrected, state)
         model = problem.design.model(*problem.layout.split(solution))
-    return State(solution, clipped, dropped, model, spread)
+    return State(solution, clipped, dropped, model)
 
 
 def _choose(problem, state, highest):
@@ -275,9 +272,7 @@ def _pixels_of(problem, changed, model, sigma2):
 
 
 def _solve(problem, state, residual, weight, corrected, known=None):
-    """All unknowns and the kernel's spread; those of the last round plus a correction.
-
-    Without a state all afresh.
+    """All unknowns: those of the last round plus a correction; without a state, all afresh.
 
     The right side is made of the residuals of the exact model, so that the normal matrix (its
     polynomials are constant over a block) decides how fast the rounds converge, not to what.
@@ -297,7 +292,7 @@ def _solve(problem, state, residual, weight, corrected, known=None):
         # template holds the science image) would have the noise overcorrected
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
-    return solve.solve_with_spread(layout, matrix, vector, problem.noise if corrected else None)
+    return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
 
 
 def _prior(problem, state, weight):

@@ -8,8 +8,8 @@ from scipy import linalg
 from psflib import polynomial
 from psflib.errors import SingularFit
 
-EIGEN_FLOOR = 0.2  # modes this close to the noise of the regressors stay shrunk
-PRIOR = 3e-4  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
+EIGEN_FLOOR = 0.5  # modes this close to the noise of the regressors stay shrunk
+PRIOR = 0.001  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
 PLENTY = 3e7  # squared S/N of all stars on 1 Mpx of a sparse field
 VARIATION = 0.07  # expected rms of each term of degree 1, relative to the kernel; halves a degree
 
@@ -122,12 +122,7 @@ def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None, power=0.0
 
 
 def solve(layout: Layout, matrix, vector, noise):
-    """Solution corrected for the noise of the regressors, see `solve_with_spread`."""
-    return solve_with_spread(layout, matrix, vector, noise)[0]
-
-
-def solve_with_spread(layout: Layout, matrix, vector, noise):
-    """Solution corrected for the noise of the regressors, and the errors of the kernel.
+    """Solution corrected for the noise of the regressors.
 
     The convolved image is noisy, so the expected normal matrix is M + N with N the noise of the
     regressors; ignoring N shrinks every mode with M < N, and subtracting it is not safe (M is not
@@ -137,12 +132,6 @@ def solve_with_spread(layout: Layout, matrix, vector, noise):
     Parameters
     ----------
     noise : ndarray (n_kernel, n_kernel) or None
-
-    Returns
-    -------
-    solution : ndarray (n,)
-    spread : ndarray (n_kernel, n_kernel)
-        The covariance of the kernel's unknowns is spread @ spread.T.
 
     Raises
     ------
@@ -159,8 +148,8 @@ def solve_with_spread(layout: Layout, matrix, vector, noise):
         ) from failure
     schur = matrix[:n, :n] - matrix[:n, n:] @ gain
     right = vector[:n] - matrix[:n, n:] @ shift
-    kernel, spread = _solve_kernel(schur, right, noise)
-    return np.concatenate([kernel, shift - gain @ kernel]), spread
+    kernel = _solve_kernel(schur, right, noise)
+    return np.concatenate([kernel, shift - gain @ kernel])
 
 
 def _solve_kernel(schur, right, noise):
@@ -173,8 +162,5 @@ def _solve_kernel(schur, right, noise):
         values, vectors = linalg.eigh(schur, ridge)
     except linalg.LinAlgError as failure:
         raise SingularFit("the matching kernel has no solution: too few stars") from failure
-    corrected = np.maximum(values - 1, EIGEN_FLOOR)
-    vectors *= scale[:, None]
-    # v.T @ right has the variance w; the unscaled right side is right / scale
-    amplitude = (vectors.T @ (right / scale)) / corrected
-    return vectors @ amplitude, vectors * (np.sqrt(np.maximum(values, 0)) / corrected)
+    amplitude = (vectors.T @ right) / np.maximum(values - 1, EIGEN_FLOOR)
+    return vectors @ amplitude * scale

@@ -148,8 +148,6 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     # more would drown the variance of the sky in transforms of float32 planes
     np.minimum(added, np.float32(MOST_DOUBT * np.median(pixels.sample(noise, usable))), out=added)
     added += _crowded_offset(difference, noise, sky, usable)
-    if kernel.error is not None:
-        kernel.error.add_to(added)
     np.maximum(added, -0.7 * target.variance, out=added)
     noise += added
     return kernel, difference, noise, added
