@@ -99,7 +99,7 @@ def test_slider_moved_by_keyboard_changes_the_picture(results, tmp_path):
         # The command's own promise is not returned: it may never settle.
         page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
         # The kernel sends in order: once the last cell has printed, the picture is up to date.
-        page.locator(".jp-OutputArea-output", has_text="FWHM at (").wait_for(timeout=WAIT)
+        page.locator(".jp-OutputArea-output", has_text="px, e1 ").wait_for(timeout=WAIT)
         angle = page.locator(".widget-hslider", has_text="angle")
         angle.get_by_text("45.00").wait_for(timeout=WAIT)  # set by the last cell
         # The picture's address is a blob, a new one for each new picture.
