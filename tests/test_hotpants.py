@@ -16,7 +16,7 @@ from psflib.simulation import simulate_pair
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, render
 from psflib.subtraction import run_hotpants
-from psflib.subtraction.hotpants import measured_variance
+from psflib.subtraction.arrays import measured_variance
 from psflib.subtraction.hotpants_options import HotpantsOptions, read_options
 
 SHAPE = (260, 280)

@@ -13,12 +13,17 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy import ndimage
 
-from psflib.background import fit_sky
 from psflib.errors import BadImage
 from psflib.exposure import Exposure
 from psflib.matching.apply import convolved_exposure, subtract_matched
 from psflib.matching.candidates import positions
 from psflib.noise import robust_std
+from psflib.subtraction.arrays import (
+    measured_variance,
+    read_variance,
+    usable_pixels,
+    valid_range,
+)
 from psflib.subtraction.hotpants_options import HotpantsOptions, read_options
 from psflib.subtraction.hotpants_stamps import StampFit, fit_stamps
 
@@ -109,9 +114,9 @@ def _options(
     """STDPipe's choices, overridden by `extra`."""
     chosen = {"n": "i", "c": "t", "ko": 0, "bgo": 0, "nrx": nx, "nry": nx if ny is None else ny,
               "ig": image_gain, "tg": template_gain}  # fmt: skip
-    for name, plane, bad in (("i", image, mask), ("t", template, template_mask)):
-        low, high = _valid_range(name, plane, bad)
-        chosen |= {name + "l": low, name + "u": high}
+    for name, plane, bad in (("image", image, mask), ("template", template, template_mask)):
+        low, high = valid_range(*usable_pixels(name, plane, bad))
+        chosen |= {name[0] + "l": low, name[0] + "u": high}
     chosen["tuk"], chosen["iuk"] = chosen["tu"], chosen["iu"]
     for name, fwhm in (("image_fwhm", image_fwhm), ("template_fwhm", template_fwhm)):
         if fwhm is not None and not (np.isfinite(fwhm) and fwhm > 0):
@@ -126,25 +131,6 @@ def _options(
     if obj is not None and len(obj):
         chosen["ssf"] = positions(obj) + 1
     return read_options({**chosen, **(extra or {})})
-
-
-def _valid_range(name, plane, bad):
-    """STDPipe's range of valid counts: 10 MAD sigma below the median, 1 % above the brightest."""
-    plane = np.asarray(plane)
-    if plane.ndim != 2 or plane.dtype.kind not in "fiub":
-        raise ValueError(f"images are 2-D arrays of numbers; got {plane.shape}, {plane.dtype}")
-    good = np.isfinite(plane)
-    if bad is not None:
-        if np.shape(bad) != plane.shape:
-            raise ValueError(f"a mask has shape {np.shape(bad)}, its image {plane.shape}")
-        good &= np.asarray(bad) == 0
-    if not good.any():
-        raise BadImage(f"no usable pixel of {plane.size}: all are masked or not finite")
-    values = plane[good].astype(float)
-    low, high = values.min(), values.max()
-    if low == high:
-        raise BadImage(f"all usable pixels hold the value {low:g}: this is not a sky image")
-    return float(np.median(values) - 10 * robust_std(values)), float(high + 0.01 * (high - low))
 
 
 def _exposure(name, plane, bad, err, gain, options, letter) -> Exposure:
@@ -174,23 +160,8 @@ def _variance(name, plane, good, err, gain, options, letter):
         gain, noise, pedestal = (getattr(options, letter + o) for o in ("g", "r", "p"))
         variance = np.abs(np.where(good, plane, 0) - pedestal) / gain + np.square(noise / gain)
         return np.maximum(variance, robust_std(plane[good]) ** 2)
-    if err is True:
-        return measured_variance(plane, good, gain)
-    err = np.asarray(err, float)
-    if err.shape != plane.shape:
-        raise ValueError(f"err of the {name} has shape {err.shape}, the image {plane.shape}")
-    return np.square(err)
-
-
-def measured_variance(plane, good, gain) -> np.ndarray:
-    """Variance of the sky's noise plus photon noise of what exceeds the sky (with a gain), ADU²."""
-    flat = np.where(good, plane, 0).astype(np.float32)
-    sky = fit_sky(flat, good, order=None)
-    excess = np.where(good, flat - sky.level, 0)
-    weight = ndimage.gaussian_filter(good.astype(float), 1.0)
-    smooth = ndimage.gaussian_filter(excess, 1.0) / np.maximum(weight, 1e-3)
-    variance = np.square(sky.rms.astype(float))
-    return variance + np.maximum(smooth, 0) / gain if gain else variance
+    variance = read_variance(name, err, plane.shape)
+    return measured_variance(plane, good, gain) if variance is None else variance
 
 
 def _regions(science, template, options, say) -> _Planes:

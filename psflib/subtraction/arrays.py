@@ -1,0 +1,95 @@
+"""What STDPipe's calls take, plain arrays with masks and errors, as exposures."""
+
+import numpy as np
+from scipy import ndimage
+
+from psflib.background import fit_sky
+from psflib.errors import BadImage
+from psflib.exposure import Exposure
+from psflib.noise import robust_std
+
+
+def exposure_of(name: str, image, mask=None, err=None, gain=None) -> Exposure:
+    """An array, its mask and its errors as an exposure.
+
+    Parameters
+    ----------
+    name : str
+        How messages call the image.
+    image : ndarray (ny, nx)
+        ADU, sky included; not modified.
+    mask : ndarray (ny, nx), optional
+        True or nonzero is bad.
+    err : ndarray (ny, nx) or True, optional
+        Sigma of each pixel, ADU.  None and True measure it, see `measured_variance`.
+    gain : float, optional
+        e-/ADU.
+
+    Returns
+    -------
+    Exposure
+        Without its median, which is in ``sky`` (taken off in float64, so that a high sky costs
+        no digits).  Pixels that are masked, not finite or without a positive error are unusable.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, arrays that are not 2-D and real.
+    BadImage
+        No usable pixel, or all usable pixels hold one value.
+    """
+    plane, good = usable_pixels(name, image, mask)
+    level = float(np.median(plane[good]))
+    variance = read_variance(name, err, plane.shape)
+    if variance is None:
+        variance = measured_variance(plane, good, gain)
+    return Exposure(np.where(good, plane - level, np.nan), variance, ~good, gain=gain, sky=level)
+
+
+def usable_pixels(name, image, mask=None) -> tuple[np.ndarray, np.ndarray]:
+    """The image in float64 and where it is finite and not masked; refuses what is no sky image."""
+    plane = np.asarray(image)
+    if plane.ndim != 2 or plane.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be a 2-D array of numbers; got {plane.shape}, {plane.dtype}")
+    good = np.isfinite(plane)
+    if mask is not None:
+        if np.shape(mask) != plane.shape:
+            raise ValueError(
+                f"the {name}'s mask has shape {np.shape(mask)}, its image {plane.shape}"
+            )
+        good &= np.asarray(mask) == 0
+    if not good.any():
+        raise BadImage(f"{name}: no usable pixel of {plane.size}: all are masked or not finite")
+    plane = plane.astype(float)
+    low, high = plane[good].min(), plane[good].max()
+    if low == high:
+        raise BadImage(f"{name}: all usable pixels hold the value {low:g}: not a sky image")
+    return plane, good
+
+
+def read_variance(name, err, shape) -> np.ndarray | None:
+    """err² (ny, nx) float64 of a given array; None where the errors are to be measured."""
+    if err is None or isinstance(err, bool | np.bool_):
+        return None
+    err = np.asarray(err, float)
+    if err.shape != shape:
+        raise ValueError(f"err of the {name} has shape {err.shape}, the image {shape}")
+    return np.square(err)
+
+
+def valid_range(plane, good) -> tuple[float, float]:
+    """STDPipe's range of valid counts: 10 MAD sigma below the median, 1 % above the brightest."""
+    values = plane[good]
+    low, high = values.min(), values.max()
+    return float(np.median(values) - 10 * robust_std(values)), float(high + 0.01 * (high - low))
+
+
+def measured_variance(plane, good, gain) -> np.ndarray:
+    """Variance of the sky's noise plus photon noise of what exceeds the sky (with a gain), ADU²."""
+    flat = np.where(good, plane, 0).astype(np.float32)
+    sky = fit_sky(flat, good, order=None)
+    excess = np.where(good, flat - sky.level, 0)
+    weight = ndimage.gaussian_filter(good.astype(float), 1.0)
+    smooth = ndimage.gaussian_filter(excess, 1.0) / np.maximum(weight, 1e-3)
+    variance = np.square(sky.rms.astype(float))
+    return variance + np.maximum(smooth, 0) / gain if gain else variance
