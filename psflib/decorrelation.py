@@ -157,14 +157,15 @@ def _by_inputs(difference, settings, pre, sky):
     """Whitened by the kernel and the noise of the two images."""
     inputs = _inputs(difference, pre)
     variances = SkyVariance(inputs.still, sky), SkyVariance(inputs.moved, sky)
-    rho = inputs.rho_s, inputs.rho_t
+    rho_s, rho_t = inputs.rho_s, inputs.rho_t
     kernel, varies = difference.kernel, settings.method == "varying"
 
     def filter_at(x, y):
-        noises = [v(x, y) if varies else v.typical for v in variances]
+        still, moved = (v(x, y) if varies else v.typical for v in variances)
+        noise = still, moved, rho_s, rho_t
         if pre is None:
-            return whitening_filter(kernel.at(x, y), *noises, *rho)
-        return score_filter(kernel.at(x, y), pre.at(x, y), *noises, *rho)
+            return whitening_filter(kernel.at(x, y), *noise)
+        return score_filter(kernel.at(x, y), pre.at(x, y), *noise)
 
     if varies:
         whitening = varying_filter(filter_at, difference.shape, settings.accuracy)
@@ -188,9 +189,9 @@ def _inputs(difference, pre):
     still, moved = difference.science, difference.template
     if kernel.convolved == "science":
         still, moved = moved, still
-    rho = [None if r is None else np.array(r) for r in _correlations(difference)]
-    planes = [_filled_variance(e) for e in (still, moved)]
-    inputs = NoiseOfInputs(*planes, *rho, kernel, pre)
+    rho_s, rho_t = (None if r is None else np.array(r) for r in _correlations(difference))
+    variances = _filled_variance(still), _filled_variance(moved)
+    inputs = NoiseOfInputs(*variances, rho_s, rho_t, kernel, pre)
     if pre is None:
         own = inputs.still
         excess, _ = propagate(inputs)

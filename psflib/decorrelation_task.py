@@ -18,14 +18,13 @@ from psflib.decorrelation_values import (
     DecorrelateALKernelConfig,
     DecorrelationResult,
     FixedPsf,
-    as_exposure,
     kernel_at,
     local_median,
     pixels_of,
     psf_at,
     variance_of,
 )
-from psflib.exposure import MaskBit, has_bits
+from psflib.exposure import MaskBit, as_exposure, has_bits
 
 log = logging.getLogger(__name__)
 

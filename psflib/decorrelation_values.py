@@ -5,12 +5,11 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.nddata import CCDData
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from scipy import ndimage
 
-from psflib.exposure import Exposure, MaskBit, has_bits
+from psflib.exposure import MaskBit, as_exposure, has_bits
 
 BLOCK = 32  # px, of the medians that fill pixels without a value
 PSF_SIZE = 41  # px, of a PSF that can be had in any size
@@ -90,17 +89,6 @@ class DecorrelationResult:
     variance: np.ndarray | None = None
     psf: FixedPsf | None = None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def as_exposure(image) -> Exposure:
-    """Whatever a caller has, as an exposure."""
-    if isinstance(image, Exposure):
-        return image
-    if isinstance(image, CCDData):
-        return Exposure.from_ccddata(image)
-    if isinstance(image, np.ndarray):
-        return Exposure(image)
-    raise ValueError(f"an image is an Exposure, a CCDData or an array; got {type(image).__name__}")
 
 
 def pixels_of(image):

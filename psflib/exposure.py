@@ -167,6 +167,23 @@ class Exposure:
         return cls(ccd.data, variance, mask, ccd.wcs, **scalars, meta=meta)
 
 
+def as_exposure(image) -> Exposure:
+    """Whatever a caller has, an Exposure, a CCDData or an array (ny, nx), as an exposure.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    if isinstance(image, Exposure):
+        return image
+    if isinstance(image, CCDData):
+        return Exposure.from_ccddata(image)
+    if isinstance(image, np.ndarray):
+        return Exposure(image)
+    raise ValueError(f"an image is an Exposure, a CCDData or an array; got {type(image).__name__}")
+
+
 def _from_zero(slices, shape):
     return tuple(slice(*s.indices(n)) for s, n in zip(slices, shape, strict=True))
 

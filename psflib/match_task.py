@@ -9,11 +9,10 @@ import logging
 from typing import Any
 
 import numpy as np
-from astropy.nddata import CCDData
 from astropy.table import Table
 
 from psflib.errors import BadImage
-from psflib.exposure import Exposure
+from psflib.exposure import Exposure, as_exposure
 from psflib.matching import MatchingKernel, lsst_basis
 from psflib.matching.apply import (
     BackgroundModel,
@@ -31,7 +30,7 @@ from psflib.matching.candidates import (
 )
 from psflib.matching.cells import SpatialCellSet, make_cells
 from psflib.matching.clipping import doubts, match
-from psflib.matching.config import ImagePsfMatchConfig
+from psflib.matching.config import ImagePsfMatchConfig, PsfMatchConfigAL
 from psflib.matching.delta_basis import delta_basis
 from psflib.matching.model_psf import match_psfs
 from psflib.matching.single import Pair
@@ -188,7 +187,7 @@ class ImagePsfMatchTask:
         """
         if not (np.isfinite(kernel_sum) and kernel_sum > 0):
             raise ValueError(f"kernel_sum must be a positive number; got {kernel_sum}")
-        ready = prepare(_exposure(exposure))
+        ready = prepare(as_exposure(exposure))
         psf = ready.meta.get("psf") if psf is None else psf
         if psf is None:
             raise ValueError('the exposure has no PSF: give psf=... or meta["psf"]')
@@ -201,7 +200,7 @@ class ImagePsfMatchTask:
 
     def get_selected_sources(self, exposure) -> Table:
         """Sources that may become candidates: x, y (px) and npix, of a sky-free exposure."""
-        ready = prepare(_exposure(exposure))
+        ready = prepare(as_exposure(exposure))
         return Table(detect_candidates(ready, self.config.active.detection_config))
 
     def make_candidate_list(self, template, science, kernel_size, candidates=None) -> list:
@@ -222,7 +221,7 @@ class ImagePsfMatchTask:
         NotEnoughStars
             There is no position at all.
         """
-        template, science = (prepare(_exposure(e)) for e in (template, science))
+        template, science = (prepare(as_exposure(e)) for e in (template, science))
         _require_one_shape(template, science)
         half = stamp_half(self.config.active.detection_config, kernel_size)
         return self._vetted(template, science, candidates, half)
@@ -238,7 +237,7 @@ class ImagePsfMatchTask:
         for name, image, fwhm in (
             ("template", template, template_fwhm), ("science", science, science_fwhm)
         ):  # fmt: skip
-            one = prepare(_checked(name, _exposure(image)))
+            one = prepare(_checked(name, as_exposure(image)))
             if fwhm is not None:
                 if not (np.isfinite(fwhm) and fwhm > 0):
                     raise ValueError(f"{name}_fwhm must be a positive number of px; got {fwhm}")
@@ -274,7 +273,7 @@ class ImagePsfMatchTask:
         vetted = self._vetted(template, science, candidates, half)
         cells = make_cells(science.shape, config.size_cell_x, config.size_cell_y, vetted)
         pair = Pair(target, convolved)
-        if self.config.kernel == "AL" and config.use_bic_for_kernel_basis:
+        if isinstance(config, PsfMatchConfigAL) and config.use_bic_for_kernel_basis:
             sigmas = basis_meta["ALBasisSigGauss"]
             degrees, _ = degrees_by_bic(
                 vetted, pair, images.shape[-1] // 2, sigmas, config.alard_deg_gauss, config
@@ -332,17 +331,6 @@ class ImagePsfMatchTask:
 
 def _centre(shape):
     return (shape[1] - 1) / 2, (shape[0] - 1) / 2
-
-
-def _exposure(image) -> Exposure:
-    """Whatever a caller has, as an exposure."""
-    if isinstance(image, Exposure):
-        return image
-    if isinstance(image, CCDData):
-        return Exposure.from_ccddata(image)
-    if isinstance(image, np.ndarray):
-        return Exposure(image)
-    raise ValueError(f"an image is an Exposure, a CCDData or an array; got {type(image).__name__}")
 
 
 def _checked(name, exposure) -> Exposure:

@@ -69,7 +69,8 @@ def alard_lupton(half: int, sigmas, degrees=DEGREES) -> Basis:
     size = np.abs(factors)
     factors[size < NEGLIGIBLE * size.max(1, keepdims=True)] = 0
     reach = np.abs(np.where(factors != 0, np.arange(-half, half + 1), 0)).max(1)
-    return Basis(factors, pair_x, pair_y, *_mix(factors, pair_x, pair_y), reach)
+    own, first = _mix(factors, pair_x, pair_y)
+    return Basis(factors, pair_x, pair_y, own, first, reach)
 
 
 def sized_for(fwhm_sharp: float, fwhm_broad: float) -> Basis:

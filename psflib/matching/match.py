@@ -7,6 +7,7 @@ A&AS 144, 363), corrected for the noise of b, with variable sources left out.
 
 import dataclasses
 import logging
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -90,7 +91,7 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     problem = _prepare(target, convolved, fwhms, orders)
     highest = problem.layout
     problem.use(dataclasses.replace(highest, order=min(highest.order, START_ORDER)))
-    state = None
+    state: Any = None
     for number, (floor, tolerance) in enumerate(zip(FLOORS, TOLERANCES, strict=True)):
         if number == CHOICE:
             state = _choose(problem, state, highest)

@@ -144,10 +144,8 @@ def _whitening_from(hdus, path):
         return constant_kernel(images)
     nodes, header = read_named(hdus, path, "WHITENING_NODES", float)
     x, y = (
-        np.linspace(
-            *(card(header, f"NODE_{axis}{end}", path) for end in (0, 1)), nodes.shape[number]
-        )
-        for axis, number in (("X", 2), ("Y", 1))
+        np.linspace(card(header, f"NODE_{axis}0", path), card(header, f"NODE_{axis}1", path), n)
+        for axis, n in (("X", nodes.shape[2]), ("Y", nodes.shape[1]))
     )
     return VaryingKernel(images, BilinearWeights(nodes, x, y))
 

@@ -164,8 +164,9 @@ def _galaxies(rng, preset, size):
     n = round(preset.galaxies * (size + 2 * MARGIN) ** 2 / 1e6)
     flux = power_law(rng.uniform(size=n), 1500.0, 2e5, 1.8)
     radius = np.clip(1.3 * (flux / 2000) ** 0.25 * np.exp(rng.normal(0, 0.3, n)), 1.0, 8.0)
+    x, y = rng.uniform(-MARGIN, size + MARGIN, (2, n))
     return Scene(
-        *rng.uniform(-MARGIN, size + MARGIN, (2, n)), flux, radius, rng.choice([1.0, 4.0], n),
+        x, y, flux, radius, rng.choice([1.0, 4.0], n),
         rng.uniform(0.3, 1.0, n), rng.uniform(0, np.pi, n),
     )  # fmt: skip
 

@@ -122,11 +122,11 @@ def _patches(exposure):
     corners = [(j, i) for j in (ny // 4, 3 * ny // 4) for i in (nx // 4, 3 * nx // 4)]
     half = side // 2
     boxes = [(slice(j - half, j + half), slice(i - half, i + half)) for j, i in corners]
-    planes = [
+    image, variance, mask = (
         np.concatenate([plane[box] for box in boxes])
         for plane in (exposure.image, exposure.variance, exposure.mask)
-    ]
-    return Exposure(*planes, meta={"fwhm": exposure.meta["fwhm"]})
+    )
+    return Exposure(image, variance, mask, meta={"fwhm": exposure.meta["fwhm"]})
 
 
 def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):

@@ -58,15 +58,16 @@ def propagate(inputs: NoiseOfInputs, whitening: VaryingKernel | None = None):
         (inputs.still, inputs.rho_s, [whitening, inputs.pre]),
         (inputs.moved, inputs.rho_t, [whitening, inputs.kernel]),
     )
-    grid = _nodes(inputs.still.shape, [whitening, inputs.pre, inputs.kernel])
-    variance, maps = None, 0.0
+    x, y = _nodes(inputs.still.shape, [whitening, inputs.pre, inputs.kernel])
+    variance: Any = None
+    maps: Any = 0.0
     for plane, rho, filters in parts:
         if plane is None:
             continue
-        squares, gains = _through(*grid, [f for f in filters if f is not None], rho)
-        part = _carried(plane, blend_nodes(squares, *grid, tolerance=LOST))
+        squares, gains = _through(x, y, [f for f in filters if f is not None], rho)
+        part = _carried(plane, blend_nodes(squares, x, y, LOST))
         variance = part if variance is None else np.add(variance, part, out=variance)
-        maps = maps + _maps(plane, gains, *grid)
+        maps = maps + _maps(plane, gains, x, y)
     return variance, CovarianceMaps(maps.astype(np.float32))
 
 
