@@ -7,7 +7,7 @@ from astropy.table import QTable
 from measure import cpu
 
 from psflib.psf.core import build_epsf_field
-from psflib.simulation.epsf_scores import shape_error
+from psflib.simulation.epsf_scores import field_shape_errors
 from psflib.simulation.star_stamps import EpsfTruth, FieldTruth, simulate_stamps
 from psflib.stamps import Stamps
 
@@ -38,7 +38,7 @@ def field(plan):
 def _field_row(name, truth, n, seed):
     stamps = stamps_of(simulate_stamps(truth, n, seed=seed, clean=True))
     psf, seconds = cpu(lambda: build_epsf_field(stamps, SHAPE, oversample=OVERSAMPLE))
-    errors = [f"{e:.4f}" for e in shape_errors(psf, truth)]
+    errors = [f"{e:.4f}" for e in field_shape_errors(psf, truth)]
     if not truth.fwhm:
         for k in (1, 2):
             errors[k] = errors[k] if float(errors[k]) <= GOAL else f"**{errors[k]}**"
@@ -60,14 +60,6 @@ def stamps_of(stars):
     table["delta_row"], table["delta_col"] = delta[:, 0] * u.pix, delta[:, 1] * u.pix
     table["reserved"] = np.arange(n) % RESERVED == 0
     return Stamps(stars.data.astype(np.float32), stars.weight.astype(np.float32), table)
-
-
-def shape_errors(psf, truth):
-    """rms over 5 x 5 places of the errors of FWHM (relative), g1 and g2."""
-    ny, nx = truth.shape
-    places = [(x, y) for x in np.linspace(0, nx - 1, 5) for y in np.linspace(0, ny - 1, 5)]
-    errors = [shape_error(psf.epsf(x, y), truth.place(x, y), psf.oversample) for x, y in places]
-    return np.sqrt(np.mean(np.square(errors), axis=0))
 
 
 def real(plan):

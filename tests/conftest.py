@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -23,3 +24,22 @@ def snakemake():
         )  # fmt: skip
 
     return run
+
+
+def benchmark_script(name):
+    """A script of benchmarks/ as a module: tests hold what the documentation prints."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def real_pairs():
+    return benchmark_script("real_pairs")
+
+
+@pytest.fixture(scope="session")
+def real_psf():
+    return benchmark_script("real_psf")

@@ -12,7 +12,7 @@ from psflib.errors import NotEnoughStars, SingularFit
 from psflib.products import read_psf, write_psf
 from psflib.psf.core import EpsfSettings, build_epsf_field, core_epsf
 from psflib.psf.field import area_fwhm, ellipticity
-from psflib.simulation.epsf_scores import relative_l2, shape_error
+from psflib.simulation.epsf_scores import field_shape_errors, relative_l2
 from psflib.simulation.star_stamps import EpsfTruth, FieldTruth, simulate_stamps
 from psflib.stamps import Stamps
 
@@ -47,14 +47,6 @@ def scene(n, fwhm=0.0, shear=0.0, seed=1, base=MOFFAT):
 @functools.cache
 def solved(n, fwhm=0.0, shear=0.0, seed=1):
     return build_epsf_field(scene(n, fwhm, shear, seed)[1], FIELD, oversample=OS)
-
-
-def shape_errors(psf, truth):
-    """rms over 5 x 5 places of the errors of FWHM (relative), g1 and g2."""
-    ny, nx = truth.shape
-    places = [(x, y) for x in np.linspace(0, nx - 1, 5) for y in np.linspace(0, ny - 1, 5)]
-    errors = [shape_error(psf.epsf(x, y), truth.place(x, y), psf.oversample) for x, y in places]
-    return np.sqrt(np.mean(np.square(errors), axis=0))
 
 
 def reserve_tolerance(psf):
@@ -92,9 +84,9 @@ def test_linear_ellipticity():
     psf = solved(600, shear=0.05)
     assert_sane(psf)
     assert psf.order >= 1 and psf.meta["converged"] and not psf.meta["notes"]
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
     # Without the variation the errors would be 0.05·√(1/2) over 5 places an axis.
-    assert (shape_errors(solved(300), truth)[1:] > 0.03).all()
+    assert (field_shape_errors(solved(300), truth)[1:] > 0.03).all()
 
 
 def test_trend_of_the_fwhm():
@@ -102,7 +94,7 @@ def test_trend_of_the_fwhm():
     truth, _ = scene(300, fwhm=0.1)
     psf = solved(300, fwhm=0.1)
     assert psf.order >= 1 and psf.meta["converged"]
-    assert (shape_errors(psf, truth) < [4e-3, 2e-3, 2e-3]).all()
+    assert (field_shape_errors(psf, truth) < [4e-3, 2e-3, 2e-3]).all()
     ny, nx = FIELD
     left, right = psf.fwhm(0, ny / 2), psf.fwhm(nx - 1, ny / 2)
     expected = [area_fwhm(truth.epsf(SIZE, OS, x, ny / 2), OS) for x in (0, nx - 1)]
@@ -117,7 +109,7 @@ def test_a_constant_truth_keeps_order_0(seed):
     scores = psf.meta["scores"]
     assert scores["0"] == min(scores.values()) and len(scores) > 1
     # 80 stars; 600 leave 3e-4 for three terms.
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
 
 
 @pytest.mark.parametrize(("fwhm", "shear", "n"), [(0, 0.05, 600), (0.1, 0, 300), (0, 0, 300)])
@@ -330,7 +322,7 @@ def test_offsets_of_some_stars_are_unknown():
     ok = np.asarray(psf.stars["ok"])
     assert not ok[:10].any() and ok[10:].all()
     assert (psf.stars["reason"][:10] == "no fit").all()
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
 
 
 @pytest.mark.parametrize("value", [0.0, np.inf, np.nan, -1.0])
@@ -342,7 +334,7 @@ def test_pixels_of_useless_weight(value):
     psf = build_epsf_field(changed(stamps, data=data, weight=weight), FIELD, oversample=OS)
     assert_sane(psf)
     assert psf.order == 0 and abs(psf.meta["reserve_chi2"] - 1) < 0.05
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
 
 
 def test_weights_that_are_refined_leave_unusable_pixels_out():
@@ -356,7 +348,7 @@ def test_weights_that_are_refined_leave_unusable_pixels_out():
     psf = build_epsf_field(given, FIELD, oversample=OS)
     assert_sane(psf)
     assert abs(psf.meta["reserve_chi2"] - 1) < 0.05 and psf.meta["converged"]
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
 
 
 def test_some_stars_are_masked_altogether():
@@ -367,7 +359,7 @@ def test_some_stars_are_masked_altogether():
     ok = np.asarray(psf.stars["ok"])
     assert not ok[:20].any() and ok[20:].all() and psf.meta["n_reserved"] == 16
     assert np.isnan(psf.stars["chi2"][:20]).all()
-    assert (shape_errors(psf, truth) < 2e-3).all()
+    assert (field_shape_errors(psf, truth) < 2e-3).all()
 
 
 def saturated(stamps, share, radius=2):
@@ -385,7 +377,7 @@ def test_bright_half_saturated():
     psf = build_epsf_field(saturated(stamps, 0.5), FIELD, oversample=OS)
     assert_sane(psf)
     # The core comes from the fainter half, which has a tenth of the light.
-    assert (shape_errors(psf, truth) < 2e-3 * np.sqrt(10)).all()
+    assert (field_shape_errors(psf, truth) < 2e-3 * np.sqrt(10)).all()
 
 
 def test_all_cores_saturated():

@@ -1,8 +1,5 @@
 """Core PSF of survey images, untuned, by the same functions that make docs/benchmarks.md."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,16 +8,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::astropy.io.fits.verify.VerifyWarning"),
 ]
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "real_psf.py"
-
-
-@pytest.fixture(scope="module")
-def real_psf():
-    spec = importlib.util.spec_from_file_location("real_psf", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,14 @@ def shape_error(grid, truth, oversample):
     return found[0][3:] / found[0][0]
 
 
+def field_shape_errors(psf, truth):
+    """rms over 5 x 5 places of the errors of FWHM (relative), g1 and g2 of a `PsfField`."""
+    ny, nx = truth.shape
+    places = [(x, y) for x in np.linspace(0, nx - 1, 5) for y in np.linspace(0, ny - 1, 5)]
+    errors = [shape_error(psf.epsf(x, y), truth.place(x, y), psf.oversample) for x, y in places]
+    return np.sqrt(np.mean(np.square(errors), axis=0))
+
+
 def measure_stars(interpolate, stamps, shift=(0.0, 0.0)):
     """Fit flux, background and position of every star, by Gauss-Newton from the true position.
 
