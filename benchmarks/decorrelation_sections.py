@@ -5,7 +5,7 @@ import numpy as np
 import real_pairs
 from astropy.wcs import WCS
 from decorrelation_scenes import constant_field, gaussian, varying_field
-from matching import Bench
+from matching_figures import Bench
 from scipy import ndimage, optimize, special
 
 import psflib
