@@ -54,9 +54,10 @@ def prepare(fields, field, epoch, exposure, settings) -> None:
     products.write_exposure(exposure, ready, settings)
 
 
-def select_stars(exposure, stars, settings) -> None:
-    """Every detection, and why it is or is not a PSF star."""
-    table = selection.select_stars(products.read_exposure(exposure), settings)
+def select_stars(exposure, stars, settings, catalog=None) -> None:
+    """Every detection, and why it is or is not a PSF star; a catalogue of the sky may help."""
+    known = files.read_catalog(catalog) if catalog else None
+    table = selection.select_stars(products.read_exposure(exposure), settings, known)
     log.info("%d stars selected of %d detections", table["selected"].sum(), len(table))
     products.write_stars(stars, table, settings)
 
@@ -122,6 +123,9 @@ def report(fields, output, page, summary, settings) -> None:
     products.write_summary(summary, rows, settings)
     reports.write_report(page, table, Path(output), rows, settings)
 
+
+#: Arguments that may stand in other folders than those of their field and epoch.
+NO_PRODUCTS = ("template", "catalog")
 
 STAGES: dict[str, Callable[..., None]] = {
     stage.__name__: stage
@@ -199,5 +203,5 @@ def _place(paths):
     """Field and epoch for messages: every product stands in {output}/{field}/{epoch}/."""
     if "field" in paths:
         return f"{paths['field']} {paths['epoch']}: "
-    folders = [Path(str(path)).parent for name, path in paths.items() if name != "template"]
+    folders = [Path(str(path)).parent for name, path in paths.items() if name not in NO_PRODUCTS]
     return f"{folders[-1].parent.name} {folders[-1].name}: " if len(folders) > 1 else ""

@@ -11,18 +11,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 
 from psflib import products
 from psflib.files.writing import write_image
+from psflib.preparation import prepare
 from psflib.simulate import SimulateSettings, simulate_field
+from psflib.stars import select_stars
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 #: 256 px squared, dense enough for a PSF
 SMALL = SimulateSettings(size=256, star_density=2500, brightest_star=2e5, nan_blocks=0)
-HEAD = "field,epoch,image\n"
-GOOD = "good,template,images/template.fits\ngood,1,images/1.fits\ngood,2,images/2.fits\n"
+HEAD = "field,epoch,image,catalog\n"
+GOOD = (
+    "good,template,images/template.fits\n"
+    "good,1,images/1.fits,images/sky.csv\ngood,2,images/2.fits\n"
+)
 MISSING = "lost,template,images/nowhere.fits\nlost,1,images/elsewhere.fits\n"
 TRUNCATED = "cut,template,images/cut.fits\ncut,1,images/cut.fits\n"
 OF_EPOCH = {
@@ -37,8 +43,16 @@ def write_small_field(folder):
     write_image(folder / "template.fits", field.template)
     for epoch, exposure in field.science.items():
         write_image(folder / f"{epoch}.fits", exposure)
+    star = chosen_star(field.science["1"])
+    row = [star["x"].value], [star["y"].value], [True]
+    Table(row, names=("x", "y", "galaxy")).write(folder / "sky.csv")
     whole = (folder / "template.fits").read_bytes()
     (folder / "cut.fits").write_bytes(whole[: len(whole) // 2])
+
+
+def chosen_star(exposure):
+    stars = select_stars(prepare(exposure))
+    return stars[np.flatnonzero(stars["selected"])[0]]
 
 
 def hashes(folder):
@@ -104,6 +118,13 @@ def test_settings_reach_the_products(first_run):
     folder, _ = first_run
     about = products.read_provenance(folder / "out/good/1/candidates.ecsv")
     assert about["settings"]["threshold"] == 6
+
+
+def test_the_catalogue_of_a_row_is_used(first_run):
+    folder, _ = first_run
+    for epoch, count in (("1", 1), ("2", 0)):
+        stars = products.read_stars(folder / "out/good" / epoch / "stars.ecsv")
+        assert (stars["reason"] == "galaxy in the catalogue").sum() == count
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ class Row:
     gain: float | None = None  # e-/ADU
     read_noise: float | None = None  # e-
     saturation: float | None = None  # ADU
+    catalog: Path | None = None  # read by `select_stars`
     table: Path = dataclasses.field(default=Path(), kw_only=True)
     line: int = dataclasses.field(default=0, kw_only=True)
 
@@ -65,7 +66,7 @@ class Row:
 
     @property
     def files(self) -> list[Path]:
-        """Every file that the row names, each once."""
+        """Every file of the image itself, each once."""
         named = (self.image, self.mask, self.variance, self.weight)
         return list(dict.fromkeys(path for path in named if path is not None))
 
@@ -73,10 +74,10 @@ class Row:
 _READ_OPTIONS = tuple(
     f.name
     for f in dataclasses.fields(Row)
-    if f.name not in ("field", "epoch", "image", "table", "line")
+    if f.name not in ("field", "epoch", "image", "catalog", "table", "line")
 )
 REQUIRED = ("field", "epoch", "image")
-COLUMNS = (*REQUIRED, *_READ_OPTIONS)
+COLUMNS = (*REQUIRED, *_READ_OPTIONS, "catalog")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +121,10 @@ def read_fields(path: str | Path) -> FieldsTable:
     """Read and check the table of images (CSV; one row an image).
 
     Columns `field, epoch, image` are required; the optional ones are the arguments of
-    `psflib.read`.  Paths are relative to the table.  Lines that begin with # and blank lines are
-    skipped; semicolons or tabs may stand for the commas.  Whether the images exist is not
-    checked: a missing one must stop its own field only.
+    `psflib.read` and `catalog`, a catalogue of the sky for the choice of the stars.  Paths are
+    relative to the table.  Lines that begin with # and blank lines are skipped; semicolons or
+    tabs may stand for the commas.  Whether the images exist is not checked: a missing one must
+    stop its own field only.
 
     Raises
     ------
@@ -318,7 +320,7 @@ def _number(positive):
 _PARSERS: dict[str, Callable[[str, Path], Any]] = {
     "field": _name,
     "epoch": _name,
-    **dict.fromkeys(("image", "mask", "variance", "weight"), _path),
+    **dict.fromkeys(("image", "mask", "variance", "weight", "catalog"), _path),
     **dict.fromkeys(("hdu", "mask_hdu", "variance_hdu", "weight_hdu"), _hdu),
     "gain": _number(positive=True),
     "read_noise": _number(positive=False),

@@ -38,7 +38,8 @@ def image_files(wildcards):
 def image_row(wildcards):
     """What the table says of one image; a change of it makes the exposure anew."""
     row = FIELDS.row(wildcards.field, wildcards.epoch)
-    return {name: str(value) for name, value in vars(row).items() if name not in ("table", "line")}
+    others = ("catalog", "table", "line")
+    return {name: str(value) for name, value in vars(row).items() if name not in others}
 
 
 rule prepare:

@@ -8,9 +8,21 @@
 # STEPS    select_stars -> build_stamps -> core_epsf -> extended_psf
 
 
+def catalog(wildcards):
+    """The catalogue of the sky that the table names for an image, or nothing."""
+    return str(FIELDS.row(wildcards.field, wildcards.epoch).catalog or "")
+
+
+def catalog_file(wildcards):
+    """As an input only if it exists: a missing one stops its own image, in a sentence."""
+    path = catalog(wildcards)
+    return [path] if Path(path).is_file() else []
+
+
 rule select_stars:
     """PSF stars of {wildcards.field}, {wildcards.epoch}."""
     input:
+        catalog_file,
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
     output:
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
@@ -22,6 +34,7 @@ rule select_stars:
     resources:
         mem_mb=1000,
     params:
+        catalog=catalog,
         settings=SETTINGS.section("select_stars"),
     script:
         "../scripts/run_stage.py"
