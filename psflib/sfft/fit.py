@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from psflib.convolve import convolve_by_tiles
 from psflib.errors import SingularFit
-from psflib.loops import sfft as loops
 from psflib.noise import robust_std
 from psflib.sfft import normal
 from psflib.sfft.fourier import by_transforms
@@ -24,6 +23,7 @@ FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
 SETTLED = 1e-3  # share of pixels newly thrown out below which it is over
+CORRECTIONS = 4  # terms of the series against the noise of the template
 MARGIN = 10  # pixels that a fit must have beyond its unknowns
 
 
@@ -44,7 +44,8 @@ class Planes:
 class Rules:
     """How it is fitted.
 
-    weighted : by inverse variances, else all alike;  clip : sigma, 0 for none
+    weighted : by inverse variances, else all alike;  clip : sigma, 0 for none;  corrected : for
+    the noise of the template, which shrinks the kernel
     """
 
     assembly: str = "auto"
@@ -52,6 +53,7 @@ class Rules:
     clip: float = 3.0
     max_iter: int = 5
     penalties: Penalties = Penalties()
+    corrected: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,7 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     """
     assembly = choose_assembly(model, planes.use, rules)
     check_count(model, int(planes.use.sum()))
-    solver = Solver(model, rules.penalties, int(planes.use.sum()))
+    solver = Solver(model, rules.penalties)
     if assembly == "tiles":
         planes = dataclasses.replace(
             planes, template=np.ascontiguousarray(planes.template, np.float32)
@@ -99,9 +101,6 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
     rest = planes.target - predict(model, base, planes, assembly)
     matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest)
-    if rules.penalties.smooth == "gcv":
-        chi2 = float(np.sum((weight * np.square(rest))[planes.use]))
-        solver.choose(matrix, right, chi2)
     solution = solver.step(matrix, right, base)
     used, number, residual = planes.use, 0, rest
     for number in range(1, rules.max_iter + 1 if rules.clip > 0 else 1):
@@ -115,12 +114,38 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         less, less_right = _assemble_few(assembly, model, planes, used & out, weight, rest)
         matrix, right, used = matrix - less, right - less_right, kept
         solution = solver.step(matrix, right, base)
+    if rules.penalties.smooth == "gcv":
+        chi2 = float(np.sum((weight * np.square(rest))[used]))
+        solver.choose(matrix, right, base, chi2, int(used.sum()))
+        solution = solver.step(matrix, right, base)
     residual = planes.target - predict(model, solution, planes, assembly)
     if assembly == "tiles":
         _, right = normal.by_tiles(model, planes.template, used, weight, residual, matrix=False)
-        solution = solver.step(matrix, right, solution)
+        if rules.corrected:
+            solution = _corrected(model, planes, used, weight, (matrix, right, solution), solver)
+        else:
+            solution = solver.step(matrix, right, solution)
         residual = planes.target - predict(model, solution, planes, assembly)
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, number)
+
+
+def _corrected(model, planes, used, weight, equations, solver):
+    """Solution without the shrinkage that the noise of the template causes.
+
+    Noise of variance v adds N to the expected normal matrix M; (M + N)⁻¹ is to become M⁻¹.  The
+    series of N (M + N)⁻¹ does so where the data say something, and stays finite where not.
+    """
+    matrix, right, base = equations
+    noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
+    solution = solver.step(matrix, right, base)
+    for _ in range(CORRECTIONS):
+        more = np.zeros_like(right)
+        coefficients, _ = model.split(solution)
+        more[: model.n_kernel] = np.einsum(
+            "stqr,tr->sq", noise, coefficients, optimize=True
+        ).ravel()
+        solution = solver.step(matrix, right + more, base)
+    return solution
 
 
 def check_count(model, count) -> None:
@@ -163,7 +188,9 @@ def _assemble(assembly, model, planes, use, weight, rest):
 
 def _assemble_few(assembly, model, planes, use, weight, rest):
     """Normal equations of few pixels, with the approximation that the others have."""
-    return _assemble("gram" if assembly == "fourier" else assembly, model, planes, use, weight, rest)
+    return _assemble(
+        "gram" if assembly == "fourier" else assembly, model, planes, use, weight, rest
+    )
 
 
 def _start(model, planes, rules):
@@ -203,10 +230,8 @@ def predict(model, solution, planes, assembly):
     coefficients, background = model.split(solution)
     flat = coefficients.astype(np.float32)
     for y, x, _, _ in normal.tiles_of(planes.use):
-        patches = np.empty((len(y), model.n_pixels + 1), np.float32)
-        loops.gather_patches(planes.template, y, x, *model.half, np.ones(len(y), np.float32), patches)
-        seen = patches[:, :-1] @ flat
-        values = np.einsum("pq,qp->p", seen, model.terms(x, y))
+        columns = normal.seen(model, planes.template, y, x, np.ones(len(y), np.float32))
+        values = np.einsum("pq,qp->p", columns[:, :-1] @ flat, model.terms(x, y))
         out[y, x] = values + background @ model.background_terms(x, y)
     return out
 
@@ -220,7 +245,13 @@ def outliers(residual, variance, light, use, rules) -> np.ndarray:
     z = residual[use] / np.sqrt(variance[use])
     level = light[use]
     ranks = [TOP_RANK * (2**i - 1) for i in range(1, 32) if TOP_RANK * 2**i < len(level)]
-    edges = np.sort(np.partition(level, [len(level) - r for r in ranks])[[len(level) - r for r in ranks]]) if ranks else []
+    edges = (
+        np.sort(
+            np.partition(level, [len(level) - r for r in ranks])[[len(level) - r for r in ranks]]
+        )
+        if ranks
+        else []
+    )
     group = np.searchsorted(edges, level, side="right")
     least = robust_std(z[:: max(1, len(z) // 100_000)])
     scatter = [1.4826 * np.median(np.abs(z[group == i])) for i in range(len(edges) + 1)]

@@ -24,7 +24,10 @@ def by_transforms(model, template, use, residual):
     residual : ndarray (ny, nx)
     """
     (hy, hx), (ny, nx), m = model.half, model.shape, model.n_terms
-    side = [fft.next_fast_len(n + 2 * h, real=True) for n, h in zip(model.shape, model.half, strict=True)]
+    side = [
+        fft.next_fast_len(n + 2 * h, real=True)
+        for n, h in zip(model.shape, model.half, strict=True)
+    ]
     x, y = np.arange(nx)[None, :], np.arange(ny)[:, None]
     spectra = [fft.rfft2(term * template, side) for term in model.terms(x, y)]
     moved = _shifts(model)
@@ -52,13 +55,13 @@ def by_transforms(model, template, use, residual):
 
 
 def _toeplitz(model, spectra, side):
-    """Sums over all x, (n_pixels, m, n_pixels, m), of the columns with functions of x - s."""
+    """Sums over all x, (n_shapes, m, n_shapes, m), of the columns with functions of x - s."""
     ky, kx = model.kernel_shape
     lags = _back(side, ky - 1, kx - 1)
     # entry (s, t) is the correlation at lag t - s, counted from the smallest
-    row, column = np.divmod(np.arange(model.n_pixels), kx)
+    row, column = np.divmod(np.arange(model.n_shapes), kx)
     index = row[None, :] - row[:, None] + ky - 1, column[None, :] - column[:, None] + kx - 1
-    out = np.empty((model.n_pixels, model.n_terms) * 2)
+    out = np.empty((model.n_shapes, model.n_terms) * 2)
     for b, first in enumerate(spectra):
         for c in range(b, model.n_terms):
             values = lags(first * spectra[c].conj())[index]
@@ -92,7 +95,7 @@ def _left_out(model, template, use):
 
 
 def _shifts(model):
-    """Matrices T (n_pixels, m, m) with f(x) = T f(x - s)."""
+    """Matrices T (n_shapes, m, m) with f(x) = T f(x - s)."""
     (hy, hx), (ny, nx), m = model.half, model.shape, model.n_terms
     count = model.order + 1
     x, y = np.meshgrid(np.linspace(0, nx - 1, count), np.linspace(0, ny - 1, count))
@@ -102,4 +105,4 @@ def _shifts(model):
         polynomial.evaluate(model.order, x.ravel() + dx, y.ravel() + dy, model.shape) @ inverse
         for dy, dx in steps
     ]
-    return np.array(moved).reshape(model.n_pixels, m, m)
+    return np.array(moved).reshape(model.n_shapes, m, m)

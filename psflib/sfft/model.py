@@ -10,7 +10,7 @@ from psflib import polynomial
 from psflib.convolve import VaryingKernel
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Model:
     """target(x) = sum_q f_q(x) sum_s c[s, q] template(x - s) + sum_g d[g] P_g(x).
 
@@ -22,6 +22,8 @@ class Model:
     kernel_shape : (ky, kx), odd
     order, bg_order, flux_order : degrees of kernel, background and kernel sum
     spline : (ny, nx) of B-spline coefficients that take the place of the kernel's polynomials
+    shapes : ndarray (n_shapes, ky * kx), what the kernel is a sum of; default single pixels.  The
+        central pixel is one of them, and alone there.
     """
 
     shape: tuple[int, int]
@@ -30,15 +32,37 @@ class Model:
     bg_order: int = 2
     flux_order: int = 1
     spline: tuple[int, int] | None = None
+    shapes: np.ndarray | None = None
 
     @property
     def half(self) -> tuple[int, int]:
         return self.kernel_shape[0] // 2, self.kernel_shape[1] // 2
 
     @property
-    def n_pixels(self) -> int:
-        """Number of pixels of the kernel."""
-        return self.kernel_shape[0] * self.kernel_shape[1]
+    def n_shapes(self) -> int:
+        """Number of pixels of the kernel, or of what stands for them."""
+        return int(np.prod(self.kernel_shape)) if self.shapes is None else len(self.shapes)
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """What each adds to the sum of the kernel, (n_shapes,)."""
+        return np.ones(self.n_shapes) if self.shapes is None else self.shapes.sum(1)
+
+    @cached_property
+    def middle(self) -> int:
+        """Index of the central pixel."""
+        centre = int(np.prod(self.kernel_shape)) // 2
+        return centre if self.shapes is None else int(np.argmax(self.shapes[:, centre]))
+
+    def images(self, coefficients) -> np.ndarray:
+        """Kernels (n, k, k) in a square box of coefficients (n, n_shapes)."""
+        flat = coefficients if self.shapes is None else coefficients @ self.shapes
+        side = max(self.kernel_shape)
+        dy, dx = ((side - n) // 2 for n in self.kernel_shape)
+        images = np.zeros((len(flat), side, side))
+        box = np.s_[:, dy : dy + self.kernel_shape[0], dx : dx + self.kernel_shape[1]]
+        images[box] = flat.reshape(-1, *self.kernel_shape)
+        return images
 
     @property
     def n_terms(self) -> int:
@@ -47,7 +71,7 @@ class Model:
 
     @property
     def n_kernel(self) -> int:
-        return self.n_pixels * self.n_terms
+        return self.n_shapes * self.n_terms
 
     @property
     def n_background(self) -> int:
@@ -78,7 +102,10 @@ class Model:
         if self.spline is None:
             return np.eye(self.n_terms)[:, :count]
         ny, nx = self.shape
-        x, y = np.linspace(0, nx - 1, 8 * self.spline[1]), np.linspace(0, ny - 1, 8 * self.spline[0])
+        x, y = (
+            np.linspace(0, nx - 1, 8 * self.spline[1]),
+            np.linspace(0, ny - 1, 8 * self.spline[0]),
+        )
         grid = x[None, :], y[:, None]
         functions = self.terms(*grid).reshape(self.n_terms, -1)
         wanted = polynomial.evaluate(self.flux_order, *grid, self.shape).reshape(count, -1)
@@ -86,28 +113,18 @@ class Model:
         return np.linalg.qr(fitted)[0]
 
     def split(self, solution) -> tuple[np.ndarray, np.ndarray]:
-        """Unknowns as kernel coefficients (n_pixels, n_terms) and background coefficients."""
-        kernel = solution[: self.n_kernel].reshape(self.n_pixels, self.n_terms)
+        """Unknowns as kernel coefficients (n_shapes, n_terms) and background coefficients."""
+        kernel = solution[: self.n_kernel].reshape(self.n_shapes, self.n_terms)
         return kernel, solution[self.n_kernel :]
 
     def kernel_at(self, solution, x, y) -> np.ndarray:
         """Kernel at (x, y), (ky, kx)."""
-        coefficients, _ = self.split(solution)
-        return (coefficients @ self.terms(x, y)).reshape(self.kernel_shape)
+        flat = self.split(solution)[0] @ self.terms(x, y)
+        return (flat if self.shapes is None else flat @ self.shapes).reshape(self.kernel_shape)
 
     def varying(self, solution) -> VaryingKernel:
         """The kernel for `convolve`, in a square box."""
-        coefficients, _ = self.split(solution)
-        return VaryingKernel(self.squared_box(coefficients.T), self.terms)
-
-    def squared_box(self, flat) -> np.ndarray:
-        """Kernels (n, n_pixels) as images (n, k, k), k the longer side."""
-        side = max(self.kernel_shape)
-        dy, dx = ((side - n) // 2 for n in self.kernel_shape)
-        images = np.zeros((len(flat), side, side))
-        box = np.s_[:, dy : dy + self.kernel_shape[0], dx : dx + self.kernel_shape[1]]
-        images[box] = flat.reshape(-1, *self.kernel_shape)
-        return images
+        return VaryingKernel(self.images(self.split(solution)[0].T), self.terms)
 
     def background_map(self, solution) -> np.ndarray:
         """(ny, nx) float32."""
@@ -129,8 +146,7 @@ def _matched_exactly(model, solution, template):
     ny, nx = model.shape
     x, y = np.arange(nx)[None, :], np.arange(ny)[:, None]
     image = np.tensordot(background, model.background_terms(x, y), 1)
-    for values, term in zip(coefficients.T, model.terms(x, y), strict=True):
-        kernel = values.reshape(model.kernel_shape)
+    for kernel, term in zip(model.images(coefficients.T), model.terms(x, y), strict=True):
         image += term * signal.fftconvolve(template, kernel, mode="same")
     return image
 

@@ -37,11 +37,11 @@ def by_tiles(model, template, use, weight, residual, matrix=True):
     """
     sums, right = TileSums(model), np.zeros(model.n_unknowns)
     for y, x, middle_y, middle_x in tiles_of(use):
-        gram = np.zeros((model.n_pixels + 1,) * 2, np.float32, order="F")
+        gram = np.zeros((model.n_shapes + 1,) * 2, np.float32, order="F")
         for part in range(0, len(y), CHUNK):
             rows, columns = y[part : part + CHUNK], x[part : part + CHUNK]
             root = np.sqrt(weight[rows, columns]).astype(np.float32)
-            patches = _patches(model, template, rows, columns, root)
+            patches = seen(model, template, rows, columns, root)
             if matrix:
                 gram = blas.ssyrk(1.0, patches.T, beta=1.0, c=gram, overwrite_c=1)
             _add_right(model, patches, root * residual[rows, columns], rows, columns, right)
@@ -54,7 +54,7 @@ class TileSums:
     """Sums over tiles of their matrices times the products of the functions at their middles."""
 
     def __init__(self, model):
-        n, m, g = model.n_pixels, model.n_terms, model.n_background
+        n, m, g = model.n_shapes, model.n_terms, model.n_background
         self.model, self.pairs = model, np.triu_indices(m)
         self.kernel = np.zeros((len(self.pairs[0]), (n + 1) ** 2))
         self.cross, self.background = np.zeros((n, m, g)), np.zeros((g, g))
@@ -82,7 +82,7 @@ class TileSums:
     def matrix(self):
         """Normal matrix of all unknowns."""
         self._flush()
-        n, m, p = self.model.n_pixels, self.model.n_terms, self.model.n_kernel
+        n, m, p = self.model.n_shapes, self.model.n_terms, self.model.n_kernel
         total = np.empty((self.model.n_unknowns,) * 2)
         kernel = total[:p, :p].reshape(n, m, n, m)
         for product, i, j in zip(self.kernel, *self.pairs, strict=True):
@@ -93,6 +93,27 @@ class TileSums:
         total[p:, :p] = total[:p, p:].T
         total[p:, p:] = self.background
         return total
+
+
+def noise_by_tiles(model, variance, use, weight):
+    """What white noise of the template adds to the normal matrix of the kernel on average.
+
+    Returns
+    -------
+    ndarray (n_shapes, n_shapes, n_terms, n_terms)
+    """
+    width = int(np.prod(model.kernel_shape))
+    variance = np.ascontiguousarray(variance, np.float32)
+    out = np.zeros((width, model.n_terms, model.n_terms))
+    for y, x, middle_y, middle_x in tiles_of(use):
+        patches = np.empty((len(y), width + 1), np.float32)
+        loops.gather_patches(variance, y, x, *model.half, np.ones(len(y), np.float32), patches)
+        terms = model.terms(np.array(middle_x), np.array(middle_y))
+        sums = weight[y, x].astype(float) @ patches[:, :-1]
+        out += sums[:, None, None] * np.outer(terms, terms)
+    if model.shapes is None:
+        return np.einsum("st,sqr->stqr", np.eye(width), out)
+    return np.einsum("sp,tp,pqr->stqr", model.shapes, model.shapes, out, optimize=True)
 
 
 def exactly(model, template, y, x, weight, residual, pad=(0, 0)):
@@ -111,10 +132,10 @@ def exactly(model, template, y, x, weight, residual, pad=(0, 0)):
     for part in range(0, len(y), size):
         rows, columns = y[part : part + size], x[part : part + size]
         root = np.sqrt(weight[part : part + size])
-        patches = _patches(model, template, rows + pad[0], columns + pad[1], root)
+        patches = seen(model, template, rows + pad[0], columns + pad[1], root)
         terms = model.terms(columns, rows)
         design = np.empty((len(rows), model.n_unknowns))
-        kernel = design[:, : model.n_kernel].reshape(len(rows), model.n_pixels, model.n_terms)
+        kernel = design[:, : model.n_kernel].reshape(len(rows), model.n_shapes, model.n_terms)
         np.multiply(patches[:, :-1, None], terms.T[:, None, :], out=kernel)
         design[:, model.n_kernel :] = model.background_terms(columns, rows).T * root[:, None]
         total = blas.dsyrk(1.0, design.T, beta=1.0, c=total, overwrite_c=1)
@@ -122,10 +143,23 @@ def exactly(model, template, y, x, weight, residual, pad=(0, 0)):
     return _both_halves(total), right
 
 
-def _patches(model, template, y, x, root):
-    patches = np.empty((len(y), model.n_pixels + 1), template.dtype)
+def seen(model, template, y, x, root):
+    """Columns of the kernel's unknowns, without the functions of the field, at the listed pixels.
+
+    Returns
+    -------
+    ndarray (n, n_shapes + 1)
+        Times `root`, which is the last column.
+    """
+    width = int(np.prod(model.kernel_shape)) + 1
+    patches = np.empty((len(y), width), template.dtype)
     loops.gather_patches(template, y, x, *model.half, root, patches)
-    return patches
+    if model.shapes is None:
+        return patches
+    columns = np.empty((len(y), model.n_shapes + 1), template.dtype)
+    np.matmul(patches[:, :-1], model.shapes.T.astype(template.dtype), out=columns[:, :-1])
+    columns[:, -1] = patches[:, -1]
+    return columns
 
 
 def _add_right(model, patches, values, y, x, right):

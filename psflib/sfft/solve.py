@@ -9,8 +9,9 @@ from scipy.linalg import lapack
 from psflib import polynomial
 from psflib.errors import SingularFit
 
-GCV_STEPS = 10.0 ** np.arange(-7, 1.01, 1.0)  # strengths that are tried ...
-GCV_FINE = 10.0 ** np.array([-0.5, 0.0, 0.5])  # ... and factors about the best of them
+GCV_STEPS = 10.0 ** np.arange(-6, 0, 1.0)  # strengths that are tried ...
+GCV_FINE = 10.0 ** np.array([-0.7, -0.35, 0.0, 0.35, 0.7])  # ... and factors about the best
+STEEPNESS = 4.0  # how much more each degree of the variation over the field costs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,42 +33,46 @@ class Penalties:
 class Solver:
     """Solves the normal equations of one model and set of penalties."""
 
-    def __init__(self, model, penalties, n_good=0):
-        self.model, self.penalties, self.n_good = model, penalties, n_good
+    def __init__(self, model, penalties):
+        self.model, self.penalties = model, penalties
         self.strength = 0.0 if penalties.smooth == "gcv" else float(penalties.smooth)
         self.ridge = penalties.ridge
 
-    def choose(self, matrix, right, chi2) -> None:
+    def choose(self, matrix, right, base, chi2, count) -> None:
         """Strength of the smoothness, by generalised cross-validation, if it is left open.
 
         Golub, Heath & Wahba 1979: the least chi2 / (n - tr A)², A what makes the model of the data.
 
         Parameters
         ----------
-        chi2 : float
-            Weighted sum of the squared residuals that `right` was made of.
+        right : ndarray (n,)
+            Gradient of chi-square at `base`; `chi2` is its value there, of `count` pixels.
         """
         if self.penalties.smooth != "gcv":
             return
-        scores: dict[float, float] = {}
-        for steps in (GCV_STEPS, None):
-            best = min(scores, key=scores.__getitem__) if scores else 1.0
-            for strength in best * GCV_FINE if steps is None else steps:
-                if strength not in scores:
-                    scores[strength] = self._score(matrix, right, chi2, strength)
-        self.strength = float(min(scores, key=scores.__getitem__))
+        data = matrix, right, base, chi2, count
+        self._best(GCV_STEPS, data)
+        self._best(self.strength * GCV_FINE, data)
 
-    def _score(self, matrix, right, chi2, strength):
-        reduced, vector = self._reduced(matrix), self._rows(right)
-        total = reduced + self._reduced(self.penalty(matrix, strength))
-        factor = _factor(total)
+    def _best(self, values, data):
+        """Set the strength to the best of some values."""
+        scores = []
+        for value in values:
+            self.strength = float(value)
+            scores.append(self._score(*data))
+        self.strength = float(values[int(np.argmin(scores))])
+
+    def _score(self, matrix, right, base, chi2, count):
+        penalty = self.penalty(matrix)
+        factor = _factor(self._reduced(matrix + penalty))
         if factor is None:
             return np.inf
-        solution = linalg.cho_solve(factor, vector)
+        change = self._expanded(linalg.cho_solve(factor, self._rows(right - penalty @ base)))
+        rest = chi2 - 2 * right @ change + change @ matrix @ change
         inverse, _ = lapack.dpotri(factor[0], lower=1)
-        trace = 2 * np.sum(np.tril(inverse) * reduced) - np.sum(np.diag(inverse) * np.diag(reduced))
-        rest = chi2 - 2 * vector @ solution + solution @ reduced @ solution
-        return max(rest, 1e-30 * chi2) / (self.n_good - trace) ** 2
+        reduced = self._reduced(matrix)
+        trace = 2 * np.sum(np.tril(inverse) * reduced) - np.diag(inverse) @ np.diag(reduced)
+        return max(rest, 1e-30 * chi2) / (count - trace) ** 2
 
     def step(self, matrix, right, base) -> np.ndarray:
         """Solution from the gradient `right` of chi-square at `base`, penalties included.
@@ -78,7 +83,7 @@ class Solver:
             Even with a ridge a million times as strong.
         """
         for _ in range(3):
-            penalty = self.penalty(matrix, self.strength)
+            penalty = self.penalty(matrix)
             factor = _factor(self._reduced(matrix + penalty))
             if factor is not None:
                 change = linalg.cho_solve(factor, self._rows(right - penalty @ base))
@@ -91,16 +96,16 @@ class Solver:
 
     def covariance(self, matrix) -> np.ndarray:
         """Covariance (n, n) of the unknowns if the weights were inverse variances."""
-        factor = _factor(self._reduced(matrix + self.penalty(matrix, self.strength)))
+        factor = _factor(self._reduced(matrix + self.penalty(matrix)))
         if factor is None:
             raise SingularFit("the normal matrix is singular: no covariance")
         inner = linalg.cho_solve(factor, linalg.cho_solve(factor, self._reduced(matrix)).T)
         return self._expanded(self._expanded(inner).T)
 
-    def penalty(self, matrix, strength) -> np.ndarray:
+    def penalty(self, matrix) -> np.ndarray:
         """Matrix of the penalties (n, n)."""
-        model, out = self.model, np.zeros_like(matrix)
-        n, m, p = model.n_pixels, model.n_terms, model.n_kernel
+        model, out, strength = self.model, np.zeros_like(matrix), self.strength
+        n, m, p = model.n_shapes, model.n_terms, model.n_kernel
         unit = 1.0 if self.penalties.absolute else np.trace(matrix[:p, :p]) / p
         diagonal = np.arange(p)
         out[diagonal, diagonal] = self.ridge * unit
@@ -108,9 +113,13 @@ class Solver:
         if self.penalties.constraint == "soft" and self.penalties.flux > 0:
             terms = model.flux_terms
             beyond = np.eye(m) - terms @ terms.T
-            kernel += self.penalties.flux * unit * beyond[None, :, None, :]
+            sums = self.penalties.flux * unit * np.outer(model.sums, model.sums)
+            kernel += sums[:, None, :, None] * beyond[None, :, None, :]
         if strength > 0:
-            roughness = strength * unit * laplacian_squared(model.kernel_shape)
+            roughness = laplacian_squared(model.kernel_shape)
+            if model.shapes is not None:
+                roughness = model.shapes @ roughness @ model.shapes.T
+            roughness *= strength * unit
             for q, weight in enumerate(_variation(model)):
                 kernel[:, q, :, q] += weight * roughness
         return out
@@ -132,9 +141,9 @@ class Solver:
         if not self._hard:
             return values
         model = self.model
-        kernel = values[: model.n_kernel].reshape(model.n_pixels, model.n_terms, *values.shape[1:])
-        middle = model.n_pixels // 2
-        others = np.delete(kernel, middle, 0) - kernel[middle]
+        kernel = values[: model.n_kernel].reshape(model.n_shapes, model.n_terms, *values.shape[1:])
+        middle, each = model.middle, np.delete(model.sums, model.middle)
+        others = np.delete(kernel, middle, 0) - np.multiply.outer(each, kernel[middle])
         sums = np.tensordot(model.flux_terms.T, kernel[middle], 1)
         flat = others.reshape(-1, *values.shape[1:])
         return np.concatenate([sums, flat, values[model.n_kernel :]])
@@ -146,9 +155,9 @@ class Solver:
         model, rest = self.model, values.shape[1:]
         count = model.flux_terms.shape[1]
         others = values[count : count + model.n_kernel - model.n_terms]
-        others = others.reshape(model.n_pixels - 1, model.n_terms, *rest)
-        centre = np.tensordot(model.flux_terms, values[:count], 1) - others.sum(0)
-        middle = model.n_pixels // 2
+        others = others.reshape(model.n_shapes - 1, model.n_terms, *rest)
+        middle, each = model.middle, np.delete(model.sums, model.middle)
+        centre = np.tensordot(model.flux_terms, values[:count], 1) - np.tensordot(each, others, 1)
         kernel = np.concatenate([others[:middle], centre[None], others[middle:]])
         background = values[len(values) - model.n_background :]
         return np.concatenate([kernel.reshape(model.n_kernel, *rest), background])
@@ -167,10 +176,10 @@ def laplacian_squared(kernel_shape) -> np.ndarray:
 
 
 def _variation(model):
-    """How much more smooth each function of the field has to be: by 4 a degree."""
+    """How much more smooth each function of the field has to be: by `STEEPNESS` a degree."""
     if model.spline is not None:
         return np.ones(model.n_terms)
-    return np.array([4.0 ** (i + j) for i, j in polynomial.degrees(model.order)])
+    return np.array([STEEPNESS ** (i + j) for i, j in polynomial.degrees(model.order)])
 
 
 def _factor(matrix):
