@@ -9,12 +9,17 @@ from psflib.psf.build import build_psf
 from psflib.subtraction.al import AlSettings
 from psflib.subtraction.al import subtract as subtract_al
 from psflib.subtraction.hotpants import run_hotpants
+from psflib.subtraction.sfft import run_sfft
+from psflib.subtraction.sfft_stage import SfftSettings
+from psflib.subtraction.sfft_stage import subtract as subtract_sfft
 from psflib.warp import align
 
-__all__ = ["METHODS", "SubtractSettings", "run_hotpants", "subtract", "subtract_aligned"]
+__all__ = [
+    "METHODS", "SubtractSettings", "run_hotpants", "run_sfft", "subtract", "subtract_aligned",
+]  # fmt: skip
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
-METHODS = {"al": subtract_al}
+METHODS = {"al": subtract_al, "sfft": subtract_sfft}
 
 
 class SubtractSettings(BaseModel):
@@ -23,9 +28,11 @@ class SubtractSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = Field(
-        "al", pattern=f"^({'|'.join(METHODS)})$", description="al (Alard-Lupton, varying kernel)"
-    )
+        "al", pattern=f"^({'|'.join(METHODS)})$",
+        description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel)",
+    )  # fmt: skip
     al: AlSettings = Field(AlSettings(), description="settings of the method al")
+    sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
 
 
 def subtract(science, template, method=None, settings=None, psf=None) -> Difference:

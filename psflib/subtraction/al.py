@@ -67,19 +67,31 @@ def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of
     psf_of : callable (Exposure) -> PSF with ``at(x, y, size)``
         Called once, with the image that is not convolved.
     """
+
+    def fit(target, convolved, fwhms, name):
+        orders = settings.kernel_order, settings.flux_order, settings.background_order
+        return fit_kernel(target, convolved, fwhms, orders=orders, convolved_name=name)
+
+    return subtract_fitted(fit, science, template, settings, psf_of)
+
+
+def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
+    """Science minus template, matched by any fit of a kernel.
+
+    Parameters
+    ----------
+    fit : callable (target, convolved, fwhms, name) -> MatchingKernel
+        As `fit_kernel`.
+    science, template, settings, psf_of
+        As in `subtract`; of the settings, `convolve`, `doubt` and `bad_fraction` count.
+    """
     direction = _direction(science, template, settings.convolve)
     target, convolved = (science, template) if direction == "template" else (template, science)
     bad = ~convolved.usable
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
     image, variance = fill_masked(convolved)
     usable = target.usable
-    kernel = fit_kernel(
-        (target.image, target.variance, usable),
-        (image, variance, ~bad),
-        fwhms,
-        orders=(settings.kernel_order, settings.flux_order, settings.background_order),
-        convolved_name=direction,
-    )
+    kernel = fit((target.image, target.variance, usable), (image, variance, ~bad), fwhms, direction)
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
     doubt = _doubt(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))

@@ -1,0 +1,261 @@
+"""The fit: weights, assembly, solution, and pixels that do not fit thrown out."""
+
+import dataclasses
+import logging
+
+import numpy as np
+from scipy import ndimage
+
+from psflib.convolve import convolve_by_tiles
+from psflib.errors import SingularFit
+from psflib.noise import robust_std
+from psflib.sfft import normal
+from psflib.sfft.fourier import by_transforms
+from psflib.sfft.model import Model
+from psflib.sfft.solve import Penalties, Solver
+
+log = logging.getLogger(__name__)
+
+ASSEMBLIES = ("auto", "fourier", "tiles", "gram")
+START = 60_000  # pixels whose fit tells the first kernel
+TOP_RANK = 300  # brightest pixels that are judged by their own scatter
+FLOOR = 0.1  # model error at the start, relative to the light
+TILE = 64  # px, tiles with one squared kernel each
+SPARSE = 0.25  # share of pixels below which the model is made at those only
+SETTLED = 1e-3  # share of pixels newly thrown out below which it is over
+CORRECTIONS = 4  # terms of the series against the noise of the template
+MARGIN = 10  # pixels that a fit must have beyond its unknowns
+
+
+@dataclasses.dataclass(frozen=True)
+class Planes:
+    """What is fitted: (ny, nx) planes without holes, and the pixels that count.
+
+    variance : of target and template, ADU²;  use : bool, off the border by half a kernel
+    """
+
+    target: np.ndarray
+    template: np.ndarray
+    variance: tuple[np.ndarray, np.ndarray]
+    use: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How it is fitted.
+
+    weighted : by inverse variances, else all alike;  clip : sigma, 0 for none;  corrected : for
+    the noise of the template, which shrinks the kernel
+    """
+
+    assembly: str = "auto"
+    weighted: bool = True
+    clip: float = 3.0
+    max_iter: int = 5
+    penalties: Penalties = Penalties()
+    corrected: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Unknowns and how they came about.
+
+    matrix : normal matrix;  variance : of target minus model (ny, nx);  used : bool (ny, nx)
+    rms : ADU, of the pixels used;  n_iter : rounds of rejection
+    """
+
+    solution: np.ndarray
+    matrix: np.ndarray
+    solver: Solver
+    variance: np.ndarray
+    used: np.ndarray
+    residual: np.ndarray
+    assembly: str
+    n_iter: int
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt(np.mean(np.square(self.residual[self.used]))))
+
+
+def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
+    """Fit the kernel.
+
+    Raises
+    ------
+    SingularFit
+        Fewer pixels than unknowns, or no solution.
+    """
+    assembly = choose_assembly(model, planes.use, rules)
+    check_count(model, int(planes.use.sum()))
+    solver = Solver(model, rules.penalties)
+    if assembly == "tiles":
+        planes = dataclasses.replace(
+            planes, template=np.ascontiguousarray(planes.template, np.float32)
+        )
+        base = _start(model, planes, rules)
+    else:
+        planes = dataclasses.replace(planes, template=planes.template.astype(float))
+        base = np.zeros(model.n_unknowns)
+    variance = noise_variance(model, base, planes.variance)
+    weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
+    rest = planes.target - predict(model, base, planes, assembly)
+    matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest)
+    solution = solver.step(matrix, right, base)
+    used, number, residual = planes.use, 0, rest
+    for number in range(1, rules.max_iter + 1 if rules.clip > 0 else 1):
+        light = predict(model, solution, planes, assembly)
+        residual = planes.target - light
+        out = outliers(residual, variance, light, used, rules)
+        if out.sum() <= SETTLED * used.sum():
+            break
+        kept = used & ~out
+        check_count(model, int(kept.sum()))
+        less, less_right = _assemble_few(assembly, model, planes, used & out, weight, rest)
+        matrix, right, used = matrix - less, right - less_right, kept
+        solution = solver.step(matrix, right, base)
+    if rules.penalties.smooth == "gcv":
+        chi2 = float(np.sum((weight * np.square(rest))[used]))
+        solver.choose(matrix, right, base, chi2, int(used.sum()))
+        solution = solver.step(matrix, right, base)
+    residual = planes.target - predict(model, solution, planes, assembly)
+    if assembly == "tiles":
+        _, right = normal.by_tiles(model, planes.template, used, weight, residual, matrix=False)
+        if rules.corrected:
+            solution = _corrected(model, planes, used, weight, (matrix, right, solution), solver)
+        else:
+            solution = solver.step(matrix, right, solution)
+        residual = planes.target - predict(model, solution, planes, assembly)
+    return Fitted(solution, matrix, solver, variance, used, residual, assembly, number)
+
+
+def _corrected(model, planes, used, weight, equations, solver):
+    """Solution without the shrinkage that the noise of the template causes.
+
+    Noise of variance v adds N to the expected normal matrix M; (M + N)⁻¹ is to become M⁻¹.  The
+    series of N (M + N)⁻¹ does so where the data say something, and stays finite where not.
+    """
+    matrix, right, base = equations
+    noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
+    solution = solver.step(matrix, right, base)
+    for _ in range(CORRECTIONS):
+        more = np.zeros_like(right)
+        coefficients, _ = model.split(solution)
+        more[: model.n_kernel] = np.einsum(
+            "stqr,tr->sq", noise, coefficients, optimize=True
+        ).ravel()
+        solution = solver.step(matrix, right + more, base)
+    return solution
+
+
+def check_count(model, count) -> None:
+    """Refuse fewer pixels than the unknowns need."""
+    if count < model.n_unknowns + MARGIN:
+        raise SingularFit(
+            f"{count} usable pixels for {model.n_unknowns} unknowns; "
+            f"{model.n_unknowns + MARGIN} are needed"
+        )
+
+
+def choose_assembly(model, use, rules) -> str:
+    """The assembly that is asked for, or the cheapest that can do it.
+
+    Transforms are dear where many pixels do not count: those are summed up one by one.
+    """
+    if rules.assembly not in ASSEMBLIES:
+        raise ValueError(f"unknown assembly {rules.assembly!r}; one of {', '.join(ASSEMBLIES)}")
+    if rules.assembly == "fourier" and rules.weighted:
+        raise ValueError("the assembly fourier has no weights: weighted=False, tiles or gram")
+    if rules.assembly == "fourier" and model.spline is not None:
+        raise ValueError("the assembly fourier has no B-splines: tiles or gram")
+    if rules.assembly != "auto":
+        return rules.assembly
+    if rules.weighted or model.spline is not None:
+        return "tiles"
+    border = 2 * model.half[0] * model.shape[1] + 2 * model.half[1] * model.shape[0]
+    outside = use.size - use.sum() + border
+    return "fourier" if 2 * outside * model.n_terms**2 < use.sum() else "tiles"
+
+
+def _assemble(assembly, model, planes, use, weight, rest):
+    if assembly == "fourier":
+        return by_transforms(model, planes.template, use, rest)
+    if assembly == "tiles":
+        return normal.by_tiles(model, planes.template, use, weight, rest)
+    y, x = np.nonzero(use)
+    return normal.exactly(model, planes.template, y, x, weight[use].astype(float), rest[use])
+
+
+def _assemble_few(assembly, model, planes, use, weight, rest):
+    """Normal equations of few pixels, with the approximation that the others have."""
+    return _assemble(
+        "gram" if assembly == "fourier" else assembly, model, planes, use, weight, rest
+    )
+
+
+def _start(model, planes, rules):
+    """A first kernel from part of the pixels; light that is not in the model yet weighs less."""
+    step = max(1, round(np.sqrt(planes.use.sum() / START)))
+    use = np.zeros_like(planes.use)
+    use[::step, ::step] = planes.use[::step, ::step]
+    if use.sum() < 3 * model.n_unknowns:
+        use = planes.use
+    variance = planes.variance[0] + np.square(FLOOR * planes.target)
+    weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
+    base = np.zeros(model.n_unknowns)
+    matrix, right = normal.by_tiles(model, planes.template, use, weight, planes.target)
+    first = dataclasses.replace(rules.penalties, smooth=max(rules.penalties.ridge, 1e-3))
+    if rules.penalties.absolute:
+        first = dataclasses.replace(rules.penalties, smooth=0.0)
+    return Solver(model, first).step(matrix, right, base)
+
+
+def noise_variance(model, solution, variances) -> np.ndarray:
+    """Variance (ny, nx) float32 of target minus convolved template, noise of both white."""
+    target, template = variances
+    if not solution.any():
+        return np.asarray(target, np.float32) + np.float32(0)
+    kernels = np.square(model.varying(solution).on_tiles(model.shape, TILE))
+    noise = convolve_by_tiles(np.asarray(template, np.float32), kernels, TILE)
+    return np.maximum(noise, 0) + np.asarray(target, np.float32)
+
+
+def predict(model, solution, planes, assembly):
+    """Model (ny, nx); where pixels that count are few, at those only."""
+    if not solution.any():
+        return np.zeros(model.shape, np.float32)
+    if assembly != "tiles" or planes.use.mean() > SPARSE:
+        return model.matched(solution, planes.template, exact=assembly != "tiles")
+    out = np.zeros(model.shape, np.float32)
+    coefficients, background = model.split(solution)
+    flat = coefficients.astype(np.float32)
+    for y, x, _, _ in normal.tiles_of(planes.use):
+        columns = normal.seen(model, planes.template, y, x, np.ones(len(y), np.float32))
+        values = np.einsum("pq,qp->p", columns[:, :-1] @ flat, model.terms(x, y))
+        out[y, x] = values + background @ model.background_terms(x, y)
+    return out
+
+
+def outliers(residual, variance, light, use, rules) -> np.ndarray:
+    """Pixels (ny, nx) off by more than the clip, with their neighbours.
+
+    In sigma of the noise, or of the scatter of equally bright pixels if that is larger: where a
+    model is wrong by 1 % of the light, the cores of all bright stars would go.
+    """
+    z = residual[use] / np.sqrt(variance[use])
+    level = light[use]
+    ranks = [TOP_RANK * (2**i - 1) for i in range(1, 32) if TOP_RANK * 2**i < len(level)]
+    edges = (
+        np.sort(
+            np.partition(level, [len(level) - r for r in ranks])[[len(level) - r for r in ranks]]
+        )
+        if ranks
+        else []
+    )
+    group = np.searchsorted(edges, level, side="right")
+    least = robust_std(z[:: max(1, len(z) // 100_000)])
+    scatter = [1.4826 * np.median(np.abs(z[group == i])) for i in range(len(edges) + 1)]
+    spread = np.maximum(scatter, least)[group]
+    far = np.zeros(use.shape, bool)
+    far[use] = np.abs(z) > rules.clip * spread
+    return ndimage.binary_dilation(far, np.ones((3, 3))) & use
