@@ -9,12 +9,22 @@ from psflib.psf.build import build_psf
 from psflib.subtraction.al import AlSettings
 from psflib.subtraction.al import subtract as subtract_al
 from psflib.subtraction.hotpants import run_hotpants
+from psflib.subtraction.zogy import run_zogy
+from psflib.subtraction.zogy_method import ZogySettings
+from psflib.subtraction.zogy_method import subtract as subtract_zogy
 from psflib.warp import align
 
-__all__ = ["METHODS", "SubtractSettings", "run_hotpants", "subtract", "subtract_aligned"]
+__all__ = [
+    "METHODS",
+    "SubtractSettings",
+    "run_hotpants",
+    "run_zogy",
+    "subtract",
+    "subtract_aligned",
+]
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
-METHODS = {"al": subtract_al}
+METHODS = {"al": subtract_al, "zogy": subtract_zogy}
 
 
 class SubtractSettings(BaseModel):
@@ -23,9 +33,12 @@ class SubtractSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = Field(
-        "al", pattern=f"^({'|'.join(METHODS)})$", description="al (Alard-Lupton, varying kernel)"
-    )
+        "al", pattern=f"^({'|'.join(METHODS)})$",
+        description="al (Alard-Lupton, varying kernel), zogy (proper subtraction, by the PSFs of "
+        "both images)",
+    )  # fmt: skip
     al: AlSettings = Field(AlSettings(), description="settings of the method al")
+    zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
 
 
 def subtract(science, template, method=None, settings=None, psf=None) -> Difference:

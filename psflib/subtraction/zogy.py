@@ -212,7 +212,7 @@ def _report(matched: MatchedPair, psfs: tuple[StampPsf, ...], say):
 
 def _central(pair, tiles, support):
     """P_D of the tile nearest to the field's centre, (k, k)."""
-    _, psfs = node_filters(pair, tiles, support, support // 2 + support // 4)
+    *_, psfs = node_filters(pair, tiles, support, support // 2 + support // 4)
     psf = psfs[len(tiles.rows) // 2, len(tiles.columns) // 2]
     return psf / psf.sum()
 

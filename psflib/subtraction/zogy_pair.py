@@ -5,6 +5,7 @@ left of the sky's difference goes.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from scipy import ndimage
@@ -123,8 +124,7 @@ def _take_background(planes, sky, order):
 def _powers(rho):
     """Noise power on any grid, from the correlations."""
     return tuple(
-        None if r is None else (lambda shape, r=np.asarray(r): power_spectrum(r, shape))
-        for r in rho
+        None if r is None else functools.partial(power_spectrum, np.asarray(r)) for r in rho
     )
 
 

@@ -6,7 +6,13 @@ from collections.abc import Callable
 import numpy as np
 from scipy import fft
 
-from psflib.subtraction.zogy_filters import ProperFilters, centred, frequencies, proper_filters
+from psflib.subtraction.zogy_filters import (
+    ProperFilters,
+    centred,
+    frequencies,
+    mean_over_frequencies,
+    proper_filters,
+)
 from psflib.subtraction.zogy_tiles import Tile, Tiling
 
 
@@ -58,26 +64,31 @@ class ProperDifference:
     variance : of D, ADU²; None unless asked for
     flux : flux of a point source centred on each pixel, S / F_S, ADU
     flux_variance : V_S / F_S², ADU²
-    astrometric : what errors of the registration add to it, V_ast / F_S², ADU²
+    systematic : what errors of the registration (V_ast / F_S²) and of the PSFs add to it, ADU²
     """
 
     image: np.ndarray
     variance: np.ndarray | None
     flux: np.ndarray
     flux_variance: np.ndarray
-    astrometric: np.ndarray | None
+    systematic: np.ndarray | None
 
     @property
     def score(self) -> np.ndarray:
         """S_corr = S / √(V_S + V_ast) (eq. 25)."""
         total = self.flux_variance
-        if self.astrometric is not None:
-            total = total + self.astrometric
+        if self.systematic is not None:
+            total = total + self.systematic
         return self.flux / np.sqrt(total)
 
 
 def proper_difference(
-    pair: Pair, tiles: Tiling, support: int, astrometric=(0.0, 0.0), with_variance=False
+    pair: Pair,
+    tiles: Tiling,
+    support: int,
+    astrometric=(0.0, 0.0),
+    psf_error=0.0,
+    with_variance=False,
 ) -> ProperDifference:
     """D and its matched filter, with the noise of every pixel.
 
@@ -87,24 +98,26 @@ def proper_difference(
         Width of the PSFs, px: the transforms do not wrap within it.
     astrometric : (dx, dy)
         Standard deviation of the registration, px.
+    psf_error : float
+        Relative error of the PSFs: so much of the template's light may be left.
     with_variance : bool
         Compute the variance of D's pixels too.
     """
     shape = pair.science.shape
     names = ["image", "flux", "flux_variance"]
-    names += ["variance"] * with_variance + ["astrometric"] * any(astrometric)
+    names += ["variance"] * with_variance + ["systematic"] * any((*astrometric, psf_error))
     planes = {name: np.zeros(shape, np.float32) for name in names}
     for tile in tiles:
         filters = pair.filters(tile, support)
-        _signals(pair, tile, filters, astrometric, planes)
+        _signals(pair, tile, filters, (*astrometric, psf_error), planes)
         _variances(pair, tile, filters, planes)
     return ProperDifference(
         planes["image"], planes.get("variance"), planes["flux"], planes["flux_variance"],
-        planes.get("astrometric"),
+        planes.get("systematic"),
     )  # fmt: skip
 
 
-def _signals(pair, tile, filters, astrometric, planes):
+def _signals(pair, tile, filters, errors, planes):
     """D, S / F_S, and the part of its variance that comes from the registration (eq. 30-32)."""
     science = _forward(pair.science, tile, filters.shape)
     template = _forward(pair.template, tile, filters.shape)
@@ -116,14 +129,15 @@ def _signals(pair, tile, filters, astrometric, planes):
     matched = filters.matched
     difference *= matched
     tile.add(planes["flux"], back(difference))
-    if "astrometric" in planes:
+    if "systematic" in planes:
         total = np.zeros(tile.shape, np.float32)
         for spectrum in (science, template):
             part = back(np.multiply(spectrum, matched, out=spectrum))
-            for axis, error in ((1, astrometric[0]), (0, astrometric[1])):
+            for axis, error in ((1, errors[0]), (0, errors[1])):
                 if error:
                     total += np.square(np.float32(error) * _slope(part, axis))
-        tile.add(planes["astrometric"], total)
+        total += np.square(np.float32(errors[2]) * part)  # of the template
+        tile.add(planes["systematic"], total)
 
 
 def _slope(plane, axis):
@@ -138,17 +152,22 @@ def _variances(pair, tile, filters, planes):
     wanted = {"flux_variance": (filters.science * matched, filters.template * matched)}
     if "variance" in planes:
         wanted["variance"] = (filters.science, filters.template)
-    for name, pair_of_filters in wanted.items():
+    for name, both in wanted.items():
         total = sum(
-            spectrum * _squared(f, filters.shape)
-            for spectrum, f in zip(spectra, pair_of_filters, strict=True)
+            spectrum * _squared(f, filters.shape, power)
+            for spectrum, f, power in zip(spectra, both, pair.power, strict=True)
         )
         tile.add(planes[name], np.maximum(back(total), 0))
 
 
-def _squared(spectrum, shape):
-    """Spectrum of the squared filter."""
-    return fft.rfft2(np.square(fft.irfft2(spectrum, shape)))
+def _squared(spectrum, shape, power):
+    """Spectrum of the squared filter, times what correlated noise has more than white noise."""
+    squared = fft.rfft2(np.square(fft.irfft2(spectrum, shape)))
+    if power is not None:
+        passed = np.square(np.abs(spectrum))
+        colored = mean_over_frequencies(power(shape) * passed, shape)
+        squared *= np.float32(colored / mean_over_frequencies(passed, shape))
+    return squared
 
 
 def transform_shape(shape, support) -> tuple[int, int]:
@@ -194,11 +213,14 @@ def filtered_images(pair: Pair, tiles: Tiling, support: int) -> dict[str, np.nda
 
 
 def node_filters(pair: Pair, tiles: Tiling, support: int, half: int):
-    """c_n and P_D at the tiles' centres: two arrays (n_y, n_x, 2 half + 1, 2 half + 1) float64."""
-    science, psf = [], []
+    """c_n, c_r and P_D at the tiles' centres.
+
+    Three arrays (n_y, n_x, 2 half + 1, 2 half + 1) float64.
+    """
+    found = []
     for tile in tiles:
         filters = pair.filters(tile, support)
-        science.append(centred(filters.science, filters.shape, half))
-        psf.append(centred(filters.psf, filters.shape, half))
-    grid = len(tiles.rows), len(tiles.columns), 2 * half + 1, 2 * half + 1
-    return np.reshape(science, grid), np.reshape(psf, grid)
+        spectra = filters.science, filters.template, filters.psf
+        found.append([centred(spectrum, filters.shape, half) for spectrum in spectra])
+    grid = len(tiles.rows), len(tiles.columns), 3, 2 * half + 1, 2 * half + 1
+    return np.moveaxis(np.reshape(found, grid), 2, 0)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from psflib.convolve import edge_grid
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Strip:
@@ -98,6 +100,28 @@ def tiling(shape, nx: int, ny: int, ramp: float, margin: int) -> Tiling:
     return Tiling(
         _strips(shape[0], int(ny), ramp, margin), _strips(shape[1], int(nx), ramp, margin)
     )
+
+
+def node_tiling(shape, count: int, margin: int) -> Tiling:
+    """count * count tiles about the nodes of `edge_grid`, blended linearly from node to node.
+
+    The weights are those of a bilinear interpolation between the nodes, the outermost of which
+    stand on the border.
+    """
+    x, y = edge_grid(shape, count)
+    return Tiling(_hats(y, shape[0], margin), _hats(x, shape[1], margin))
+
+
+def _hats(nodes, length, margin):
+    strips, position = [], np.arange(length)
+    for number, centre in enumerate(nodes):
+        unit = np.zeros(len(nodes))
+        unit[number] = 1
+        weight = np.interp(position, nodes, unit)
+        used = np.flatnonzero(weight)
+        first, last = max(used[0] - margin, 0), min(used[-1] + 1 + margin, length)
+        strips.append(Strip(first, last, weight[first:last].astype(np.float32), float(centre)))
+    return strips
 
 
 def _strips(length, count, ramp, margin):
