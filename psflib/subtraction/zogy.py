@@ -11,8 +11,9 @@ import numpy as np
 
 from psflib.background import fit_sky
 from psflib.exposure import Exposure
+from psflib.noise import robust_std
 from psflib.psf.build import build_psf
-from psflib.subtraction.arrays import exposure_of
+from psflib.subtraction.arrays import exposure_of, usable_pixels
 from psflib.subtraction.zogy_pair import MatchedPair, MatchOptions, masked_share, match_pair
 from psflib.subtraction.zogy_planes import node_filters, proper_difference
 from psflib.subtraction.zogy_psf import StampPsf, stamp_psf
@@ -94,9 +95,10 @@ def run_zogy(
     """
     say = verbose if callable(verbose) else (log.info if verbose else log.debug)
     _check_numbers(scale, dx, dy, nx, ny, overlap, image_fwhm, template_fwhm)
+    unit = _unit(image, mask)
     pair = (
-        _exposure("image", image, mask, err, image_gain, image_fwhm),
-        _exposure("template", template, template_mask, template_err, template_gain, template_fwhm),
+        _exposure("image", image, mask, err, image_gain, unit),
+        _exposure("template", template, template_mask, template_err, template_gain, unit),
     )
     if pair[0].shape != pair[1].shape:
         raise ValueError(f"image {pair[0].shape} and template {pair[1].shape} differ in shape")
@@ -113,7 +115,7 @@ def run_zogy(
     _report(matched, psfs, say)
     made = proper_difference(matched.pair, tiles, support, (dx, dy))
     psf = _central(matched.pair, tiles, support)
-    return _results(made, matched, psf, get_psf, get_Fpsf)
+    return _results(made, matched, unit, psf, get_psf, get_Fpsf)
 
 
 def _check_numbers(scale, dx, dy, nx, ny, overlap, image_fwhm, template_fwhm):
@@ -130,17 +132,26 @@ def _check_numbers(scale, dx, dy, nx, ny, overlap, image_fwhm, template_fwhm):
             raise ValueError(f"{name} must be a positive number of tiles; got {value}")
 
 
-def _exposure(name, image, mask, err, gain, fwhm) -> Exposure:
-    """Without sky: a polynomial through a mesh."""
-    exposure = exposure_of(name, image, mask, err, gain)
+def _unit(image, mask):
+    """Noise of the image, ADU: in this unit float32 rounds alike, whatever the image's own unit."""
+    plane, good = usable_pixels("image", image, mask)
+    return robust_std(plane[good]) or float(np.std(plane[good]))
+
+
+def _exposure(name, image, mask, err, gain, unit) -> Exposure:
+    """In the unit, without sky: a polynomial through a mesh."""
+    plane, _ = usable_pixels(name, image, mask)
+    if err is not None and not isinstance(err, bool | np.bool_):
+        err = np.asarray(err, float) / unit
+    exposure = exposure_of(name, plane / unit, mask, err, gain and gain * unit)
     sky = fit_sky(exposure.image, exposure.usable)
-    level = (exposure.sky or 0.0) + sky.median_level
     rest = np.where(exposure.usable, exposure.image - sky.level, np.nan)
-    return Exposure(rest, exposure.variance, exposure.mask, gain=gain, sky=level)
+    level = (exposure.sky or 0.0) + sky.median_level
+    return Exposure(rest, exposure.variance, exposure.mask, gain=exposure.gain, sky=level)
 
 
 def _psfs(pair, given, clean, settings):
-    if any(psf is not None for psf in given) and settings and None not in given:
+    if settings and all(psf is not None for psf in given):
         raise ValueError(f"no PSF is built, so nothing uses {', '.join(settings)}")
     unknown = set(settings) - {"stars", "stamps", "epsf"}
     if unknown:
@@ -217,9 +228,13 @@ def _central(pair, tiles, support):
     return psf / psf.sum()
 
 
-def _results(made, matched, psf, get_psf, get_flux):
-    score, error = made.score, np.sqrt(made.flux_variance)
-    difference, flux = made.image, made.flux
+def _results(made, matched, unit, psf, get_psf, get_flux):
+    score, unit = made.score, np.float32(unit)
+    difference, flux, error = (
+        unit * made.image,
+        unit * made.flux,
+        unit * np.sqrt(made.flux_variance),
+    )
     difference[matched.bad] = 0
     empty = masked_share(matched.bad, np.square(psf)) > MOST_MASKED
     score[empty], flux[empty], error[empty] = 0, 0, np.inf

@@ -159,11 +159,12 @@ def _fit(pair, tiles, support, bad, fwhm, options):
 def _telling(planes, variances, bad, fwhm):
     """Pixels of significant light, away from the border.
 
-    Judged by the mean of both images: pixels picked for being bright in one would be brighter
-    there than they are.
+    Judged by the best mean of both images, whose noise has nothing to do with that of their
+    difference: pixels picked for being bright in one would be brighter there than they are.
     """
-    light = planes["science"] + planes["template"]
-    select = light > np.float32(SIGNIFICANT) * np.sqrt(variances[0] + variances[1])
+    one, two = variances
+    light = (planes["science"] * two + planes["template"] * one) / (one + two)
+    select = light > np.float32(SIGNIFICANT) * np.sqrt(one * two / (one + two))
     # one pixel alone is a cosmic ray or noise
     select = ndimage.binary_dilation(ndimage.binary_opening(select))
     edge = int(np.ceil(2 * fwhm))
