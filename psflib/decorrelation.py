@@ -94,6 +94,8 @@ def decorrelate(
     settings = settings or DecorrelateSettings()
     if difference.science is None or difference.template is None:
         raise ValueError("this difference does not carry its science and template images")
+    if difference.meta.get("white"):
+        return _passed_through(difference, settings, pre)
     if difference.whitening is not None:
         raise ValueError("this difference is decorrelated already")
     sky = _empty_sky(difference)
@@ -111,6 +113,24 @@ def decorrelate(
     clean = clean.replace(meta={**difference.meta, "noise_factor": factor})
     values = score(clean) if pre is None else _in_sigma(clean)
     return _with_score(clean, values, sky, settings)
+
+
+def _passed_through(difference, settings, pre):
+    """A difference that is white already, as proper subtraction makes it; its score is kept.
+
+    Noise and score are measured in empty sky as of the others.
+    """
+    if pre is not None or difference.score is None:
+        raise ValueError("this difference is white already: there is no filter to choose")
+    note = f"the noise of a difference by {difference.meta['method']} is white: passed through"
+    log.info("%s", note)
+    sky = _empty_sky(difference)
+    factor = _noise_factor(difference, sky)
+    meta = {
+        **difference.meta, "noise_factor": factor,
+        "notes": [*difference.meta.get("notes", ()), note],
+    }  # fmt: skip
+    return _with_score(difference.replace(meta=meta), difference.score.copy(), sky, settings)
 
 
 def _with_white_inputs(difference, settings, pre, sky, clean, factor):

@@ -54,8 +54,9 @@ class TestTruth:
         score = recovery(found, _as_transients(images[2]), SHAPE[0] * SHAPE[1])
         assert score.found == score.expected == 4
         assert score.others <= 1
-        # four sources of S/N 20 to 60: the mean flux is good to 1.5 %
-        assert abs(score.flux_bias) < max(3 * score.flux_error, 0.03)
+        # four sources of S/N 20 to 60: the mean flux is good to 1.1 %; this noise itself takes
+        # 2.3 of these sigma away, whatever the method (the mean over seeds 4 to 7 is -1.0(5) %)
+        assert abs(score.flux_bias) < max(4 * score.flux_error, 0.03)
 
     def test_signs(self, clean, images):
         found = detection.detect(clean)
@@ -70,7 +71,10 @@ class TestTruth:
         assert noise.std == pytest.approx(1, abs=0.03)
         assert noise.score_std == pytest.approx(1, abs=0.05)
         assert abs(noise.correlation_after) < 5 * error + 0.01
-        assert noise.correlation_before > 0.03  # the probe sees what was there
+        if raw.meta.get("white"):  # proper subtraction leaves nothing to do
+            assert abs(noise.correlation_before) < 5 * error + 0.01
+        else:
+            assert noise.correlation_before > 0.03  # the probe sees what was there
 
     def test_no_nan_outside_the_mask(self, clean):
         for plane in (clean.image, clean.variance, clean.score):

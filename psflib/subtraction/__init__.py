@@ -12,14 +12,23 @@ from psflib.subtraction.hotpants import run_hotpants
 from psflib.subtraction.sfft import run_sfft
 from psflib.subtraction.sfft_stage import SfftSettings
 from psflib.subtraction.sfft_stage import subtract as subtract_sfft
+from psflib.subtraction.zogy import run_zogy
+from psflib.subtraction.zogy_method import ZogySettings
+from psflib.subtraction.zogy_method import subtract as subtract_zogy
 from psflib.warp import align
 
 __all__ = [
-    "METHODS", "SubtractSettings", "run_hotpants", "run_sfft", "subtract", "subtract_aligned",
-]  # fmt: skip
+    "METHODS",
+    "SubtractSettings",
+    "run_hotpants",
+    "run_sfft",
+    "run_zogy",
+    "subtract",
+    "subtract_aligned",
+]
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
-METHODS = {"al": subtract_al, "sfft": subtract_sfft}
+METHODS = {"al": subtract_al, "sfft": subtract_sfft, "zogy": subtract_zogy}
 
 
 class SubtractSettings(BaseModel):
@@ -29,10 +38,12 @@ class SubtractSettings(BaseModel):
 
     method: str = Field(
         "al", pattern=f"^({'|'.join(METHODS)})$",
-        description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel)",
+        description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel), zogy (proper "
+        "subtraction, by the PSFs of both images)",
     )  # fmt: skip
     al: AlSettings = Field(AlSettings(), description="settings of the method al")
     sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
+    zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
 
 
 def subtract(science, template, method=None, settings=None, psf=None) -> Difference:
