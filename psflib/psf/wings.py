@@ -1,8 +1,6 @@
 """`ExtendedPsfField`: the core PSF continued into its wings by a stack of bright stars."""
 
-import dataclasses
 import logging
-from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -12,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.exposure import Exposure
 from psflib.psf.extended import build_extended_psf, on_native, radii, raised_cosine
 from psflib.psf.field import PsfField
+from psflib.psf.wing_field import ExtendedPsfField
 from psflib.stamps import near_others, pixels, smooth_weight
 
 log = logging.getLogger(__name__)
@@ -45,54 +44,6 @@ class ExtendedSettings(BaseModel):
     neighbor_radius: float = Field(
         1.5, ge=0, description="Least radius of the mask on a neighbour, FWHM; brighter ones more."
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExtendedPsfField:
-    """Core and wing: PSF(r) = f_core(r)·core + wing, f_core the raised cosine at the seam.
-
-    Parameters
-    ----------
-    core : ndarray (os·s, os·s) float64
-        Oversampled core.
-    oversample : int
-    wing : ndarray (h, h) float64
-        Native wing, 0 inside the seam.
-    match_radius, feather_width : float
-        Middle and full width of the seam, px.
-    ee_radius : float
-        px; the PSF sums to 1 inside.
-    profile : QTable
-        r (px), value (mean of the ring, per px²), error (of that mean), enclosed (sum within r).
-    stars : QTable
-        id, x, y (px), flux (ADU), background (ADU), ok, from_core (flux from a fit of the core).
-    meta : dict
-        n_stars; fallback: why there is no wing ('' if there is one).
-    """
-
-    core: np.ndarray
-    oversample: int
-    wing: np.ndarray
-    match_radius: float
-    feather_width: float
-    ee_radius: float
-    profile: QTable
-    stars: QTable
-    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def at(self, size: int | None = None) -> np.ndarray:
-        """PSF (size, size) float64 in native pixels, centred; unit sum within `ee_radius`.
-
-        Raises
-        ------
-        ValueError
-            If `size` is even.
-        """
-        size = len(self.wing) if size is None else size
-        if size % 2 == 0:
-            raise ValueError(f"size must be odd; got {size}")
-        seam = (self.match_radius, self.feather_width)
-        return whole_psf(self.core, self.oversample, self.wing, *seam, size)
 
 
 def whole_psf(core, oversample, wing, match_radius, feather_width, size):
