@@ -10,7 +10,7 @@ from scipy import ndimage
 from psflib.exposure import MaskBit, has_bits
 from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
-from psflib.haloes.model import Halo, mean_profile, reach_of, unit_halo
+from psflib.haloes.model import Halo, profiles, reach_of, unit_halo
 from psflib.haloes.settings import SubtractStarsSettings
 from psflib.sources import FWHM_OF_SIGMA
 from psflib.stamps import pixels
@@ -24,7 +24,6 @@ GROW = 2  # px, about sources
 FEWEST_PIXELS = 20
 MOST_SHIFT = 0.5  # FWHM a round
 PRIOR = 0.5  # FWHM, of positions
-SETTLED = 0.02  # relative change of the fluxes, at which the haloes are followed anew
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +58,9 @@ class HaloFit:
         return pixels(self.table["sky"])[np.asarray(self.table["ok"])]
 
 
-def fit_haloes(exposure, stars, psf, settings: SubtractStarsSettings | None = None) -> HaloFit:
+def fit_haloes(
+    exposure, stars, psf, settings: SubtractStarsSettings | None = None, core=None
+) -> HaloFit:
     """Fit all stars that have a halo to the image, together.
 
     Parameters
@@ -72,6 +73,8 @@ def fit_haloes(exposure, stars, psf, settings: SubtractStarsSettings | None = No
     psf : ExtendedPsfField
         Or any object with ``at(size)``, ``render(x, y, size)`` and ``relative_error(r)``.
     settings : SubtractStarsSettings, optional
+    core : PsfField, optional
+        Core that varies over the field; default is that of `psf` everywhere.
 
     Raises
     ------
@@ -80,9 +83,9 @@ def fit_haloes(exposure, stars, psf, settings: SubtractStarsSettings | None = No
     """
     settings = settings or SubtractStarsSettings()
     fwhm = _check(exposure, stars, settings)
-    profile = mean_profile(psf, settings.max_radius)
-    rows, double = choose_stars(exposure, stars, profile, fwhm, settings)
-    state = _State(exposure, psf, profile, fwhm, settings)
+    mean, top = profiles(psf, settings.max_radius)
+    rows, double = choose_stars(exposure, stars, mean, fwhm, settings)
+    state = _State(exposure, psf, core, top, fwhm, settings)
     state.place(pixels(stars["x"])[rows], pixels(stars["y"])[rows], double)
     for _ in range(ROUGH_ROUNDS):
         state.solve(huber)
@@ -128,8 +131,8 @@ def tukey(z):
 class _State:
     """What changes from round to round; every step treats all stars alike and at once."""
 
-    def __init__(self, exposure, psf, profile, fwhm, settings):
-        self.exposure, self.psf, self.settings = exposure, psf, settings
+    def __init__(self, exposure, psf, core, profile, fwhm, settings):
+        self.exposure, self.psf, self.core, self.settings = exposure, psf, core, settings
         self.profile, self.fwhm = profile, fwhm
         self.weight = exposure.weight()
         usable = exposure.usable
@@ -162,8 +165,7 @@ class _State:
     def _rough_fluxes(self):
         """From the middle half of the patch's light over the PSF's, to know how far haloes go."""
         for i, patch in enumerate(self.patches):
-            halo = unit_halo(self.psf, self.x[i], self.y[i], self.settings.fit_radius,
-                             self.exposure.shape)  # fmt: skip
+            halo = self._unit(i, self.settings.fit_radius)
             r, use = halo.radii(), patch.weight > 0
             if self.reason[i] or use.sum() < FEWEST_PIXELS:
                 continue
@@ -180,11 +182,11 @@ class _State:
         return np.clip(reach_of(self.flux, self.profile, level), 15, self.settings.max_radius)
 
     def _render(self):
-        self.haloes = [
-            unit_halo(self.psf, x, y, reach if not reason else 0, self.exposure.shape)
-            for x, y, reach, reason in zip(self.x, self.y, self.reach, self.reason, strict=True)
-        ]
+        self.haloes = [self._unit(i, 0 if r else self.reach[i]) for i, r in enumerate(self.reason)]
         self._meet()
+
+    def _unit(self, i, reach):
+        return unit_halo(self.psf, self.x[i], self.y[i], reach, self.exposure.shape, self.core)
 
     def _meet(self):
         """Who shines where; stars that were given up shine nowhere."""
@@ -258,9 +260,7 @@ class _State:
             if dx or dy:
                 self.x[i] += dx
                 self.y[i] += dy
-                self.haloes[i] = unit_halo(
-                    self.psf, self.x[i], self.y[i], self.reach[i], self.exposure.shape
-                )
+                self.haloes[i] = self._unit(i, self.reach[i])
         self._meet()
 
     def _step(self, i):

@@ -31,7 +31,7 @@ class Halo:
         return distance(self.x, self.y, self.box)
 
 
-def unit_halo(psf, x, y, reach, shape) -> Halo:
+def unit_halo(psf, x, y, reach, shape, core=None) -> Halo:
     """A star of unit flux at (x, y), followed to `reach` px, cut at the image's border.
 
     Parameters
@@ -40,10 +40,13 @@ def unit_halo(psf, x, y, reach, shape) -> Halo:
         Stamp (size, size) of a unit star about the pixel next to (x, y).
     x, y, reach : float
     shape : (ny, nx)
+    core : PsfField, optional
+        Core that varies over the field, handed to `render`.
     """
     half = max(int(np.ceil(reach)), LEAST_REACH)
     box, inside = boxes(x, y, half, shape)
-    light = psf.render(x, y, 2 * half + 1)[inside].astype(np.float32)
+    here = {} if core is None else {"core": core.epsf(x, y)}
+    light = psf.render(x, y, 2 * half + 1, **here)[inside].astype(np.float32)
     light[distance(x, y, box) > half] = 0
     return Halo(x, y, box, light)
 
@@ -78,17 +81,22 @@ def distance(x, y, box) -> np.ndarray:
     return np.hypot(rows[:, None] - np.float32(y), cols[None, :] - np.float32(x))
 
 
-def mean_profile(psf, radius: int) -> np.ndarray:
-    """Mean of the PSF on rings of 1 px, (radius + 1,) float64."""
-    image = psf.at(2 * radius + 1)
+def profiles(psf, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and greatest value of the PSF on rings of 1 px, each (radius + 1,) float64."""
+    image = psf.at(2 * radius + 1).ravel()
     offset = np.arange(-radius, radius + 1)
     ring = np.rint(np.hypot(offset[:, None], offset)).astype(int).ravel()
     count = np.bincount(ring)[: radius + 1]
-    return np.bincount(ring, image.ravel())[: radius + 1] / count
+    top = np.full(ring.max() + 1, -np.inf)
+    np.maximum.at(top, ring, image)
+    return np.bincount(ring, image)[: radius + 1] / count, top[: radius + 1]
 
 
 def reach_of(flux, profile, level) -> np.ndarray:
-    """Radius (n,) in px at which stars of `flux` fall below `level` ADU, by the mean profile."""
+    """Radius (n,) in px at which stars of `flux` fall below `level` ADU, spikes too.
+
+    `profile` (r,) holds the greatest value on each ring.
+    """
     falling = np.minimum.accumulate(np.maximum(profile, 0))
     with np.errstate(divide="ignore"):
         wanted = level / np.maximum(np.asarray(flux, float), 0)

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def subtract_stars(
-    exposure: Exposure, stars, psf, settings: SubtractStarsSettings | None = None
+    exposure: Exposure, stars, psf, settings: SubtractStarsSettings | None = None, core=None
 ) -> Starless:
     """Remove bright stars with their haloes, all fitted together.
 
@@ -29,6 +29,8 @@ def subtract_stars(
         Of this image; or any object with ``at(size)``, ``render(x, y, size)`` and
         ``relative_error(r)``.
     settings : SubtractStarsSettings, optional
+    core : PsfField, optional
+        Core that varies over the field; default is that of `psf` everywhere.
 
     Returns
     -------
@@ -41,7 +43,7 @@ def subtract_stars(
         If the exposure has no variance, the table lacks a column, or radii do not fit.
     """
     settings = settings or SubtractStarsSettings()
-    fit = fit_haloes(exposure, stars, psf, settings)
+    fit = fit_haloes(exposure, stars, psf, settings, core)
     starless = remove(exposure, fit, psf, settings)
     return refit_background(starless, settings) if settings.refit_background else starless
 
@@ -105,13 +107,13 @@ def _core_radius(mask, halo, fwhm):
 
 
 def interpolate_saturated(
-    exposure: Exposure, stars, psf, settings: SubtractStarsSettings | None = None
+    exposure: Exposure, stars, psf, settings: SubtractStarsSettings | None = None, core=None
 ) -> Exposure:
     """Saturated cores filled by the fitted stars, for convolutions only: they stay masked.
 
     Parameters
     ----------
-    exposure, stars, psf, settings
+    exposure, stars, psf, settings, core
         As for `subtract_stars`.
 
     Returns
@@ -121,7 +123,7 @@ def interpolate_saturated(
         the typical noise.
     """
     settings = settings or SubtractStarsSettings()
-    fit = fit_haloes(exposure, stars, psf, settings)
+    fit = fit_haloes(exposure, stars, psf, settings, core)
     light, doubt = modelled(exposure.shape, fit, psf)
     image, mask, variance = exposure.image.copy(), exposure.mask.copy(), exposure.variance.copy()
     blank = np.ones(exposure.shape, np.float32)

@@ -24,7 +24,8 @@ class HaloPsf:
     slope : float
         Of the wing's power law far out.
     spikes : float
-        Height of a spike over the round wing, relative to it at 10 px; it falls one power slower.
+        Height of a spike over the round wing, relative to it at 10 px; it grows as the root of r, so
+        that with slope 2.5 the spike itself falls as r^-2, as those of diffraction do.
     angle : float
         Of the first spike from +x, degrees; the others stand at right angles.
     ee_radius : float
@@ -77,10 +78,10 @@ class HaloPsf:
         return core + self.wing / within * wing
 
     def _spikes(self, dx, dy, r2):
-        """Height over the round wing: constant light along a spike grows as r against it."""
+        """Height over the round wing."""
         total = np.zeros(np.shape(r2))
         for turn in (0.0, 90.0):
             angle = np.radians(self.angle + turn)
             across = dy * np.cos(angle) - dx * np.sin(angle)
             total += np.exp(-0.5 * (across / SPIKE_WIDTH) ** 2)
-        return self.spikes * total * r2 / (100 * np.sqrt(1 + r2 / 100))
+        return self.spikes * total * (r2 / 100) / (1 + r2 / 100) ** 0.75
