@@ -48,6 +48,35 @@ class PowerLaw:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class WingShape:
+    """What a PSF with a wing is rendered from; the fields are those of `ExtendedPsfField`."""
+
+    core: np.ndarray
+    oversample: int
+    wing: np.ndarray
+    match_radius: float
+    feather_width: float
+
+
+def stamp_of(psf, delta, size) -> np.ndarray:
+    """PSF (size, size) of a star at `delta` (row, col) px off the centre pixel.
+
+    The core is sampled from its fine grid, the wing shifted by Catmull-Rom; off both it is 0.
+
+    Parameters
+    ----------
+    psf : WingShape or ExtendedPsfField
+    """
+    axis = np.arange(size) - size // 2
+    radius = np.hypot(axis[:, None] - delta[0], axis - delta[1])
+    fade = raised_cosine(radius, psf.match_radius, psf.feather_width)
+    inner = on_native(_sampled(psf.core, psf.oversample, *delta), 1, size)
+    wing = on_native(psf.wing, 1, size + 4)
+    outer = _sampled(wing, 1, *delta) if delta[0] or delta[1] else wing
+    return (1 - fade) * inner + outer[2:-2, 2:-2]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ExtendedPsfField:
     """Core and wing: PSF(r) = f_core(r)·core + wing, f_core the raised cosine at the seam.
 
@@ -126,14 +155,10 @@ class ExtendedPsfField:
         if size % 2 == 0:
             raise ValueError(f"size must be odd; got {size}")
         core = self.core if core is None else core * (self.core.sum() / core.sum())
-        d_row, d_col = y - round(float(y)), x - round(float(x))
-        axis = np.arange(size) - size // 2
-        radius = np.hypot(axis[:, None] - d_row, axis - d_col)
-        fade = raised_cosine(radius, self.match_radius, self.feather_width)
-        inner = on_native(_sampled(core, self.oversample, d_row, d_col), 1, size)
-        plane = self._wing(size + 4)
-        outer = plane if not d_row and not d_col else _sampled(plane, 1, d_row, d_col)
-        return (1 - fade) * inner + outer[2:-2, 2:-2]
+        shape = WingShape(
+            core, self.oversample, self._wing(size + 4), self.match_radius, self.feather_width
+        )
+        return stamp_of(shape, (y - round(float(y)), x - round(float(x))), size)
 
     def relative_error(self, r) -> np.ndarray:
         """Standard error of the PSF at radius `r` (px, array) over the PSF; at most 10."""
