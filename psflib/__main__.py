@@ -48,9 +48,9 @@ def _adder(commands):
 def _add_stage(commands, name, stage):
     text = inspect.getdoc(stage) or ""
     command = commands.add_parser(name, help=text.splitlines()[0], description=text)
-    for argument in inspect.signature(stage).parameters:
-        if argument != "settings":
-            command.add_argument(f"--{argument}", required=True)
+    for name_, argument in inspect.signature(stage).parameters.items():
+        if name_ != "settings":
+            command.add_argument(f"--{name_}", required=argument.default is argument.empty)
     command.add_argument("--config", type=Path, help="YAML file with settings")
     command.add_argument("--log", type=Path, help="file for what the stage says; default stderr")
     command.set_defaults(command=_stage_runner(name))

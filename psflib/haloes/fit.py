@@ -11,7 +11,7 @@ from psflib.exposure import MaskBit, has_bits
 from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
 from psflib.haloes.model import Halo, profiles, reach_of, unit_halo
-from psflib.haloes.settings import SubtractStarsSettings
+from psflib.haloes.settings import HaloSettings
 from psflib.sources import FWHM_OF_SIGMA
 from psflib.stamps import pixels
 
@@ -58,9 +58,7 @@ class HaloFit:
         return pixels(self.table["sky"])[np.asarray(self.table["ok"])]
 
 
-def fit_haloes(
-    exposure, stars, psf, settings: SubtractStarsSettings | None = None, core=None
-) -> HaloFit:
+def fit_haloes(exposure, stars, psf, settings: HaloSettings | None = None, core=None) -> HaloFit:
     """Fit all stars that have a halo to the image, together.
 
     Parameters
@@ -72,7 +70,7 @@ def fit_haloes(
         that have a halo are chosen.
     psf : ExtendedPsfField
         Or any object with ``at(size)``, ``render(x, y, size)`` and ``relative_error(r)``.
-    settings : SubtractStarsSettings, optional
+    settings : HaloSettings, optional
     core : PsfField, optional
         Core that varies over the field; default is that of `psf` everywhere.
 
@@ -81,7 +79,7 @@ def fit_haloes(
     ValueError
         If the exposure has no variance, the table lacks a column, or radii do not fit.
     """
-    settings = settings or SubtractStarsSettings()
+    settings = settings or HaloSettings()
     fwhm = _check(exposure, stars, settings)
     mean, top = profiles(psf, settings.max_radius)
     rows, double = choose_stars(exposure, stars, mean, fwhm, settings)

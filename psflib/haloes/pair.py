@@ -19,11 +19,13 @@ from psflib.haloes.choice import choose_stars
 from psflib.haloes.fit import HaloFit, fit_haloes, saturated
 from psflib.haloes.model import profiles
 from psflib.haloes.removal import remove
-from psflib.haloes.settings import SubtractStarsSettings
+from psflib.haloes.settings import HaloSettings
+from psflib.psf.core import core_epsf
 from psflib.psf.extended import raised_cosine
 from psflib.psf.field import PsfField
-from psflib.psf.wings import ExtendedPsfField
-from psflib.stamps import pixels
+from psflib.psf.wings import ExtendedPsfField, extended_psf
+from psflib.stamps import build_stamps, pixels
+from psflib.stars import select_stars
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +53,17 @@ class StarsAndPsf:
     core: PsfField | None = None
 
 
+def stars_and_psf(exposure: Exposure, core: PsfField | None = None) -> StarsAndPsf:
+    """Star table, core PSF (unless given) and extended PSF of a prepared exposure, by default."""
+    stars = select_stars(exposure)
+    if core is None:
+        core = core_epsf(build_stamps(exposure, stars), exposure.shape)
+    return StarsAndPsf(stars, extended_psf(exposure, stars, core), core)
+
+
 def without_haloes(
     science: Exposure, template: Exposure, of_science: StarsAndPsf, of_template: StarsAndPsf,
-    settings: SubtractStarsSettings | None = None,
+    settings: HaloSettings | None = None,
 ) -> tuple[Exposure, Exposure]:  # fmt: skip
     """Both images without the haloes of their bright and saturated stars.
 
@@ -62,7 +72,7 @@ def without_haloes(
     science, template : Exposure
         Prepared, each on its own grid; stars are the same by their WCS, or by pixels without.
     of_science, of_template : StarsAndPsf
-    settings : SubtractStarsSettings, optional
+    settings : HaloSettings, optional
 
     Returns
     -------
@@ -70,8 +80,12 @@ def without_haloes(
         Saturated cores hold 0 for convolution only: they stay masked, and so does what the PSF's
         error makes worth less than the noise.  meta['stars_removed'] counts the stars.
     """
-    settings = settings or SubtractStarsSettings()
+    settings = settings or HaloSettings()
     images, known = (science, template), (of_science, of_template)
+    lacking = [k.extended.meta["fallback"] for k in known if _no_wing(k.extended)]
+    if lacking:
+        log.warning("haloes stay: no wing is known (%s)", "; ".join(lacking))
+        return images
     places = _union(images, known, settings)
     fits = [
         fit_haloes(image, _table(place), k.extended, settings, core=k.core)
@@ -88,6 +102,11 @@ def without_haloes(
         cleaned.append(_doubted(done.exposure, part, k.extended, shares))
     log.info("haloes of %d stars removed, %d of them saturated", both.sum(), (both & full).sum())
     return cleaned[0], cleaned[1]
+
+
+def _no_wing(extended):
+    """A PSF that is a core alone has nothing to say on haloes."""
+    return isinstance(extended, ExtendedPsfField) and not extended.wing.any()
 
 
 def _union(images, known, settings):

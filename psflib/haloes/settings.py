@@ -9,14 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.exposure import Exposure
 
 
-class SubtractStarsSettings(BaseModel):
-    """Settings of the stage `subtract_stars`."""
+class HaloSettings(BaseModel):
+    """How bright stars are chosen and fitted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    enabled: bool = Field(
-        False, description="write starless.fits and removed.ecsv of every image; off by default"
-    )
     min_halo: float = Field(
         0.5, gt=0,
         description="light of a star 3 FWHM from it, in sigma of the sky, from which it is removed",
@@ -35,10 +32,13 @@ class SubtractStarsSettings(BaseModel):
     flag_above: float = Field(
         0.1, gt=0, description="removed light in sigma above which a pixel is flagged HALO"
     )
-    own_profile: bool = Field(
-        False,
-        description="also remove what is left of each saturated star's own radial profile; takes "
-        "faint sources within it along, and is flagged SUSPECT",
+
+
+class SubtractStarsSettings(HaloSettings):
+    """Settings of the stage `subtract_stars`."""
+
+    enabled: bool = Field(
+        False, description="make starless.fits of every image; nothing else needs it"
     )
     refit_background: bool = Field(True, description="estimate the background anew afterwards")
 

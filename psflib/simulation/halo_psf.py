@@ -24,8 +24,8 @@ class HaloPsf:
     slope : float
         Of the wing's power law far out.
     spikes : float
-        Height of a spike over the round wing, relative to it at 10 px; it grows as the root of r, so
-        that with slope 2.5 the spike itself falls as r^-2, as those of diffraction do.
+        Height of a spike over the round wing, relative to it at 10 px; it grows as the root of r:
+        with slope 2.5 the spike itself falls as r^-2, as those of diffraction do.
     angle : float
         Of the first spike from +x, degrees; the others stand at right angles.
     ee_radius : float
