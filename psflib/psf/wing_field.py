@@ -67,13 +67,17 @@ def stamp_of(psf, delta, size) -> np.ndarray:
     ----------
     psf : WingShape or ExtendedPsfField
     """
-    axis = np.arange(size) - size // 2
+    wing = on_native(psf.wing, 1, size + 4)
+    out = (_sampled(wing, 1, *delta) if delta[0] or delta[1] else wing)[2:-2, 2:-2]
+    inner = _sampled(psf.core, psf.oversample, *delta)
+    box = min(len(inner), size)
+    axis = np.arange(box) - box // 2
     radius = np.hypot(axis[:, None] - delta[0], axis - delta[1])
     fade = raised_cosine(radius, psf.match_radius, psf.feather_width)
-    inner = on_native(_sampled(psf.core, psf.oversample, *delta), 1, size)
-    wing = on_native(psf.wing, 1, size + 4)
-    outer = _sampled(wing, 1, *delta) if delta[0] or delta[1] else wing
-    return (1 - fade) * inner + outer[2:-2, 2:-2]
+    middle = slice((size - box) // 2, (size - box) // 2 + box)
+    out = np.array(out)
+    out[middle, middle] += (1 - fade) * on_native(inner, 1, box)
+    return out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -25,24 +25,22 @@ class Pedestal:
 def from_sky(stars) -> Pedestal | None:
     """Shift c that makes the stars' own skies those of the surroundings; None without any.
 
-    c = Σ a (b - sky)/s² / Σ a²/s², s the error of both skies.  If the differences scatter by more
-    than s, the error grows with them.
+    c = Σ a (b - sky)/s² / Σ a²/s², s the error of both skies as far as it differs from star to
+    star.  If the differences scatter by more than s, the error grows with them; an error that all
+    skies have in common is carried along.
     """
     used = [s for s in stars if s.ok and np.isfinite(s.sky_error) and s.sky_error > 0]
     if not used:
         return None
-    flux, excess, weight = _excess(used)
+    flux = np.array([s.flux for s in used])
+    excess = np.array([s.background[0] - s.sky for s in used])
+    weight = 1 / np.array([s.sky_error**2 + s.background_error**2 for s in used])
+    common = np.array([s.sky_common for s in used])
     norm = np.sum(flux**2 * weight)
     shift = np.sum(flux * excess * weight) / norm
     chi2 = np.sum(weight * (excess - flux * shift) ** 2) / max(len(used) - 1, 1)
-    return Pedestal(float(shift), float(np.sqrt(max(chi2, 1.0) / norm)), "sky")
-
-
-def _excess(stars):
-    flux = np.array([s.flux for s in stars])
-    excess = np.array([s.background[0] - s.sky for s in stars])
-    error2 = np.array([s.sky_error**2 + s.background_error**2 for s in stars])
-    return flux, excess, 1 / error2
+    shared = np.sum(flux * common * weight) / norm
+    return Pedestal(float(shift), float(np.hypot(np.sqrt(max(chi2, 1.0) / norm), shared)), "sky")
 
 
 def from_power_law(r, value, error, radius) -> Pedestal | None:

@@ -9,14 +9,14 @@ from psflib.psf import wing_gauge, wing_stack
 from psflib.psf.extended import on_native, radii, raised_cosine
 from psflib.psf.wing_field import WingShape
 from psflib.psf.wing_smooth import plain_means, radial_shape, smooth_wing
-from psflib.psf.wing_stars import fit_halo, mask_neighbours, plane_of
+from psflib.psf.wing_stars import fit_halo, mask_neighbours
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 4
 FIT_FLOOR = 0.01  # relative error of the model in the fit of a star
 FIRST_FLOOR, FIRST_PASSES = 0.05, 6  # of the first fit: its flux may be wrong by a factor
-START_SLOPE = 2.5  # of the wing beyond the core, before anything is known of it
+START_SLOPES = (2.0, 3.0)  # of the wing beyond the core, before anything is known of it
 FEWEST_FULL = 3  # stars; with fewer the wing is a smooth profile without azimuthal structure
 
 
@@ -80,6 +80,10 @@ def solve_wing(
     """
     shape = start_shape(core, oversample, side, match_radius, feather_width)
     solution = None
+    if refresh is not None:
+        refresh(stars, shape)
+    for star in stars:
+        star.background = np.array([star.sky, 0.0, 0.0])
     for number in range(rounds):
         taking_part = [s for s in stars if s.reason == "" and (number > 0 or s.trusted)]
         if not taking_part:
@@ -98,17 +102,17 @@ def solve_wing(
 
 
 def start_shape(core, oversample, side, match_radius, feather_width) -> WingShape:
-    """The core, continued by a power law: enough to start from."""
+    """The core, continued by a power law of its own slope: enough to start from."""
     native = on_native(core, oversample, side)
     radius = radii(native.shape)
     edge = min(len(core) // oversample, side) // 2 - 1
     rings = np.round(radius).astype(int)
     mean, _ = plain_means(native, np.ones(native.shape), rings, rings.max() + 1)
-    # beyond the seam the core's own noise; the level is that of the seam's outer edge
-    join = min(edge, match_radius + 0.5 * feather_width)
-    level = max(float(np.interp(join, np.arange(len(mean)), mean)), 1e-12)
-    beyond = level * (np.maximum(radius, join) / join) ** -START_SLOPE
-    plane = np.where(radius <= join, native, beyond)
+    mean = np.maximum(np.nan_to_num(mean), 1e-12)
+    inner = max(int(0.6 * edge), 1)
+    slope = -np.log(mean[edge] / mean[inner]) / np.log(edge / inner)
+    beyond = mean[edge] * (np.maximum(radius, edge) / edge) ** -np.clip(slope, *START_SLOPES)
+    plane = np.where(radius <= edge, native, beyond)
     return bake(plane, core, oversample, match_radius, feather_width)
 
 
@@ -126,7 +130,7 @@ def _one_star(star, shape, number, centre, fwhm):
         return
     fit_halo(star, shape, FIT_FLOOR, centre=centre, weight=star.clean)
     if star.reason == "":
-        mask_neighbours(star, shape, fwhm, max(4.0, 1.5 * fwhm))
+        mask_neighbours(star, fwhm, max(4.0, 1.5 * fwhm))
 
 
 def first_fit(star, shape, centre):
@@ -221,12 +225,11 @@ def reject_unlike(stars):
 
 def _misfit(star):
     """Median over rings of |residual|/light, and the error of a ring's."""
-    sky = plane_of(star.background, len(star.data))
     axis = np.arange(len(star.data)) - star.half
     radius = np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1])
     rings = np.round(3 * np.log2(np.maximum(radius, 1.0))).astype(int)
     use = star.clean > 0
-    light = (star.data - sky - star.rest)[use]
+    light = star.light[use]
     which, weight = rings[use], star.clean[use]
     total = np.bincount(which, light)
     rest = np.bincount(which, star.rest[use])

@@ -31,8 +31,8 @@ class WingStar:
         Offset (row, col) from the centre pixel, px.
     flux : float
         Total, ADU; nan before the first fit.
-    sky, sky_error : float
-        External sky at its place, ADU.
+    sky, sky_error, sky_common : float
+        External sky at its place, its own error, and the error it shares with all stars, ADU.
     """
 
     data: np.ndarray
@@ -41,6 +41,7 @@ class WingStar:
     flux: float
     sky: float = 0.0
     sky_error: float = np.inf
+    sky_common: float = 0.0
     row: int = 0  # of the centre pixel in the image
     col: int = 0
     table_row: int = -1
@@ -52,6 +53,7 @@ class WingStar:
     centre_error: float = np.nan
     background: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3))
     background_error: float = np.nan
+    light: np.ndarray | None = None  # of the star itself, float32
     rest: np.ndarray | None = None  # data minus sky minus star, float32
     clean: np.ndarray | None = None  # weight without neighbours, float32
 
@@ -100,30 +102,34 @@ def fit_halo(star: WingStar, psf, floor, *, centre=True, sky=True, weight=None, 
     errors[free] = np.sqrt(np.diag(np.linalg.inv(matrix[np.ix_(free, free)]))) * scale
     star.flux, star.background = float(flux), background
     star.flux_error = float(errors[0])
-    star.background_error = float(errors[1]) if sky else star.sky_error
+    held = star.sky_error if np.isfinite(star.sky_error) else 1.0  # only ratios matter then
+    star.background_error = float(errors[1]) if sky else max(held, 1e-12)
     if centre:
         star.centre_error = float(np.max(errors[4:]))
         if star.centre_error < MAX_CENTRE_ERROR and np.abs(delta).max() < star.half / 2:
             star.delta = delta
-    model = stamp_of(psf, star.delta, len(star.data))
-    star.rest = (star.data - plane_of(background, len(star.data)) - flux * model).astype(np.float32)
+    star.light = (flux * stamp_of(psf, star.delta, len(star.data))).astype(np.float32)
+    star.rest = star.data - plane_of(background, len(star.data)).astype(np.float32) - star.light
 
 
-def mask_neighbours(star: WingStar, psf, fwhm, core_radius) -> None:
+def mask_neighbours(star: WingStar, fwhm, core_radius) -> None:
     """`clean` weights: pixels of sources in the residuals are left out, in place."""
-    model = stamp_of(psf, star.delta, len(star.data))
-    known = star.weight > 0
-    variance = np.where(known, 1 / np.where(known, star.weight, 1), 0)
-    variance = variance + np.square(MASK_FLOOR * star.flux * model)
-    inverse = np.where(known, 1 / np.maximum(variance, 1e-300), 0.0).astype(np.float32)
-    sigma = fwhm / 2.3548
-    top = gaussian_filter(inverse * np.where(known, star.rest, 0), sigma, mode="constant")
-    # the square of a Gaussian is a narrower one
-    norm = gaussian_filter(inverse, sigma / np.sqrt(2), mode="constant") / (4 * np.pi * sigma**2)
-    found = top > HIDDEN * np.sqrt(np.maximum(norm, 1e-300))
+    inverse = star.weight / (1 + star.weight * np.square(np.float32(MASK_FLOOR) * star.light))
+    found = sources_in(star.rest, inverse, fwhm)
     axis = np.arange(len(star.data)) - star.half
     found &= np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1]) > core_radius
-    star.clean = np.where(binary_dilation(found, iterations=GROW), 0, star.weight)
+    star.clean = np.where(found, np.float32(0), star.weight)
+
+
+def sources_in(rest, weight, fwhm):
+    """Pixels of sources above S/N 5 in a Gaussian of the stars' FWHM, grown by 2 px."""
+    sigma = fwhm / 2.3548
+    weight = np.asarray(weight, np.float32)
+    top = gaussian_filter(weight * rest, sigma, mode="constant", truncate=3)
+    norm = gaussian_filter(weight, sigma / np.sqrt(2), mode="constant", truncate=3)
+    norm /= 4 * np.pi * sigma**2  # the square of a Gaussian is a narrower one
+    found = top > HIDDEN * np.sqrt(np.maximum(norm, 1e-30))
+    return binary_dilation(found, iterations=GROW)
 
 
 def _scale(rest, weight, floor):
