@@ -101,9 +101,8 @@ def subtract(
 ) -> None:  # fmt: skip
     """Science minus matched template; with `use_extended_psf`, haloes are removed before."""
     science, template = products.read_exposure(science), products.read_exposure(template)
-    if settings.use_extended_psf:
-        known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
-        science, template = _without_haloes(science, template, known, settings)
+    known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
+    science, template = _without_haloes(science, template, known, settings)
     moved, notes = warp.align(template, science)
     log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
     core, method = products.read_psf(psf), settings.method
@@ -190,9 +189,11 @@ def peak_memory() -> int:
 
 
 def _without_haloes(science, template, paths, settings):
-    """Both images without haloes; `paths` are star table, extended PSF and PSF of each."""
+    """Both images without haloes, if asked; `paths`: star table, extended PSF and PSF of each."""
+    if not settings.use_extended_psf:
+        return science, template
     if None in (*paths[0], *paths[1]):
-        raise ValueError("use_extended_psf needs star tables, PSFs and extended PSFs of both images")
+        raise ValueError("use_extended_psf needs stars, PSF and extended PSF of both images")
     readers = products.read_stars, products.read_extended_psf, products.read_psf
     known = [
         haloes.StarsAndPsf(*(read(path) for read, path in zip(readers, three, strict=True)))

@@ -17,6 +17,8 @@ from psflib.stamps import pixels
 
 ROUGH_ROUNDS, ROUNDS = 6, 4  # with Huber's weights, then with Tukey's and positions
 HUBER, TUKEY = 1.5, 4.0  # sigma
+# Mean of z² under Tukey's weights, Gaussian z: (1 - 6/c² + 15/c⁴)/(1 - 2/c² + 3/c⁴).
+TUKEY_MEAN = (1 - 6 / TUKEY**2 + 15 / TUKEY**4) / (1 - 2 / TUKEY**2 + 3 / TUKEY**4)
 MODEL_ERROR = 0.01  # of the light of all stars, in the weights
 SOURCE = 5.0  # sigma of the matched filter at which a source is masked
 SOURCE_ERROR = 0.1  # of the light, in that significance: else a star's misfit masks itself
@@ -83,6 +85,9 @@ def fit_haloes(exposure, stars, psf, settings: HaloSettings | None = None, core=
     fwhm = _check(exposure, stars, settings)
     mean, top = profiles(psf, settings.max_radius)
     rows, double = choose_stars(exposure, stars, mean, fwhm, settings)
+    # One order whatever the table's, so that not even the rounding depends on it.
+    order = np.lexsort((pixels(stars["x"])[rows], pixels(stars["y"])[rows]))
+    rows, double = rows[order], double[order]
     state = _State(exposure, psf, core, top, fwhm, settings)
     state.place(pixels(stars["x"])[rows], pixels(stars["y"])[rows], double)
     for _ in range(ROUGH_ROUNDS):
@@ -94,7 +99,8 @@ def fit_haloes(exposure, stars, psf, settings: HaloSettings | None = None, core=
         if settings.centre and turn < ROUNDS - 1:
             state.shift()
     state.follow()
-    return _result(state, stars["id"][rows] if "id" in stars.colnames else rows)
+    ids = np.asarray(stars["id"])[rows] if "id" in stars.colnames else rows
+    return _result(state, ids, np.argsort(order))
 
 
 def _check(exposure, stars, settings):
@@ -232,7 +238,9 @@ class _State:
         scale = max(1.0, float(1.4826 * np.median(np.abs(z[use]))))
         factor = loss(z / scale)
         self.weights[i] = weight * factor
-        self.chi2[i] = float(np.sum(z[use] ** 2 * factor[use]) / np.sum(factor[use]))
+        if loss is tukey:
+            mean = np.sum(z[use] ** 2 * factor[use]) / max(np.sum(factor[use]), 1e-300)
+            self.chi2[i] = float(mean / TUKEY_MEAN)
 
     @staticmethod
     def _loosened(weight, light, error):
@@ -286,13 +294,14 @@ def matched(rest, weight, fwhm):
     return top / np.sqrt(np.maximum(norm, 1e-300) / (4 * np.pi * sigma**2))
 
 
-def _result(state: _State, ids) -> HaloFit:
+def _result(state: _State, ids, order) -> HaloFit:
+    """The fit with the stars in `order`."""
     ok = state.reason == ""
     error = np.sqrt(np.maximum(np.diag(state.covariance), 0) * np.maximum(state.chi2, 1))
     nan = np.nan
     table = QTable(
         {
-            "id": np.asarray(ids),
+            "id": ids,
             "x": state.x * u.pix,
             "y": state.y * u.pix,
             "flux": np.where(ok, state.flux, nan) * u.adu,
@@ -303,16 +312,16 @@ def _result(state: _State, ids) -> HaloFit:
             "ok": ok,
             "reason": state.reason,
         }
-    )
-    rows = np.flatnonzero(ok)
+    )[order]
+    rows = order[ok[order]]
     return HaloFit(
         table, [state.haloes[i] for i in rows], state.covariance[np.ix_(rows, rows)], state.fwhm
     )
 
 
 def saturated(exposure, fit: HaloFit) -> np.ndarray:
-    """True for the fitted stars (m,) with saturated pixels within a FWHM of their centre."""
-    full = has_bits(exposure.mask, MaskBit.SAT)
+    """True for the fitted stars (m,) with saturated or bad pixels within a FWHM of their centre."""
+    full = has_bits(exposure.mask, MaskBit.SAT | MaskBit.BAD)
     reach = fit.fwhm
     out = []
     for halo in fit.haloes:

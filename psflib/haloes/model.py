@@ -97,7 +97,7 @@ def reach_of(flux, profile, level) -> np.ndarray:
 
     `profile` (r,) holds the greatest value on each ring.
     """
-    falling = np.minimum.accumulate(np.maximum(profile, 0))
+    falling = np.maximum.accumulate(np.maximum(profile, 0)[::-1])[::-1]
     with np.errstate(divide="ignore"):
         wanted = level / np.maximum(np.asarray(flux, float), 0)
     return len(profile) - np.searchsorted(falling[::-1], wanted, side="right")

@@ -12,6 +12,8 @@ from psflib.haloes.settings import Starless, SubtractStarsSettings
 
 log = logging.getLogger(__name__)
 
+CORE = MaskBit.SAT | MaskBit.BAD  # surveys mark repaired cores as bad
+
 
 def subtract_stars(
     exposure: Exposure, stars, psf, settings: SubtractStarsSettings | None = None, core=None
@@ -86,7 +88,7 @@ def _by_radius(psf, r):
 
 
 def fill_cores(image, mask, fit: HaloFit, share=None):
-    """Saturated pixels within a removed star: the model less the model is 0.  In place.
+    """Lost pixels within a removed star: the model less the model is 0.  In place.
 
     They stay masked; with INTERP no other filling touches them before a convolution.
     """
@@ -94,7 +96,7 @@ def fill_cores(image, mask, fit: HaloFit, share=None):
         inner = np.zeros(halo.light.shape)
         inner[:] = 1.0 if share is None else share[k](halo.radii())
         near = halo.radii() <= _core_radius(mask, halo, fit.fwhm)
-        core = has_bits(mask[halo.box], MaskBit.SAT) & near & (inner >= 1)
+        core = has_bits(mask[halo.box], CORE) & near & (inner >= 1)
         image[halo.box][core] = 0
         mask[halo.box][core] |= np.uint16(MaskBit.INTERP)
 
@@ -102,7 +104,7 @@ def fill_cores(image, mask, fit: HaloFit, share=None):
 def _core_radius(mask, halo, fwhm):
     """px; twice the radius of a disc as large as the saturated area near the star."""
     near = halo.radii() <= 10 * fwhm
-    area = np.count_nonzero(has_bits(mask[halo.box], MaskBit.SAT) & near)
+    area = np.count_nonzero(has_bits(mask[halo.box], CORE) & near)
     return max(2 * fwhm, 2 * np.sqrt(area / np.pi))
 
 

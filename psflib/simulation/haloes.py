@@ -11,7 +11,7 @@ from psflib.exposure import Exposure, MaskBit
 from psflib.simulation.halo_psf import HaloPsf
 
 REACH = 25  # px, of faint stars
-FOLLOWED = 900  # px, of bright ones
+FOLLOWED = 700  # px, of bright ones
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
