@@ -24,6 +24,7 @@ _HOMES = {
     "decorrelate": "psflib.decorrelation",
     "detect": "psflib.detection",
     "extended_psf": "psflib.psf.wings",
+    "interpolate_saturated": "psflib.haloes",
     "load_settings": "psflib.config",
     "prepare": "psflib.preparation",
     "read": "psflib.files",
@@ -32,6 +33,7 @@ _HOMES = {
     "simulate_field": "psflib.simulate",
     "simulate_pair": "psflib.simulate",
     "subtract": "psflib.subtraction",
+    "subtract_stars": "psflib.haloes",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -44,6 +46,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.errors import PsflibError
     from psflib.exposure import Exposure, MaskBit
     from psflib.files import read, read_fields
+    from psflib.haloes import interpolate_saturated, subtract_stars
     from psflib.preparation import prepare
     from psflib.psf.build import build_psf
     from psflib.psf.core import core_epsf

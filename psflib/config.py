@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from psflib.decorrelation import DecorrelateSettings
 from psflib.detection import DetectSettings
 from psflib.files.fields import did_you_mean
+from psflib.haloes import SubtractStarsSettings
 from psflib.preparation import PrepareSettings
 from psflib.psf.core import EpsfSettings
 from psflib.psf.wings import ExtendedSettings
@@ -55,6 +56,7 @@ class Settings(BaseModel):
     build_stamps: StampSettings = StampSettings()
     core_epsf: EpsfSettings = EpsfSettings()
     extended_psf: ExtendedSettings = ExtendedSettings()
+    subtract_stars: SubtractStarsSettings = SubtractStarsSettings()
     subtract: SubtractSettings = SubtractSettings()
     decorrelate: DecorrelateSettings = DecorrelateSettings()
     detect: DetectSettings = DetectSettings()

@@ -23,6 +23,7 @@ class MaskBit(enum.IntFlag):
     NEIGHBOR = 128  # light of a neighbouring star
     TEMPLATE = 256  # the matched template saw a bad pixel here
     SUSPECT = 512  # usable with care (close to saturation, halo)
+    HALO = 1024  # light of a bright star was removed here
 
 
 #: A pixel with one of these bits is never used as data.

@@ -29,7 +29,8 @@ def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
         2 * (typical variance) + (0.5 * fill)², up to `LARGEST` typical variances.
     """
     image, variance = exposure.image.copy(), exposure.variance.copy()
-    bad = ~exposure.usable
+    # what was filled by a model of its own, as the cores of removed stars, is left as it is
+    bad = ~exposure.usable & ~has_bits(exposure.mask, MaskBit.INTERP)
     if bad.all():
         return image, variance
     saturated = has_bits(exposure.mask, MaskBit.SAT)

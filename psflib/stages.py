@@ -17,6 +17,7 @@ from psflib import (
     decorrelation,
     detection,
     files,
+    haloes,
     preparation,
     products,
     subtraction,
@@ -87,13 +88,26 @@ def extended_psf(exposure, stars, epsf, extended_psf, settings) -> None:
     products.write_extended_psf(extended_psf, made, settings)
 
 
-def subtract(science, template, psf, aligned, kernel, difference, settings) -> None:
-    """Science minus matched template, and what was needed for it."""
+def subtract_stars(exposure, stars, epsf, extended_psf, starless, settings) -> None:
+    """Bright stars with their haloes out of an image."""
+    image, table = products.read_exposure(exposure), products.read_stars(stars)
+    wings, core = products.read_extended_psf(extended_psf), products.read_psf(epsf)
+    made = haloes.subtract_stars(image, table, wings, settings, core)
+    products.write_starless(starless, made, settings)
+
+
+def subtract(
+    science, template, psf, aligned, kernel, difference, settings, stars=None, extended_psf=None,
+    template_stars=None, template_psf=None, template_extended_psf=None,
+) -> None:  # fmt: skip
+    """Science minus matched template; with `use_extended_psf`, haloes are removed before."""
     science, template = products.read_exposure(science), products.read_exposure(template)
+    known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
+    science, template = _without_haloes(science, template, known, settings)
     moved, notes = warp.align(template, science)
     log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
-    method = settings.method
-    made = subtraction.subtract_aligned(science, moved, method, settings, products.read_psf(psf))
+    core, method = products.read_psf(psf), settings.method
+    made = subtraction.subtract_aligned(science, moved, method, settings, core)
     _log_notes(made.meta.get("notes", ()))
     products.write_exposure(aligned, moved)
     products.write_kernel(kernel, made.kernel, settings)
@@ -130,8 +144,8 @@ NO_PRODUCTS = ("template", "catalog")
 STAGES: dict[str, Callable[..., None]] = {
     stage.__name__: stage
     for stage in (
-        simulate, prepare, select_stars, build_stamps, core_epsf, extended_psf, subtract,
-        decorrelate, detect, report,
+        simulate, prepare, select_stars, build_stamps, core_epsf, extended_psf,
+        subtract_stars, subtract, decorrelate, detect, report,
     )
 }  # fmt: skip
 
@@ -176,6 +190,20 @@ def peak_memory() -> int:
     """Largest memory (bytes) that this process ever held."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _without_haloes(science, template, paths, settings):
+    """Both images without haloes, if asked; `paths`: star table, extended PSF and PSF of each."""
+    if not settings.use_extended_psf:
+        return science, template
+    if None in (*paths[0], *paths[1]):
+        raise ValueError("use_extended_psf needs stars, PSF and extended PSF of both images")
+    readers = products.read_stars, products.read_extended_psf, products.read_psf
+    known = [
+        haloes.StarsAndPsf(*(read(path) for read, path in zip(readers, three, strict=True)))
+        for three in paths
+    ]
+    return haloes.without_haloes(science, template, *known, settings.haloes)
 
 
 def _open_log(path) -> logging.Handler:

@@ -150,6 +150,27 @@ def robust_combine(stack, weight=None, **options):
     return out
 
 
+def combine_with_options(stack, weight, star_scale, kappa):
+    """Clipping by MAD, scale² weights, sample variance: value, weight, count, variance."""
+    out = np.full((4, *stack.shape[1:]), np.nan)
+    for i, j in np.ndindex(stack.shape[1:]):
+        v = stack[:, i, j].astype(float)
+        w = weight[:, i, j].astype(float) * star_scale**2
+        use = np.isfinite(v) & np.isfinite(w) & (w > 0)
+        v, w = v[use], w[use]
+        for _ in range(5):
+            if v.size:
+                distance = np.abs(v - np.median(v))
+                keep = ~(distance > kappa * 1.4826 * np.median(distance))
+                v, w = v[keep], w[keep]
+        out[1:3, i, j] = w.sum(), v.size
+        if v.size:
+            out[0, i, j] = (w * v).sum() / w.sum()
+        if v.size > 1:
+            out[3, i, j] = (w * (v - out[0, i, j]) ** 2).sum() / w.sum() * v.size / (v.size - 1)
+    return out
+
+
 def seed(data, oversample):
     stack = []
     for stamp in data[np.isfinite(data).any(axis=(1, 2))]:

@@ -9,8 +9,10 @@ from typing import Any
 from psflib.products.images import (
     read_difference,
     read_exposure,
+    read_starless,
     write_difference,
     write_exposure,
+    write_starless,
 )
 from psflib.products.models import (
     read_extended_psf,
@@ -42,6 +44,7 @@ __all__ = [
     "read_provenance",
     "read_psf",
     "read_stamps",
+    "read_starless",
     "read_stars",
     "read_summary",
     "write_candidates",
@@ -51,11 +54,14 @@ __all__ = [
     "write_kernel",
     "write_psf",
     "write_stamps",
+    "write_starless",
     "write_stars",
     "write_summary",
 ]
 
-_FITS = ("exposure", "stamps", "psf", "extended_psf", "kernel", "difference", "decorrelated")
+_FITS = (
+    "exposure", "stamps", "psf", "extended_psf", "starless", "kernel", "difference", "decorrelated",
+)  # fmt: skip
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:

@@ -9,8 +9,17 @@ from psflib.convolve import BilinearWeights, VaryingKernel, constant_kernel
 from psflib.difference import Difference
 from psflib.exposure import Exposure, MaskBit
 from psflib.files.reading import KEPT
+from psflib.haloes.settings import Starless
 from psflib.products import models
-from psflib.products.hdus import array_hdu, card, plane_hdus, read_named, read_planes
+from psflib.products.hdus import (
+    array_hdu,
+    card,
+    plane_hdus,
+    read_named,
+    read_planes,
+    read_table,
+    table_hdu,
+)
 from psflib.products.provenance import open_product, read_meta, write_product
 from psflib.whitening import CovarianceMaps
 
@@ -30,11 +39,7 @@ def write_exposure(path: str | Path, exposure: Exposure, settings: Any = None) -
     Pixels without data are NaN in IMAGE.  The names of the mask bits are in MASK's header
     (MP_SAT = 4, ...), the WCS in that of each plane, gain and the like in IMAGE's.
     """
-    cards = [(k, exposure.meta[k], "") for k in KEPT if _fits_a_card(exposure.meta.get(k))]
-    for name, (keyword, comment) in _SCALARS.items():
-        value = getattr(exposure, name)
-        if value is not None:
-            cards.append((keyword, float(value), comment))
+    cards = _cards(exposure)
     hdus = plane_hdus(exposure.image, exposure.variance, exposure.mask, exposure.wcs, cards)
     write_product(path, "exposure", hdus, settings, {"exposure": exposure.meta})
 
@@ -48,11 +53,30 @@ def read_exposure(path: str | Path) -> Exposure:
         If the file is missing, damaged or another product.
     """
     with open_product(path, "exposure") as hdus:
-        image, variance, mask, wcs = read_planes(hdus, path)
-        header = hdus["IMAGE"].header
-        scalars = {name: header.get(keyword) for name, (keyword, _) in _SCALARS.items()}
-        meta = read_meta(hdus, path).get("exposure", {})
-    return Exposure(image, variance, mask, wcs, **scalars, meta=meta)
+        return _exposure_from(hdus, path)
+
+
+def write_starless(path: str | Path, starless: Starless, settings: Any = None) -> None:
+    """Write `starless.fits`: IMAGE, VARIANCE, MASK as in `exposure.fits`, LIGHT (ADU), REMOVED."""
+    exposure = starless.exposure
+    hdus = [
+        *plane_hdus(
+            exposure.image, exposure.variance, exposure.mask, exposure.wcs, _cards(exposure)
+        ),
+        array_hdu("LIGHT", starless.light, "adu"),
+        table_hdu("REMOVED", starless.removed),
+    ]
+    metas = {"exposure": exposure.meta, "removed": starless.removed.meta}
+    write_product(path, "starless", hdus, settings, metas)
+
+
+def read_starless(path: str | Path) -> Starless:
+    """Read what `write_starless` wrote; BadFile if it is missing, damaged or another product."""
+    with open_product(path, "starless") as hdus:
+        exposure = _exposure_from(hdus, path)
+        light, _ = read_named(hdus, path, "LIGHT", np.float32)
+        removed = read_table(hdus, path, "REMOVED", read_meta(hdus, path).get("removed"))
+    return Starless(exposure, removed, light)
 
 
 def write_difference(path: str | Path, difference: Difference, settings: Any = None) -> None:
@@ -113,6 +137,24 @@ def read_difference(path: str | Path) -> Difference:
         image, variance, mask, kernel, psf, wcs,
         whitening=whitening, covariance=covariance, score=score, meta=meta,
     )  # fmt: skip
+
+
+def _cards(exposure):
+    """What is known of an exposure, as (keyword, value, comment)."""
+    cards = [(k, exposure.meta[k], "") for k in KEPT if _fits_a_card(exposure.meta.get(k))]
+    for name, (keyword, comment) in _SCALARS.items():
+        value = getattr(exposure, name)
+        if value is not None:
+            cards.append((keyword, float(value), comment))
+    return cards
+
+
+def _exposure_from(hdus, path):
+    image, variance, mask, wcs = read_planes(hdus, path)
+    header = hdus["IMAGE"].header
+    scalars = {name: header.get(keyword) for name, (keyword, _) in _SCALARS.items()}
+    meta = read_meta(hdus, path).get("exposure", {})
+    return Exposure(image, variance, mask, wcs, **scalars, meta=meta)
 
 
 def _fits_a_card(value):

@@ -86,6 +86,7 @@ def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None
         ("MATCHRAD", float(extended.match_radius), "px, where the wing is scaled to the core"),
         ("FEATHER", float(extended.feather_width), "px, width of the seam"),
         ("EERADIUS", float(extended.ee_radius), "px, the PSF has unit sum within"),
+        *_tail_cards(extended.tail),
     ]
     hdus = [
         array_hdu("CORE", extended.core, cards=cards),
@@ -119,7 +120,34 @@ def read_extended_psf(path: str | Path):
             profile=read_table(hdus, path, "PROFILE", metas.get("profile")),
             stars=read_table(hdus, path, "STARS", metas.get("stars")),
             meta=metas.get("extended_psf", {}),
+            tail=_tail_from(header, path),
         )
+
+
+#: Keywords of the power law that continues the wing, and its fields.
+_TAIL = (
+    ("TAILRAD", "radius", "px, largest radius known from data"),
+    ("TAILREAC", "reach", "px, end of the extrapolation"),
+    ("TAILVAL", "value", "PSF at TAILRAD, per px2"),
+    ("TAILVERR", "value_error", "its standard error"),
+    ("TAILSLOP", "slope", "PSF falls as r^-TAILSLOP beyond"),
+    ("TAILSERR", "slope_error", "its standard error"),
+)
+
+
+def _tail_cards(tail):
+    if tail is None:
+        return []
+    return [(keyword, float(getattr(tail, name)), text) for keyword, name, text in _TAIL]
+
+
+def _tail_from(header, path):
+    """The power law of the header; None in products without one."""
+    from psflib.psf.wing_field import PowerLaw
+
+    if "TAILRAD" not in header:
+        return None
+    return PowerLaw(**{name: card(header, keyword, path) for keyword, name, _ in _TAIL})
 
 
 def write_kernel(path: str | Path, kernel, settings: Any = None) -> None:

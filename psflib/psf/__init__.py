@@ -1,6 +1,6 @@
 """Models of the PSF: core, field and wings."""
 
-from psflib.psf.combine import RobustCombined, robust_combine
+from psflib.psf.combine import RobustCombined, combine_chunks, robust_combine
 from psflib.psf.core import EpsfSettings, build_epsf_field, core_epsf
 from psflib.psf.epsf import BuildEpsf, build_epsf
 from psflib.psf.extended import (
@@ -27,6 +27,7 @@ __all__ = [
     "build_epsf",
     "build_epsf_field",
     "build_extended_psf",
+    "combine_chunks",
     "core_epsf",
     "fit_stars",
     "refine_nuisance",

@@ -1,28 +1,35 @@
-"""`ExtendedPsfField`: the core PSF continued into its wings by a stack of bright stars."""
+"""Stage `extended_psf`: the core PSF continued into its wings by bright stars."""
 
-import dataclasses
 import logging
-from typing import Any
 
 import numpy as np
-from astropy import units as u
 from astropy.table import QTable
 from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.exposure import Exposure
-from psflib.psf.extended import build_extended_psf, on_native, radii, raised_cosine
+from psflib.psf import bright_stars
+from psflib.psf.extended import on_native, radii
 from psflib.psf.field import PsfField
-from psflib.stamps import near_others, pixels, smooth_weight
+from psflib.psf.wing_field import ExtendedPsfField, WingShape, stamp_of
+from psflib.psf.wing_result import (
+    continue_wing,
+    fit_tail,
+    known_radius,
+    radial_profile,
+    ring_errors,
+    unit_energy,
+)
+from psflib.psf.wing_sky import FEWEST_CELLS, OutsideSky, sky_cells
+from psflib.psf.wing_solve import bake, solve_wing, start_shape
+from psflib.stamps import smooth_weight
+
+__all__ = ["ExtendedPsfField", "ExtendedSettings", "extended_psf", "radial_profile"]
 
 log = logging.getLogger(__name__)
 
-#: Reasons not to be a PSF star that do not matter for the wing.
-ACCEPTED_REASONS = ("", "saturated", "more than needed")
-FEWEST_STARS = 3
-#: The brightest stars weigh no more than this one in order of flux: a neighbour that was not seen
-#: under the wing of the very brightest would else decide the stack.
-SHARE = 5
-SKY_RING = 0.85  # inner radius of the sky ring over the half size of the stamp
+LARGEST = 601  # px, side of the wing unless the settings say more
+FARTHER = 2  # times the stamp's half side: what is taken from other stars' stamps and the sky
+LISTED = 30  # rejected stars that the product tells of, the brightest
 
 
 class ExtendedSettings(BaseModel):
@@ -30,13 +37,16 @@ class ExtendedSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(
-        101, ge=31, description="Side of the wing, px; odd values only. Less in small images."
+    size: int | None = Field(
+        None,
+        ge=31,
+        description="Largest side of the wing, px; null takes 601. Less in small images (a third) "
+        "and where the brightest star is lost in the noise.",
     )
-    most_stars: int = Field(50, ge=3, description="Brightest stars that are stacked.")
+    most_stars: int = Field(50, ge=1, description="Bright stars that are stacked, of all ranges.")
     min_snr: float = Field(100.0, gt=0, description="S/N a star needs to be stacked.")
     match_radius: float | None = Field(
-        None, gt=0, description="Where the wing joins the core, px; null takes 3 FWHM."
+        None, gt=0, description="Where the wing joins the core, px; null takes 2.3 FWHM."
     )
     ee_radius: float | None = Field(
         None, gt=0, description="Aperture of unit sum, px; null takes 6 FWHM, at least 15."
@@ -45,69 +55,21 @@ class ExtendedSettings(BaseModel):
     neighbor_radius: float = Field(
         1.5, ge=0, description="Least radius of the mask on a neighbour, FWHM; brighter ones more."
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ExtendedPsfField:
-    """Core and wing: PSF(r) = f_core(r)·core + wing, f_core the raised cosine at the seam.
-
-    Parameters
-    ----------
-    core : ndarray (os·s, os·s) float64
-        Oversampled core.
-    oversample : int
-    wing : ndarray (h, h) float64
-        Native wing, 0 inside the seam.
-    match_radius, feather_width : float
-        Middle and full width of the seam, px.
-    ee_radius : float
-        px; the PSF sums to 1 inside.
-    profile : QTable
-        r (px), value (mean of the ring, per px²), error (of that mean), enclosed (sum within r).
-    stars : QTable
-        id, x, y (px), flux (ADU), background (ADU), ok, from_core (flux from a fit of the core).
-    meta : dict
-        n_stars; fallback: why there is no wing ('' if there is one).
-    """
-
-    core: np.ndarray
-    oversample: int
-    wing: np.ndarray
-    match_radius: float
-    feather_width: float
-    ee_radius: float
-    profile: QTable
-    stars: QTable
-    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def at(self, size: int | None = None) -> np.ndarray:
-        """PSF (size, size) float64 in native pixels, centred; unit sum within `ee_radius`.
-
-        Raises
-        ------
-        ValueError
-            If `size` is even.
-        """
-        size = len(self.wing) if size is None else size
-        if size % 2 == 0:
-            raise ValueError(f"size must be odd; got {size}")
-        seam = (self.match_radius, self.feather_width)
-        return whole_psf(self.core, self.oversample, self.wing, *seam, size)
-
-
-def whole_psf(core, oversample, wing, match_radius, feather_width, size):
-    """Core and wing on one native grid (size, size)."""
-    fade = raised_cosine(radii((size, size)), match_radius, feather_width)
-    return (1 - fade) * on_native(core, oversample, size) + on_native(wing, 1, size)
+    pedestal: str = Field(
+        "sky",
+        pattern="^(sky|power_law)$",
+        description="What sets the zero of the wing: the sky outside the haloes, or a power law "
+        "(which a break or a ghost in the wing fools).",
+    )
 
 
 def extended_psf(
     exposure: Exposure, stars: QTable, psf: PsfField, settings: ExtendedSettings | None = None
 ) -> ExtendedPsfField:
-    """Stack bright stars, saturated ones included, and join their wing to the core.
+    """Wing of the PSF from bright stars, saturated ones included, joined to the core.
 
-    Each star is weighed by its flux² over the variance; its sky is the median of the outer ring
-    of its stamp, so that the profile tends to 0 there.
+    Amplitudes, sky planes and centres of the stars and the profile are solved in turns; every
+    star's stamp is free of the others' haloes; the zero is set by the sky outside all haloes.
 
     Parameters
     ----------
@@ -122,130 +84,261 @@ def extended_psf(
     Returns
     -------
     ExtendedPsfField
-        With fewer than 3 bright stars the core alone, see meta['fallback'].
+        With one or two bright stars a smooth radial wing, without any the core alone: see
+        meta['wing'] and meta['fallback'].
+
+    Raises
+    ------
+    ValueError
+        If `match_radius` or `ee_radius` do not fit into core and wing.
     """
     settings = settings or ExtendedSettings()
     core, fwhm = psf.epsf(*psf.centre), psf.fwhm()
-    size = wing_size(exposure.shape, psf.size, settings)
-    chosen = choose_bright(exposure.shape, stars, size, settings)
-    if len(chosen) < FEWEST_STARS:
-        reason = f"{len(chosen)} bright stars, at least {FEWEST_STARS} needed"
-        return core_only(core, psf.oversample, size, _table(stars, chosen), reason)
-    data, weight, delta = cut_wings(exposure, stars, chosen, size, fwhm, settings)
-    match, feather, aperture = seam(psf.size, size, fwhm, settings)
-    built = build_extended_psf(
-        data,
-        delta,
-        core,
-        psf.oversample,
-        wing_weight=weight,
-        match_radius=match,
-        feather_width=feather,
-        ee_aperture_radius=aperture,
-        combine_kappa=settings.combine_kappa,
-        scale_aperture_radius=min(3 * fwhm, size // 2),
-        scale_background_annulus=(SKY_RING * (size // 2), float(size // 2)),
+    most = largest_side(exposure.shape, psf.size, settings)
+    match, feather, aperture = seam(psf.size, most, fwhm, settings)
+    start = start_shape(core, psf.oversample, most, match, feather)
+    profile = _profile_of(start)
+    found = bright_stars.candidates(exposure, stars, profile, fwhm, settings.min_snr, psf.size // 2)
+    chosen = bright_stars.choose(found, exposure.shape, profile, fwhm, match, settings.most_stars)
+    rejected = [star for star in found if star.reason][:LISTED]
+    halves = _halves(exposure, chosen, profile, psf.size, aperture, most)
+    used = bright_stars.cut_stars(
+        exposure, stars, chosen, profile, fwhm, match, halves, settings.neighbor_radius
     )
-    table = _table(stars, chosen, built)
-    if built.star_ok.sum() < FEWEST_STARS or not built.extended.wing.any():
-        reason = f"{built.star_ok.sum()} bright stars could be scaled"
-        return core_only(core, psf.oversample, size, table, reason)
-    made = built.extended
-    whole = whole_psf(made.core, made.oversample, made.wing, match, feather, size)
-    meta = {"n_stars": int(built.star_ok.sum()), "fallback": "", "fwhm": fwhm}
-    log.info("extended PSF from %d stars, seam at %.1f px", meta["n_stars"], match)
-    return ExtendedPsfField(
-        made.core, made.oversample, made.wing, match, feather, aperture,
-        radial_profile(whole), table, meta,
-    )  # fmt: skip
+    for star in used:
+        star.trusted = _core_reaches(star, psf.size)
+    image = _Image(exposure, fwhm)
+    solution = None
+    if any(star.reason == "" for star in used):
+        side = 2 * max(halves) + 1
+        solution = solve_wing(
+            used, core, psf.oversample, side, match_radius=match, feather_width=feather,
+            fwhm=fwhm, kappa=settings.combine_kappa, refresh=image.refresh,
+            pedestal=settings.pedestal,
+        )  # fmt: skip
+    if solution is None:
+        reason = _why_none(used, rejected)
+        table = bright_stars.star_table(stars, used, rejected, 1.0)
+        return core_only(core, psf.oversample, most, aperture, table, reason)
+    return _field(solution, used, rejected, stars, psf, aperture, image, fwhm)
 
 
-def wing_size(shape, core_size, settings) -> int:
-    """Side of the wing: as set, but at most a third of the image and not less than the core."""
-    size = min(settings.size, max(min(shape) // 3, core_size))
+def largest_side(shape, core_size, settings) -> int:
+    """Largest side of the wing: a third of the image, not less than the core."""
+    size = min(settings.size or LARGEST, max(min(shape) // 3, core_size))
     return int(size - 1 + size % 2)
 
 
-def choose_bright(shape, stars, size, settings) -> np.ndarray:
-    """Rows of the brightest point sources whose stamp lies inside the image."""
-    x, y = pixels(stars["x"]), pixels(stars["y"])
-    half = size // 2 + 1
-    inside = (x >= half) & (y >= half) & (x < shape[1] - half) & (y < shape[0] - half)
-    fit = np.isin(np.asarray(stars["reason"]).astype(str), ACCEPTED_REASONS)
-    flux, snr = pixels(stars["flux"]), pixels(stars["snr"])
-    rows = np.flatnonzero(inside & fit & (snr >= settings.min_snr) & np.isfinite(flux))
-    return rows[np.argsort(-flux[rows], kind="stable")][: settings.most_stars]
-
-
-def cut_wings(exposure, stars, chosen, size, fwhm, settings):
-    """Stamps (m, size, size), weights flux²/variance (the greatest 1) and offsets (m, 2)."""
-    weight = smooth_weight(exposure)
-    positions = np.column_stack([pixels(stars["y"]), pixels(stars["x"])])
-    snr, flux = pixels(stars["snr"]), pixels(stars["flux"])
-    scale = np.minimum(flux, np.sort(flux[chosen])[-min(SHARE, len(chosen))])
-    # A neighbour reaches farther the brighter it is.
-    reach = fwhm * np.clip(settings.neighbor_radius + np.log10(np.maximum(snr, 10) / 10), None, 6)
-    half = size // 2
-    data, weights, delta = [], [], []
-    for i in chosen:
-        row, col = np.round(positions[i]).astype(int)
-        box = (slice(row - half, row + half + 1), slice(col - half, col + half + 1))
-        others = np.flatnonzero(np.abs(positions - positions[i]).max(axis=1) < half + 6 * fwhm)
-        corner = np.array([row - half, col - half])
-        bad = np.zeros((size, size), bool)
-        for j in others[others != i]:
-            where = positions[[j]] - corner
-            bad |= near_others(bad.shape, positions[i] - corner, where, reach[j])
-        data.append(exposure.image[box].astype(float))
-        weights.append(np.where(bad, 0.0, weight[box]) * scale[i] ** 2)
-        delta.append(positions[i] - (row, col))
-    weight = np.array(weights)
-    return np.array(data), weight / max(weight.max(), 1e-300), np.array(delta)
-
-
 def seam(core_size, size, fwhm, settings):
-    """Match radius, feather width and aperture, px, that fit into core and wing."""
+    """Match radius, feather width and aperture, px.
+
+    Raises
+    ------
+    ValueError
+        If radii of the settings do not fit.
+    """
     half = min(core_size, size) // 2
-    wanted = settings.match_radius or 3 * fwhm
-    match = float(min(wanted, 0.8 * (half - 1)))
-    aperture = settings.ee_radius or max(6 * fwhm, 15.0)
-    return match, 0.5 * match, float(min(aperture, size // 2))
+    match = settings.match_radius or min(2.3 * fwhm, 0.75 * (half - 1))
+    feather = 0.4 * match
+    aperture = settings.ee_radius or min(max(6 * fwhm, 15.0), size // 2)
+    if match + feather / 2 > half or aperture > size // 2:
+        raise ValueError(
+            f"the radii do not fit: match_radius {match:g} px with a seam to "
+            f"{match + feather / 2:g} px in a core of half side {half} px, ee_radius "
+            f"{aperture:g} px in a wing of half side {size // 2} px"
+        )
+    return float(match), float(feather), float(aperture)
 
 
-def core_only(core, oversample, size, table, reason) -> ExtendedPsfField:
+def _profile_of(shape: WingShape):
+    """Ring means of a PSF as a function of radius (px), in log-log beyond the data."""
+    whole = stamp_of(shape, (0.0, 0.0), len(shape.wing))
+    value = np.asarray(radial_profile(whole)["value"])
+    r = np.maximum(np.arange(len(value)), 0.5)
+    floor = np.maximum(value, 1e-300)
+    slope = np.log(floor[-1] / floor[len(r) // 2]) / np.log(r[-1] / r[len(r) // 2])
+
+    def profile(radius):
+        radius = np.maximum(np.asarray(radius, float), 0.5)
+        inside = np.exp(np.interp(np.log(radius), np.log(r), np.log(floor)))
+        return np.where(radius > r[-1], floor[-1] * (radius / r[-1]) ** min(slope, -1.5), inside)
+
+    return profile
+
+
+def _halves(exposure, chosen, profile, core_size, aperture, most):
+    """Half side of each stamp: to the noise, and all together not too many pixels."""
+    good = exposure.usable
+    sigma = float(np.sqrt(np.median(exposure.variance[good]))) if good.any() else 1.0
+    least = min(max(core_size // 2 + 5, int(np.ceil(1.3 * aperture))), most // 2)
+    halves = [bright_stars.reach_of(star.flux, profile, sigma, least, most // 2) for star in chosen]
+    while sum((2 * half + 1) ** 2 for half in halves) > bright_stars.PIXELS:
+        # the fainter of those that reach far lose least
+        halves = [max(least, int(0.9 * h)) if k >= 3 else h for k, h in enumerate(halves)]
+        if all(half == least for half in halves[3:]):
+            break
+    return halves
+
+
+def _core_reaches(star, core_size):
+    """True if the star has enough usable pixels within the core's box."""
+    reach = core_size // 2 - 1
+    middle = slice(star.half - reach, star.half + reach + 1)
+    return np.mean(star.weight[middle, middle] > 0) > 0.25
+
+
+class _Image:
+    """The image between rounds: free of haloes, with the sky outside them."""
+
+    def __init__(self, exposure, fwhm):
+        self.exposure, self.fwhm = exposure, fwhm
+        self.weight = smooth_weight(exposure)
+        self.sky = None
+
+    def refresh(self, stars, shape):
+        """Other stars' light out of every stamp; skies from outside all haloes."""
+        used = [star for star in stars if star.ok]
+        halo = np.zeros(self.exposure.shape, np.float32)
+        plane = _continued(shape, halo.shape)
+        for star in used:
+            add_star(halo, plane, star)
+        rest = self.exposure.image - halo
+        for star in used:
+            size = len(star.data)
+            own = star.flux * stamp_of(plane, star.delta, size)
+            star.data = bright_stars.window(rest, star.row, star.col, star.half) + own.astype(
+                np.float32
+            )
+        self._set_skies(used, rest, halo)
+
+    def _set_skies(self, stars, rest, halo):
+        cells = sky_cells(rest, self.weight, halo, self.fwhm)
+        if len(cells) < FEWEST_CELLS:
+            self.sky = None
+        else:
+            self.sky = OutsideSky(cells, self.exposure.shape)
+        if self.sky is None or self.sky.n_outside < FEWEST_CELLS:
+            return
+        x, y = (np.array([getattr(star, name) for star in stars]) for name in ("col", "row"))
+        for star, *values in zip(stars, *self.sky.at(x, y), strict=True):
+            star.sky, star.sky_error, star.sky_common = (float(value) for value in values)
+
+
+def _continued(shape, image_shape):
+    """The shape on a plane that reaches farther, by a power law."""
+    side = len(shape.wing)
+    size = min(2 * side + 1, 2 * (min(image_shape) // 2) + 1)
+    profile = _profile_of(shape)
+    if size <= side:
+        return shape
+    wing = on_native(shape.wing, 1, size)
+    radius = radii(wing.shape)
+    margin = (size - side) // 2
+    outside = np.ones(wing.shape, bool)
+    outside[margin:-margin, margin:-margin] = False
+    wing[outside] = profile(radius[outside])
+    return WingShape(shape.core, shape.oversample, wing, shape.match_radius, shape.feather_width)
+
+
+def add_star(image, shape, star):
+    """Add the light of a `WingStar` to an image, in place."""
+    size = min(len(shape.wing), 2 * FARTHER * star.half + 1)
+    stamp = (star.flux * stamp_of(shape, star.delta, size)).astype(np.float32)
+    top, left = star.row - size // 2, star.col - size // 2
+    box = tuple(
+        slice(max(start, 0), max(min(start + size, n), 0))
+        for start, n in zip((top, left), image.shape, strict=True)
+    )
+    rows = slice(box[0].start - top, box[0].stop - top)
+    image[box] += stamp[rows, box[1].start - left : box[1].stop - left]
+
+
+def _field(solution, used, rejected, stars, psf, aperture, image, fwhm):
+    """The product: unit energy, errors, power law beyond the data."""
+    side = len(solution.shape.wing)
+    aperture = min(aperture, float(side // 2))
+    shape, gain = unit_energy(solution.shape, aperture)
+    profile = radial_profile(stamp_of(shape, (0.0, 0.0), side))
+    value = np.asarray(profile["value"])
+    profile["error"] = gain * ring_errors(solution, value / gain, core_errors(psf, len(value)))
+    error = np.asarray(profile["error"])
+    radius = known_radius(value, error)
+    pedestal = gain * solution.pedestal.error
+    tail = fit_tail(value, error, radius, pedestal) if np.isfinite(pedestal) else None
+    wing = continue_wing(shape.wing, tail)
+    if tail is not None:
+        whole = radial_profile(stamp_of(WingShape(shape.core, shape.oversample, wing,
+            shape.match_radius, shape.feather_width), (0.0, 0.0), side))  # fmt: skip
+        profile["value"], profile["enclosed"] = whole["value"], whole["enclosed"]
+        r = np.arange(len(value))
+        known = r <= radius
+        profile["error"] = np.where(known, error, value_error(tail, r))
+    profile["known"] = np.arange(len(value)) <= radius
+    n = sum(star.ok for star in used)
+    log.info("wing from %d stars, known to %d px of %d", n, radius, side // 2)
+    return ExtendedPsfField(
+        shape.core, shape.oversample, wing, shape.match_radius, shape.feather_width, aperture,
+        profile, bright_stars.star_table(stars, used, rejected, gain),
+        _meta(solution, used, radius, tail, image, fwhm, gain), tail,
+    )  # fmt: skip
+
+
+def value_error(tail, r):
+    """Standard error of the power law at radius r (px)."""
+    return tail.relative_error(r) * tail.at(r)
+
+
+def core_errors(psf, n):
+    """Standard error of the core's ring means (n,), pixels taken as one: the upper limit."""
+    if psf.error is None:
+        return np.zeros(n)
+    native = on_native(psf.error, psf.oversample, 2 * n + 1)
+    value = np.asarray(radial_profile(native)["value"])[:n]
+    return value
+
+
+def _meta(solution, used, radius, tail, image, fwhm, gain):
+    n = sum(star.ok for star in used)
+    source = solution.pedestal.source
+    notes = [f"wing from {n} bright stars, known to {radius} px"]
+    if tail is not None:
+        notes.append(
+            f"beyond {radius} px a power law of slope -{tail.slope:.2f} +- {tail.slope_error:.2f} "
+            "(extrapolated)"
+        )
+    if source != "sky":
+        notes.append(f"zero of the wing from {source}: no sky outside the haloes was used")
+    fallback = f"smooth radial wing: only {n} bright stars" if solution.radial else ""
+    if fallback:
+        notes.append(fallback)
+        log.warning(fallback)
+    ranges = {name: sum(s.ok and s.range == name for s in used)
+              for name in ("core", "middle", "outer")}  # fmt: skip
+    return {
+        "n_stars": n, "fallback": fallback, "wing": "radial" if solution.radial else "full",
+        "fwhm": fwhm, "pedestal": source, "pedestal_error": float(gain * solution.pedestal.error),
+        "scale_error": float(solution.scale_error), "ranges": ranges, "notes": notes,
+        "known_radius": int(radius),
+    }  # fmt: skip
+
+
+def _why_none(used, rejected):
+    """Why there is no wing, with the commonest reasons."""
+    reasons = [star.reason for star in (*used, *rejected) if star.reason]
+    counts = {text: reasons.count(text) for text in dict.fromkeys(reasons)}
+    told = ", ".join(f"{n} {text}" for text, n in sorted(counts.items(), key=lambda c: -c[1])[:3])
+    return "0 bright stars" + (f" ({told})" if told else "")
+
+
+def core_only(core, oversample, size, aperture, table, reason) -> ExtendedPsfField:
     """The core as an extended PSF without wing, unit sum."""
     log.warning("no wing: %s", reason)
-    core = core * (oversample**2 / core.sum())
     wing = np.zeros((size, size))
+    radius = float(size)  # no seam: f_core is 1 everywhere
     native = on_native(core, oversample, size)
     core = core / native.sum()
-    radius = float(size)  # no seam: f_core is 1 everywhere
     profile = radial_profile(native / native.sum())
-    meta = {"n_stars": 0, "fallback": reason}
+    meta = {"n_stars": 0, "fallback": reason, "wing": "none", "notes": [f"no wing: {reason}"]}
     return ExtendedPsfField(
         core, oversample, wing, radius, 0.5, size // 2 * 1.0, profile, table, meta
     )
-
-
-def radial_profile(whole) -> QTable:
-    """Rings of 1 px: r (px), value (mean), error (of the mean, from the scatter), enclosed."""
-    radius = radii(whole.shape)
-    ring = np.round(radius).astype(int).ravel()
-    n = whole.shape[0] // 2 + 1
-    count = np.bincount(ring)[:n]
-    mean = np.bincount(ring, whole.ravel())[:n] / count
-    square = np.bincount(ring, whole.ravel() ** 2)[:n] / count
-    scatter = np.sqrt(np.maximum(square - mean**2, 0) / count)
-    total = np.cumsum(np.bincount(ring, whole.ravel())[:n])
-    return QTable({"r": np.arange(n) * u.pix, "value": mean, "error": scatter, "enclosed": total})
-
-
-def _table(stars, chosen, built=None) -> QTable:
-    table = stars["id", "x", "y"][chosen]
-    n = len(chosen)
-    table["flux"] = (built.star_flux if built else np.full(n, np.nan)) * u.adu
-    table["background"] = (built.star_background if built else np.full(n, np.nan)) * u.adu
-    table["ok"] = built.star_ok if built else np.zeros(n, bool)
-    table["from_core"] = built.star_scale_from_core if built else np.zeros(n, bool)
-    table.meta.clear()
-    return table

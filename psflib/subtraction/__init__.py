@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.difference import Difference
 from psflib.exposure import Exposure
+from psflib.haloes import HaloSettings, StarsAndPsf, stars_and_psf, without_haloes
 from psflib.preparation import prepare
 from psflib.psf.build import build_psf
 from psflib.subtraction.al import AlSettings
@@ -44,9 +45,22 @@ class SubtractSettings(BaseModel):
     al: AlSettings = Field(AlSettings(), description="settings of the method al")
     sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
     zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
+    use_extended_psf: bool = Field(
+        False,
+        description="remove haloes of bright and saturated stars from both images before they are "
+        "matched, each by its own extended PSF",
+    )
+    haloes: HaloSettings = Field(HaloSettings(), description="how they are fitted")
 
 
-def subtract(science, template, method=None, settings=None, psf=None) -> Difference:
+def subtract(
+    science,
+    template,
+    method=None,
+    settings=None,
+    psf=None,
+    known: tuple[StarsAndPsf, StarsAndPsf] | None = None,
+) -> Difference:
     """Science minus template, matched in PSF, flux scale and background.
 
     Parameters
@@ -58,6 +72,9 @@ def subtract(science, template, method=None, settings=None, psf=None) -> Differe
     settings : SubtractSettings, optional
     psf : PsfField, optional
         PSF of the science image; built from its stars if needed and not given.
+    known : (StarsAndPsf, StarsAndPsf), optional
+        Stars and extended PSFs of science and template, each on its own grid, for
+        `use_extended_psf`; built if they are not given.
 
     Returns
     -------
@@ -75,8 +92,12 @@ def subtract(science, template, method=None, settings=None, psf=None) -> Differe
     method = method or settings.method
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; one of {', '.join(METHODS)}")
-    science = prepare(science)
-    template, _ = align(prepare(template), science)
+    science, template = prepare(science), prepare(template)
+    if settings.use_extended_psf:
+        known = known or (stars_and_psf(science, psf), stars_and_psf(template))
+        psf = psf or known[0].core
+        science, template = without_haloes(science, template, *known, settings.haloes)
+    template, _ = align(template, science)
     return subtract_aligned(science, template, method, settings, psf)
 
 

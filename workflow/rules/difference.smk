@@ -2,6 +2,7 @@
 #
 # INPUTS   {output}/{field}/{epoch}/exposure.fits, epsf.fits    of the science epoch
 #          {output}/{field}/template/exposure.fits
+#          with subtract.use_extended_psf also stars.ecsv, epsf.fits, extended_psf.fits of both
 # OUTPUTS  {output}/{field}/{epoch}/template.fits        the template on this epoch's grid
 #          {output}/{field}/{epoch}/kernel.fits          the matching kernel
 #          {output}/{field}/{epoch}/difference.fits      science minus matched template
@@ -10,12 +11,22 @@
 # STEPS    subtract -> decorrelate -> detect
 
 
+HALO_INPUTS = {
+    "stars": f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
+    "extended_psf": f"{OUT}/{{field}}/{{epoch}}/extended_psf.fits",
+    "template_stars": f"{OUT}/{{field}}/template/stars.ecsv",
+    "template_psf": f"{OUT}/{{field}}/template/epsf.fits",
+    "template_extended_psf": f"{OUT}/{{field}}/template/extended_psf.fits",
+}
+
+
 rule subtract:
     """Science minus template, method {params.settings[method]}: {wildcards.field}, {wildcards.epoch}."""
     input:
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+        **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
     output:
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",

@@ -5,7 +5,8 @@
 #          {output}/{field}/{epoch}/stamps.fits          cut-outs of the selected stars
 #          {output}/{field}/{epoch}/epsf.fits            oversampled core, varying over the field
 #          {output}/{field}/{epoch}/extended_psf.fits    core and wings, profile
-# STEPS    select_stars -> build_stamps -> core_epsf -> extended_psf
+#          {output}/{field}/{epoch}/starless.fits        without bright stars, if subtract_stars.enabled
+# STEPS    select_stars -> build_stamps -> core_epsf -> extended_psf [-> subtract_stars]
 
 
 def catalog(wildcards):
@@ -97,5 +98,27 @@ rule extended_psf:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("extended_psf"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule subtract_stars:
+    """Bright stars and their haloes out of {wildcards.field}, {wildcards.epoch}."""
+    input:
+        exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
+        epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+        extended_psf=f"{OUT}/{{field}}/{{epoch}}/extended_psf.fits",
+    output:
+        starless=f"{OUT}/{{field}}/{{epoch}}/starless.fits",
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/subtract_stars.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/subtract_stars.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+    params:
+        settings=SETTINGS.section("subtract_stars"),
     script:
         "../scripts/run_stage.py"

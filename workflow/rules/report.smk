@@ -7,6 +7,8 @@
 
 
 OF_IMAGE = ["exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits"]
+if SETTINGS.subtract_stars.enabled:
+    OF_IMAGE.append("starless.fits")
 OF_SCIENCE = [
     "template.fits",
     "kernel.fits",

@@ -1,0 +1,135 @@
+"""From a solved wing to an `ExtendedPsfField`: unit energy, profile with errors, power law."""
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from psflib.psf.extended import radii
+from psflib.psf.wing_field import PowerLaw, WingShape, stamp_of
+from psflib.psf.wing_solve import rings_of
+
+KNOWN = 3.0  # S/N of a stretch of the profile that is still called known
+STRETCH = 0.1  # its half length, of the radius
+MODEL_ERROR = 0.003  # relative, of every ring
+TAIL_WINDOWS = (0.5, 0.67)  # of the radius: the power law is fitted beyond; twice, for its error
+REACH = 4.0  # the power law ends at this many times the radius known
+STEEPEST, FLATTEST = 6.0, 1.5  # slopes; flatter would hold infinite light far out
+FEWEST_RINGS = 4
+
+
+def soft_disc(radius, edge):
+    """Share of each pixel inside a circle, to first order: clip(edge - r + 1/2, 0, 1)."""
+    return np.clip(edge - radius + 0.5, 0, 1)
+
+
+def radial_profile(plane) -> QTable:
+    """Rings of 1 px: r (px), value (mean), error (of the mean, from the scatter), enclosed.
+
+    `enclosed` is the sum within r, pixels on the circle with their share.
+    """
+    radius = radii(plane.shape).ravel()
+    ring = np.round(radius).astype(int)
+    n = plane.shape[0] // 2 + 1
+    count = np.bincount(ring)[:n]
+    mean = np.bincount(ring, plane.ravel())[:n] / count
+    square = np.bincount(ring, plane.ravel() ** 2)[:n] / count
+    scatter = np.sqrt(np.maximum(square - mean**2, 0) / count)
+    enclosed = enclosed_energy(plane, np.arange(n))
+    return QTable({"r": np.arange(n) * u.pix, "value": mean, "error": scatter,
+                   "enclosed": enclosed})  # fmt: skip
+
+
+def enclosed_energy(plane, edges):
+    """Sum within each of the circles `edges` (px)."""
+    radius = radii(plane.shape).ravel()
+    order = np.argsort(radius)
+    radius, light = radius[order], plane.ravel()[order]
+    total = np.concatenate([[0.0], np.cumsum(light)])
+    out = []
+    for edge in edges:
+        whole, some = np.searchsorted(radius, [edge - 0.5, edge + 0.5])
+        part = np.sum(light[whole:some] * soft_disc(radius[whole:some], edge))
+        out.append(total[whole] + part)
+    return np.array(out)
+
+
+def ring_errors(solution, value, core_error):
+    """Standard error of each ring mean (n,).
+
+    Noise of the stack, the pedestal, the scale against the core, and 0.3 % for the model; inside
+    the seam, the core's own.
+    """
+    n = len(value)
+    _, _, variance = rings_of(solution.plane)
+    noise = np.sqrt(variance[:n])
+    wing = np.hypot(noise, solution.pedestal.error)
+    wing = np.hypot(wing, solution.scale_error * np.abs(value))
+    inside = np.arange(n) < solution.shape.match_radius
+    return np.hypot(np.where(inside, core_error[:n], wing), MODEL_ERROR * np.abs(value))
+
+
+def known_radius(value, error) -> int:
+    """Largest radius (px) to which the profile is known at S/N 3, over stretches of r(1 ± 0.1)."""
+    n = len(value)
+    for r in range(2, n):
+        near = slice(int(r * (1 - STRETCH)), min(n, int(np.ceil(r * (1 + STRETCH))) + 1))
+        if not np.mean(value[near]) > KNOWN * np.mean(error[near]):
+            return r - 1
+    return n - 1
+
+
+def fit_tail(value, error, radius, pedestal_error=0.0, reach=None) -> PowerLaw | None:
+    """Power law that continues the profile beyond `radius`; None if it cannot be fitted.
+
+    The slope's error holds its change between two windows and with the pedestal; the law is
+    joined to the mean level of the outermost rings.
+    """
+    fits = [_slope(value, error, share * radius, radius) for share in TAIL_WINDOWS]
+    if fits[0] is None:
+        return None
+    level, slope, formal = fits[0]
+    change = abs(fits[1][1] - slope) if fits[1] is not None else 0.0
+    for sign in (-1, 1):
+        moved = _slope(value + sign * pedestal_error, error, TAIL_WINDOWS[0] * radius, radius)
+        change = max(change, abs(moved[1] - slope) if moved is not None else abs(slope) / 2)
+    slope = float(np.clip(slope, FLATTEST, STEEPEST))
+    near = slice(max(int(0.9 * radius), 1), radius + 1)
+    r = np.arange(len(value), dtype=float)
+    scaled = value[near] * (np.maximum(r[near], 1) / radius) ** slope
+    level = float(np.mean(scaled)) if np.mean(scaled) > 0 else level
+    level_error = float(np.mean(error[near]))
+    return PowerLaw(float(radius), level, slope, level_error, float(np.hypot(formal, change)),
+                    float(reach or REACH * radius))  # fmt: skip
+
+
+def _slope(value, error, first, last):
+    """(level at `last`, slope, its error) of log value against log r between two radii."""
+    r = np.arange(len(value), dtype=float)
+    use = (r >= max(first, 2)) & (r <= last) & (value > error) & (error > 0)
+    if use.sum() < FEWEST_RINGS:
+        return None
+    weight = (value[use] / error[use]) ** 2
+    x, y = np.log(r[use] / last), np.log(value[use])
+    middle = np.sum(weight * x) / weight.sum()
+    norm = np.sum(weight * (x - middle) ** 2)
+    slope = np.sum(weight * (x - middle) * y) / norm
+    level = np.exp(np.sum(weight * y) / weight.sum() - slope * middle)
+    return float(level), float(-slope), float(1 / np.sqrt(norm))
+
+
+def unit_energy(shape: WingShape, ee_radius) -> tuple[WingShape, float]:
+    """The shape scaled to a sum of 1 within `ee_radius`, and the factor."""
+    size = 2 * int(np.ceil(ee_radius)) + 3
+    plane = stamp_of(shape, (0.0, 0.0), size)
+    energy = np.sum(plane * soft_disc(radii(plane.shape), ee_radius))
+    gain = 1 / energy if np.isfinite(energy) and energy > 0 else 1.0
+    return WingShape(shape.core * gain, shape.oversample, shape.wing * gain, shape.match_radius,
+                     shape.feather_width), gain  # fmt: skip
+
+
+def continue_wing(wing, tail: PowerLaw | None):
+    """The wing with the power law where it is not known from data."""
+    if tail is None:
+        return wing
+    radius = radii(wing.shape)
+    return np.where(radius > tail.radius, tail.at(radius), wing)
