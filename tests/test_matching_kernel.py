@@ -7,6 +7,7 @@ from scipy import linalg, signal
 from psflib import polynomial
 from psflib.errors import NotEnoughStars, SingularFit
 from psflib.matching import MatchingKernel, fit_kernel, solve
+from psflib.matching import prior as priors
 from psflib.matching.basis import alard_lupton, sized_for
 
 SHAPE = (320, 340)
@@ -323,12 +324,37 @@ class TestSolve:
         np.testing.assert_array_equal(coef[1], [7, 8, 9, 0, 0, 0])
         np.testing.assert_array_equal(background, [13])
 
-    def test_prior_leaves_constants_alone(self):
-        layout = solve.Layout(3, 1, 1, 1)
-        m = len(layout.index)
-        matrix = np.eye(m)
-        solve.add_spatial_prior(layout, matrix)
-        added = np.diag(matrix) - 1
-        free = [0, 1, 2, 3, 6, 9, 10, 11]  # flux and background; constant terms of the shapes
-        assert np.all(added[free] == 0)
-        np.testing.assert_allclose(added[[4, 5, 7, 8]], solve.PRIOR)
+
+class TestPrior:
+    def test_it_leaves_constants_alone(self):
+        layout = solve.Layout(3, 2, 1, 1)
+        matrix = np.zeros((len(layout.index),) * 2)
+        priors.add_to(layout, matrix, np.eye(2))
+        # flux (3 terms), two shapes of 6 terms each, background (3 terms)
+        shape = [0, 1, 1, *[1 / priors.DEGREE] * 3]
+        np.testing.assert_allclose(np.diag(matrix), [0, 0, 0, *shape, *shape, 0, 0, 0])
+        assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
+
+    def test_determinant(self):
+        layout = solve.Layout(3, 3, 0, 0)
+        matrix = np.zeros((len(layout.index),) * 2)
+        expected = np.array([[2.0, 0.5], [0.5, 1.0]])
+        priors.add_to(layout, matrix, expected)
+        varying = [2, 3, 4, 5, 6, 7, 8, 9, 10]
+        varying += [v + 10 for v in varying]
+        found = np.linalg.slogdet(matrix[np.ix_(varying, varying)])[1]
+        assert priors.log_determinant(layout, expected) == pytest.approx(found)
+
+    def test_a_wider_kernel_is_likelier_than_a_ragged_one(self):
+        basis = sized_for(2.6, 4.0)
+        images = basis.images
+        sigma, half = 4.0 / 2.355, images.shape[-1] // 2
+        r2 = np.sum(np.square(np.mgrid[-half : half + 1, -half : half + 1]), 0)
+        gauss, wide = (np.exp(-0.5 * r2 / s**2) / (2 * np.pi * s**2) for s in (1.3, 1.33))
+        expected = priors.precision(basis, gauss, sigma)
+        assert np.linalg.eigvalsh(expected).min() > 0
+        flat = images[1:].reshape(len(images) - 1, -1)
+        wider = np.linalg.lstsq(flat.T, (wide - gauss).ravel(), rcond=1e-10)[0]
+        ragged = np.random.default_rng(1).normal(size=len(flat))
+        ragged *= np.linalg.norm(wider @ flat) / np.linalg.norm(ragged @ flat)
+        assert wider @ expected @ wider < 0.1 * (ragged @ expected @ ragged)

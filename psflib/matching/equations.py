@@ -25,12 +25,6 @@ class Design:
     layout: solve.Layout
     shape: tuple[int, int]
 
-    @property
-    def shapes(self) -> np.ndarray:
-        """Inner products of the basis images of zero sum, (nb - 1, nb - 1)."""
-        flat = self.basis.images[1:].reshape(self.layout.n_basis - 1, -1)
-        return flat @ flat.T
-
     def model(self, coef, background) -> np.ndarray:
         """K conv b + background at the fit pixels, (n,) float64."""
         order = max(self.layout.order, self.layout.flux_order)

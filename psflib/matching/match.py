@@ -17,6 +17,7 @@ from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
 from psflib.matching import equations, pixels, selection, solve
+from psflib.matching import prior as priors
 from psflib.matching.kernel import MatchingKernel
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Problem:
     sources: pixels.Sources
     design: equations.Design
     sky: equations.Sky
+    sigma: float
+    match_sigma: float
     noise: np.ndarray | None = None
 
     @property
@@ -138,6 +141,7 @@ def _prepare(target, convolved, fwhms, orders):
         pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), var_b,
         smooth[at_fit].astype(float), excluded, sources, design,
         equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
+        fwhms[0] / 2.355, match_sigma,
     )  # fmt: skip
 
 
@@ -172,7 +176,7 @@ def _layout(sources, at, orders, n_basis):
         inside = len(np.unique(at.source[at.source >= 0]))
         signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"
         raise NotEnoughStars(f"matching kernel ({signal})", inside, inside + 1)
-    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 300 else 3
+    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 100 else 3
     order, flux_order, bg_order = orders
     lowered = solve.Layout(
         n_basis, min(order, limit), min(flux_order, limit), min(bg_order, limit + 1)
@@ -216,7 +220,7 @@ def _choose(problem, state, highest):
     residual = problem.a - state.model
     weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
     old = problem.layout
-    prior = _prior(problem, state, weight)
+    prior = _prior(problem, state)
     problem.use(selection.choose(problem, state, weight, prior, highest))
     solution = solve.convert(state.solution, old, problem.layout)
     model = problem.design.model(*problem.layout.split(solution))
@@ -232,11 +236,7 @@ def _kernel_power(problem, state):
     """Sum of the squared kernel at the centre of the field."""
     if state is None:
         return problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
-    layout, (ny, nx) = problem.layout, problem.design.shape
-    order = max(layout.order, layout.flux_order)
-    centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
-    coef, _ = layout.split(state.solution)
-    return np.square(np.tensordot(coef @ centre, problem.design.basis.images, 1)).sum()
+    return np.square(_central(problem, state)).sum()
 
 
 def _clip_pixels(problem, residual, weight):
@@ -287,7 +287,7 @@ def _solve(problem, state, residual, weight, corrected, known=None):
     if state is not None:
         vector += matrix @ state.solution
         vector[n:] -= sky_matrix @ state.solution[n:]
-    solve.add_spatial_prior(layout, matrix, *_prior(problem, state or known, weight))
+    priors.add_to(layout, matrix, _prior(problem, state or known))
     if corrected and problem.noise is None:
         # no more than the residuals show: a variance plane four times too large (GOTO, whose
         # template holds the science image) would have the noise overcorrected
@@ -296,10 +296,32 @@ def _solve(problem, state, residual, weight, corrected, known=None):
     return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
 
 
-def _prior(problem, state, weight):
-    """What `solve.add_spatial_prior` asks of the kernel and of the stars."""
-    shapes = problem.design.shapes / _kernel_power(problem, state)
-    return shapes, float(weight @ np.square(problem.smooth))
+def _prior(problem, state):
+    """Inverse covariance of the kernel's variation, see `prior.precision`.
+
+    Weaker where the images have less noise than they claim, for then the stars say more.
+    """
+    if state is None:
+        return priors.precision(problem.design.basis, _guess(problem), problem.sigma)
+    expected = priors.precision(problem.design.basis, _central(problem, state), problem.sigma)
+    return expected * min(_chi2(problem, state)["chi2_median"], 1.0)
+
+
+def _guess(problem):
+    """Gaussian that about matches the two images, (k, k)."""
+    half = problem.design.basis.half
+    profile = np.exp(-0.5 * np.square(np.arange(-half, half + 1) / problem.match_sigma))
+    profile /= profile.sum()
+    return problem.sources.scale * np.outer(profile, profile)
+
+
+def _central(problem, state):
+    """The kernel at the centre of the field, (k, k)."""
+    layout, (ny, nx) = problem.layout, problem.design.shape
+    order = max(layout.order, layout.flux_order)
+    centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
+    coef, _ = layout.split(state.solution)
+    return np.tensordot(coef @ centre, problem.design.basis.images, 1)
 
 
 def _chi2(problem, state):

@@ -8,10 +8,7 @@ from scipy import linalg
 from psflib import polynomial
 from psflib.errors import SingularFit
 
-EIGEN_FLOOR = 0.5  # modes this close to the noise of the regressors stay shrunk
-PRIOR = 0.001  # strength of the prior on spatial variation of degree 1; grows by 4 a degree
-PLENTY = 3e7  # squared S/N of all stars on 1 Mpx of a sparse field
-VARIATION = 0.07  # expected rms of each term of degree 1, relative to the kernel; halves a degree
+EIGEN_FLOOR = 0.1  # modes this close to the noise of the regressors stay shrunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,33 +91,6 @@ def assemble(layout: Layout, gram, right, terms):
     return matrix[np.ix_(index, index)], vector[index]
 
 
-def add_spatial_prior(layout: Layout, matrix: np.ndarray, shapes=None, power=0.0) -> None:
-    """Discourage variation over the field, more so at higher degrees.
-
-    Twice: in units of what the data say of the constant terms, so that the kernel as the stars
-    see it varies smoothly; and, given `shapes`, as a Gaussian prior on the kernel itself, which
-    holds down what the stars hardly see (for stars that were held out the rms of the residuals
-    falls by 2 to 5 % at S/N 1000).
-
-    Parameters
-    ----------
-    shapes : ndarray (n_basis - 1, n_basis - 1), optional
-        Inner products of the basis images of zero sum, over the squared norm of the kernel.
-    power : float
-        Squared S/N of all stars together; beyond `PLENTY` the first prior gives way.
-    """
-    terms = polynomial.n_terms(layout.order)
-    first = polynomial.n_terms(layout.flux_order)
-    shape_terms = slice(first, layout.n_kernel)
-    block = matrix[shape_terms, shape_terms]
-    constant = PRIOR / max(1.0, power / PLENTY) * block[::terms, ::terms]
-    if shapes is not None:
-        constant = constant + shapes / VARIATION**2
-    for q, (i, j) in enumerate(polynomial.degrees(layout.order)):
-        if i + j > 0:
-            block[q::terms, q::terms] += 4.0 ** (i + j - 1) * constant
-
-
 def solve(layout: Layout, matrix, vector, noise):
     """Solution corrected for the noise of the regressors.
 
@@ -158,9 +128,17 @@ def _solve_kernel(schur, right, noise):
     ridge = 1e-10 * np.eye(len(schur))
     if noise is not None:
         ridge = noise * np.outer(scale, scale) + ridge
+        # no mode is below the floor
+        if _definite(ridge) and _definite(schur - (1 + EIGEN_FLOOR) * ridge):
+            return linalg.solve(schur - ridge, right, assume_a="pos", check_finite=False) * scale
     try:
         values, vectors = linalg.eigh(schur, ridge)
     except linalg.LinAlgError as failure:
         raise SingularFit("the matching kernel has no solution: too few stars") from failure
     amplitude = (vectors.T @ right) / np.maximum(values - 1, EIGEN_FLOOR)
     return vectors @ amplitude * scale
+
+
+def _definite(matrix):
+    """Whether all eigenvalues are positive."""
+    return linalg.lapack.dpotrf(matrix)[1] == 0
