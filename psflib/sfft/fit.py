@@ -18,12 +18,15 @@ log = logging.getLogger(__name__)
 
 ASSEMBLIES = ("auto", "fourier", "tiles", "gram")
 START = 60_000  # pixels whose fit tells the first kernel
-TOP_RANK = 300  # brightest pixels that are judged by their own scatter
+TOP_RANK = 100  # brightest pixels that are judged by their own scatter
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
 SETTLED = 1e-3  # share of pixels newly thrown out below which it is over
 CORRECTIONS = 4  # terms of the series against the noise of the template
+REFINEMENTS = 20  # most corrections of what tiles neglect ...
+SMALL = 0.003  # ... until one changes the model by less than this share of the residuals
+ASTRAY = 1e-3  # error of chi-square, relative, above which they come before the rejection
 MARGIN = 10  # pixels that a fit must have beyond its unknowns
 
 
@@ -52,7 +55,7 @@ class Rules:
     weighted: bool = True
     clip: float = 3.0
     max_iter: int = 5
-    penalties: Penalties = Penalties()
+    penalties: Penalties = dataclasses.field(default_factory=Penalties)
     corrected: bool = False
 
 
@@ -86,64 +89,105 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     SingularFit
         Fewer pixels than unknowns, or no solution.
     """
-    assembly = choose_assembly(model, planes.use, rules)
     check_count(model, int(planes.use.sum()))
-    solver = Solver(model, rules.penalties)
-    if assembly == "tiles":
-        planes = dataclasses.replace(
-            planes, template=np.ascontiguousarray(planes.template, np.float32)
-        )
-        base = _start(model, planes, rules)
-    else:
-        planes = dataclasses.replace(planes, template=planes.template.astype(float))
-        base = np.zeros(model.n_unknowns)
+    assembly = choose_assembly(model, planes.use, rules)
+    exact = assembly != "tiles"
+    plane = np.ascontiguousarray(planes.template, float if exact else np.float32)
+    planes = dataclasses.replace(planes, template=plane)
+    base = np.zeros(model.n_unknowns) if exact else _start(model, planes, rules)
     variance = noise_variance(model, base, planes.variance)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
     rest = planes.target - predict(model, base, planes, assembly)
-    matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest)
-    solution = solver.step(matrix, right, base)
-    used, number, residual = planes.use, 0, rest
-    for number in range(1, rules.max_iter + 1 if rules.clip > 0 else 1):
+    solver = Solver(model, rules.penalties)
+    middles: dict[int, tuple] = {}
+    matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest, middles)
+    solution, used, n_iter = solver.step(matrix, right, base), planes.use, 0
+    if not exact and _astray(model, planes, weight, rest, (matrix, right, base), solution):
+        solution = refined(model, planes, used, weight, solution, solver)
+        base, rest = solution, planes.target - predict(model, solution, planes, assembly)
+        _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
+    while rules.clip > 0 and n_iter < rules.max_iter:
+        n_iter += 1
         light = predict(model, solution, planes, assembly)
-        residual = planes.target - light
-        out = outliers(residual, variance, light, used, rules)
+        out = outliers(planes.target - light, variance, light, used, rules.clip)
         if out.sum() <= SETTLED * used.sum():
             break
-        kept = used & ~out
-        check_count(model, int(kept.sum()))
-        less, less_right = _assemble_few(assembly, model, planes, used & out, weight, rest)
-        matrix, right, used = matrix - less, right - less_right, kept
+        used = used & ~out
+        check_count(model, int(used.sum()))
+        less, less_right = _assemble_few(assembly, model, planes, out, weight, rest, middles)
+        matrix, right = matrix - less, right - less_right
         solution = solver.step(matrix, right, base)
     if rules.penalties.smooth == "gcv":
         chi2 = float(np.sum((weight * np.square(rest))[used]))
         solver.choose(matrix, right, base, chi2, int(used.sum()))
         solution = solver.step(matrix, right, base)
+    if not exact:
+        solution = refined(model, planes, used, weight, solution, solver)
+    if rules.corrected:
+        if not exact:
+            base, right = solution, solver.penalties_of @ solution
+        noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
+        solution = _corrected(model, noise, (matrix, right, base), solution, solver)
     residual = planes.target - predict(model, solution, planes, assembly)
-    if assembly == "tiles":
-        _, right = normal.by_tiles(model, planes.template, used, weight, residual, matrix=False)
-        if rules.corrected:
-            solution = _corrected(model, planes, used, weight, (matrix, right, solution), solver)
-        else:
-            solution = solver.step(matrix, right, solution)
-        residual = planes.target - predict(model, solution, planes, assembly)
-    return Fitted(solution, matrix, solver, variance, used, residual, assembly, number)
+    return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
 
 
-def _corrected(model, planes, used, weight, equations, solver):
+def _astray(model, planes, weight, rest, equations, solution) -> bool:
+    """Whether chi-square is not what the normal equations of tiles say it is."""
+    matrix, right, base = equations
+    change, use = solution - base, planes.use
+    before = float(weight[use] @ np.square(rest[use]))
+    expected = before - 2 * right @ change + change @ matrix @ change
+    now = planes.target - predict(model, solution, planes, "tiles")
+    found = float(weight[use] @ np.square(now[use]))
+    return abs(found - expected) > ASTRAY * found
+
+
+def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
+    """Solution of the exact equations, by conjugate gradients from that of the tiles'.
+
+    The factors of the tiles' matrix precondition them, so that one or two steps do.
+    """
+
+    def seen(unknowns):
+        return predict(model, unknowns, planes, "tiles")
+
+    def adjoint(plane):
+        return normal.by_tiles(model, planes.template, used, weight, plane, matrix=False)[1]
+
+    penalty = solver.penalties_of
+    rest = planes.target - seen(solution)
+    limit = SMALL**2 * float(weight[used] @ np.square(rest[used]))
+    gradient = adjoint(rest) - penalty @ solution
+    direction = solver.solve(gradient)
+    gain = gradient @ direction
+    for number in range(REFINEMENTS):
+        if number == 0 and gain < limit:
+            return solution + direction
+        image = seen(direction)
+        product = adjoint(image) + penalty @ direction
+        length = gain / (direction @ product)
+        solution = solution + length * direction
+        if length * gain < limit:
+            break
+        gradient = gradient - length * product
+        step = solver.solve(gradient)
+        gain, before = gradient @ step, gain
+        direction = step + gain / before * direction
+    return solution
+
+
+def _corrected(model, noise, equations, solution, solver):
     """Solution without the shrinkage that the noise of the template causes.
 
     Noise of variance v adds N to the expected normal matrix M; (M + N)⁻¹ is to become M⁻¹.  The
     series of N (M + N)⁻¹ does so where the data say something, and stays finite where not.
     """
     matrix, right, base = equations
-    noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
-    solution = solver.step(matrix, right, base)
     for _ in range(CORRECTIONS):
         more = np.zeros_like(right)
-        coefficients, _ = model.split(solution)
-        more[: model.n_kernel] = np.einsum(
-            "stqr,tr->sq", noise, coefficients, optimize=True
-        ).ravel()
+        kernel = np.einsum("stqr,tr->sq", noise, model.split(solution)[0], optimize=True)
+        more[: model.n_kernel] = kernel.ravel()
         solution = solver.step(matrix, right + more, base)
     return solution
 
@@ -177,20 +221,18 @@ def choose_assembly(model, use, rules) -> str:
     return "fourier" if 2 * outside * model.n_terms**2 < use.sum() else "tiles"
 
 
-def _assemble(assembly, model, planes, use, weight, rest):
+def _assemble(assembly, model, planes, use, weight, rest, middles):
     if assembly == "fourier":
         return by_transforms(model, planes.template, use, rest)
     if assembly == "tiles":
-        return normal.by_tiles(model, planes.template, use, weight, rest)
+        return normal.by_tiles(model, planes.template, use, weight, rest, middles)
     y, x = np.nonzero(use)
     return normal.exactly(model, planes.template, y, x, weight[use].astype(float), rest[use])
 
 
-def _assemble_few(assembly, model, planes, use, weight, rest):
+def _assemble_few(assembly, *arguments):
     """Normal equations of few pixels, with the approximation that the others have."""
-    return _assemble(
-        "gram" if assembly == "fourier" else assembly, model, planes, use, weight, rest
-    )
+    return _assemble("gram" if assembly == "fourier" else assembly, *arguments)
 
 
 def _start(model, planes, rules):
@@ -229,14 +271,14 @@ def predict(model, solution, planes, assembly):
     out = np.zeros(model.shape, np.float32)
     coefficients, background = model.split(solution)
     flat = coefficients.astype(np.float32)
-    for y, x, _, _ in normal.tiles_of(planes.use):
+    for _, y, x in normal.tiles_of(planes.use):
         columns = normal.seen(model, planes.template, y, x, np.ones(len(y), np.float32))
         values = np.einsum("pq,qp->p", columns[:, :-1] @ flat, model.terms(x, y))
         out[y, x] = values + background @ model.background_terms(x, y)
     return out
 
 
-def outliers(residual, variance, light, use, rules) -> np.ndarray:
+def outliers(residual, variance, light, use, clip) -> np.ndarray:
     """Pixels (ny, nx) off by more than the clip, with their neighbours.
 
     In sigma of the noise, or of the scatter of equally bright pixels if that is larger: where a
@@ -244,18 +286,14 @@ def outliers(residual, variance, light, use, rules) -> np.ndarray:
     """
     z = residual[use] / np.sqrt(variance[use])
     level = light[use]
-    ranks = [TOP_RANK * (2**i - 1) for i in range(1, 32) if TOP_RANK * 2**i < len(level)]
-    edges = (
-        np.sort(
-            np.partition(level, [len(level) - r for r in ranks])[[len(level) - r for r in ranks]]
-        )
-        if ranks
-        else []
-    )
+    count = np.array([TOP_RANK * (2**i - 1) for i in range(1, 31)])
+    first = len(level) - count[2 * count < len(level)][::-1]
+    edges = np.unique(np.partition(level, first)[first]) if len(first) else []
     group = np.searchsorted(edges, level, side="right")
     least = robust_std(z[:: max(1, len(z) // 100_000)])
-    scatter = [1.4826 * np.median(np.abs(z[group == i])) for i in range(len(edges) + 1)]
-    spread = np.maximum(scatter, least)[group]
+    spread = np.full(len(edges) + 1, least)
+    for i in np.unique(group):
+        spread[i] = max(least, 1.4826 * np.median(np.abs(z[group == i])))
     far = np.zeros(use.shape, bool)
-    far[use] = np.abs(z) > rules.clip * spread
+    far[use] = np.abs(z) > clip * spread[group]
     return ndimage.binary_dilation(far, np.ones((3, 3))) & use

@@ -23,6 +23,7 @@ BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET = 70_000  # ... but no fewer than this
 CLIP = 5.0  # sigma; variable sources are out already
 REACH = 3.0  # half width of the kernel in FWHM of the broader image
+RELIEF = 0.1  # cross-validation asks for more smoothness than the few brightest stars bear
 STARS = (8, 20, 300)  # useful sources from which degree 1, 2, 3 is possible
 
 
@@ -58,10 +59,10 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
     use = _footprints((a, var_a), var_b, smooth, good, ~good_b, sources, half)
     use &= ~_variable(sources, smooth, var_a, fwhms[0])
     model, lowered = _model(sources, a.shape, half, wanted, int(use.sum()))
-    known = [np.where(v > 0, v, np.float32(np.median(v[v > 0]))) for v in (var_a, var_b)]
-    penalties = Penalties(constraint="hard", smooth=wanted.smooth)
+    known = _filled(var_a), _filled(var_b)
+    penalties = Penalties(constraint="hard", smooth=wanted.smooth, relief=RELIEF)
     rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True)
-    fitted = fit(model, Planes(np.where(good_a, a, 0), b, tuple(known), use), rules)
+    fitted = fit(model, Planes(np.where(good_a, a, 0), b, known, use), rules)
     counts = {
         "order": model.order,
         "lowered": lowered,
@@ -74,6 +75,12 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
     }
     log.info("kernel: %s", counts)
     return matching_kernel(model, fitted.solution, convolved_name, counts)
+
+
+def _filled(variance):
+    """Variance with the typical value where there is none."""
+    known = variance > 0
+    return np.where(known, variance, np.float32(np.median(variance[known])))
 
 
 def _half(size, fwhm, shape):

@@ -8,20 +8,34 @@ from scipy.linalg import blas
 from psflib.loops import sfft as loops
 
 CHUNK = 4096  # pixels whose patches are held together
-TILES = 16  # an axis: functions of the field are constant over so small a part of it
+TILES = 32  # an axis: functions of the field are constant over so small a part of it ...
+SIDES = 12, 64  # ... but tiles are no smaller and no larger (px)
 BATCH = 32  # tiles whose matrices are summed up at once
 
 
-def tiles_of(use, count=TILES):
-    """Pixels (y, x) of each tile that has some, and its middle."""
-    edges = [np.linspace(0, n, min(count, n) + 1).round().astype(int) for n in use.shape]
-    for (y0, y1), (x0, x1) in itertools.product(*map(itertools.pairwise, edges)):
+def tiles_of(use):
+    """Number and pixels (y, x) of each tile that has some."""
+    edges = []
+    for length in use.shape:
+        side = min(max(length / TILES, SIDES[0]), SIDES[1])
+        edges.append(np.linspace(0, length, max(1, round(length / side)) + 1).round().astype(int))
+    boxes = itertools.product(*map(itertools.pairwise, edges))
+    for number, ((y0, y1), (x0, x1)) in enumerate(boxes):
         y, x = np.nonzero(use[y0:y1, x0:x1])
         if len(y):
-            yield y + y0, x + x0, (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+            yield number, y + y0, x + x0
 
 
-def by_tiles(model, template, use, weight, residual, matrix=True):
+def middle_of(template, y, x, root):
+    """Where a tile's information lies: x, y averaged with the weights of its light.
+
+    Of a tile with one star that is the star, so that what is neglected is of second order.
+    """
+    power = np.square(root * template[y, x], dtype=float) + 1e-30
+    return float(power @ x / power.sum()), float(power @ y / power.sum())
+
+
+def by_tiles(model, template, use, weight, residual, middles=None, matrix=True):
     """Normal matrix with functions constant over each tile, and the exact right side.
 
     Constant on both sides of the equation: the matrix is that of a slightly different model, and a
@@ -32,11 +46,14 @@ def by_tiles(model, template, use, weight, residual, matrix=True):
     template : ndarray (ny, nx) float32
     use : ndarray (ny, nx) bool, off the border by half a kernel
     weight, residual : ndarray (ny, nx)
+    middles : dict of tile number -> (x, y), optional
+        Where functions are taken; tiles that it lacks are added.
     matrix : bool
         Else only the right side.
     """
+    middles = {} if middles is None else middles
     sums, right = TileSums(model), np.zeros(model.n_unknowns)
-    for y, x, middle_y, middle_x in tiles_of(use):
+    for number, y, x in tiles_of(use):
         gram = np.zeros((model.n_shapes + 1,) * 2, np.float32, order="F")
         for part in range(0, len(y), CHUNK):
             rows, columns = y[part : part + CHUNK], x[part : part + CHUNK]
@@ -46,7 +63,9 @@ def by_tiles(model, template, use, weight, residual, matrix=True):
                 gram = blas.ssyrk(1.0, patches.T, beta=1.0, c=gram, overwrite_c=1)
             _add_right(model, patches, root * residual[rows, columns], rows, columns, right)
         if matrix:
-            sums.add(gram, middle_x, middle_y)
+            if number not in middles:
+                middles[number] = middle_of(template, y, x, np.sqrt(weight[y, x]))
+            sums.add(gram, *middles[number])
     return sums.matrix() if matrix else None, right
 
 
@@ -105,10 +124,10 @@ def noise_by_tiles(model, variance, use, weight):
     width = int(np.prod(model.kernel_shape))
     variance = np.ascontiguousarray(variance, np.float32)
     out = np.zeros((width, model.n_terms, model.n_terms))
-    for y, x, middle_y, middle_x in tiles_of(use):
+    for _, y, x in tiles_of(use):
         patches = np.empty((len(y), width + 1), np.float32)
         loops.gather_patches(variance, y, x, *model.half, np.ones(len(y), np.float32), patches)
-        terms = model.terms(np.array(middle_x), np.array(middle_y))
+        terms = model.terms(x.mean(), y.mean())
         sums = weight[y, x].astype(float) @ patches[:, :-1]
         out += sums[:, None, None] * np.outer(terms, terms)
     if model.shapes is None:

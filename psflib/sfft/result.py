@@ -124,6 +124,21 @@ class SfftResult:
         return matching_kernel(self.model, self.fitted.solution)
 
 
+def in_units(fitted: Fitted, unit: float, own: float, weighted: bool) -> Fitted:
+    """The fit of images that had been divided by `unit` and `own` (science, template), in ADU."""
+    model = fitted.solver.model
+    factor = np.full(model.n_unknowns, unit)
+    factor[: model.n_kernel] /= own
+    matrix = fitted.matrix / np.outer(factor, factor)
+    return dataclasses.replace(
+        fitted,
+        solution=fitted.solution * factor,
+        matrix=matrix if weighted else matrix * unit**2,
+        variance=fitted.variance * np.float32(unit) ** 2,
+        residual=fitted.residual * unit,
+    )
+
+
 def matching_kernel(model, solution, convolved="template", meta=None) -> MatchingKernel:
     """A solution as a `MatchingKernel`: the sum in basis image 0, all others of zero sum.
 

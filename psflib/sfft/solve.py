@@ -20,13 +20,15 @@ class Penalties:
 
     ridge : on each coefficient;  flux : on what the kernel sum has beyond `flux_order`;
     constraint : "soft" (that penalty) or "hard" (it has nothing beyond);
-    smooth : on the Laplacian of the kernel, or "gcv";  absolute : the numbers are meant as they are
+    smooth : on the Laplacian of the kernel, or "gcv";  relief : times the strength that "gcv"
+    finds;  absolute : the numbers are meant as they are
     """
 
     ridge: float = 1e-6
     flux: float = 1e3
     constraint: str = "soft"
     smooth: float | str = 0.0
+    relief: float = 1.0
     absolute: bool = False
 
 
@@ -37,6 +39,7 @@ class Solver:
         self.model, self.penalties = model, penalties
         self.strength = 0.0 if penalties.smooth == "gcv" else float(penalties.smooth)
         self.ridge = penalties.ridge
+        self.factor, self.penalties_of = (np.ones((1, 1)), True), np.zeros((1, 1))
 
     def choose(self, matrix, right, base, chi2, count) -> None:
         """Strength of the smoothness, by generalised cross-validation, if it is left open.
@@ -53,6 +56,7 @@ class Solver:
         data = matrix, right, base, chi2, count
         self._best(GCV_STEPS, data)
         self._best(self.strength * GCV_FINE, data)
+        self.strength *= self.penalties.relief
 
     def _best(self, values, data):
         """Set the strength to the best of some values."""
@@ -86,13 +90,17 @@ class Solver:
             penalty = self.penalty(matrix)
             factor = _factor(self._reduced(matrix + penalty))
             if factor is not None:
-                change = linalg.cho_solve(factor, self._rows(right - penalty @ base))
-                return base + self._expanded(change)
+                self.penalties_of, self.factor = penalty, factor
+                return base + self.solve(right - penalty @ base)
             self.ridge = max(self.ridge, 1e-12) * 1e3
         raise SingularFit(
             f"the {self.model.n_unknowns} unknowns of the kernel have no solution: "
             "template or usable pixels carry too little"
         )
+
+    def solve(self, vector) -> np.ndarray:
+        """The last `step`'s matrix, penalties included, inverted on a vector (n,)."""
+        return self._expanded(linalg.cho_solve(self.factor, self._rows(vector)))
 
     def covariance(self, matrix) -> np.ndarray:
         """Covariance (n, n) of the unknowns if the weights were inverse variances."""

@@ -17,9 +17,9 @@ from psflib.errors import BadImage, SingularFit
 from psflib.matching.candidates import positions
 from psflib.sfft.fit import MARGIN, Planes, Rules, fit, noise_variance
 from psflib.sfft.model import Model
-from psflib.sfft.result import SfftResult
+from psflib.sfft.result import SfftResult, in_units
 from psflib.sfft.solve import Penalties
-from psflib.subtraction.arrays import exposure_of
+from psflib.subtraction.arrays import exposure_of, usable_pixels
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def run_sfft(
     flux_poly_order=1, flux_penalty=1000.0, ridge=1e-06, sigma_clip=3.0, max_iter=5, obj=None,
     obj_size=None, get_convolved=False, get_scaled=False, get_noise=False, get_kernel=False,
     verbose=False, *, assembly="auto", flux_constraint="soft", smooth=0.0, kernel_spline=None,
-    legacy_units=False,
+    noise_correction=False, legacy_units=False,
 ):  # fmt: skip
     """Subtract a template, convolved with a delta-function kernel that varies over the field.
 
@@ -80,6 +80,8 @@ def run_sfft(
         Strength of a penalty on the kernel's Laplacian; "gcv" lets the data choose.
     kernel_spline : (int, int), optional
         B-spline coefficients (along y, along x) that take the place of `kernel_poly_order`.
+    noise_correction : bool
+        Undo the shrinkage of the kernel that the noise of the template causes.
     legacy_units : bool
         `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's are.
 
@@ -96,15 +98,17 @@ def run_sfft(
         The data do not allow it; numbers are in the message.
     """
     say = verbose if callable(verbose) else (log.info if verbose else log.debug)
-    science = exposure_of("image", image, mask, err, image_gain)
-    reference = exposure_of("template", template, template_mask, template_err, template_gain)
+    science, unit = _in_noise("image", image, mask, err, image_gain, legacy_units)
+    reference, own = _in_noise(
+        "template", template, template_mask, template_err, template_gain, legacy_units
+    )
     if science.shape != reference.shape:
         raise ValueError(f"image {science.shape} and template {reference.shape} differ in shape")
     model = _model(science.shape, kernel_shape, kernel_poly_order, bg_poly_order, flux_poly_order,
                    kernel_spline)  # fmt: skip
     weighted = err is not None or template_err is not None
-    rules = _rules(assembly, weighted, sigma_clip, max_iter, flux_constraint, flux_penalty, ridge,
-                   smooth, legacy_units)  # fmt: skip
+    penalties = Penalties(ridge, flux_penalty, flux_constraint, smooth, absolute=legacy_units)
+    rules = _rules(assembly, weighted, sigma_clip, max_iter, noise_correction, penalties)
     good, edges = _good(model, science, reference)
     use, model, flags = _regions(model, good, obj, obj_size)
     planes = _planes(science, reference, use)
@@ -112,15 +116,29 @@ def run_sfft(
     for note in flags:
         log.warning(note)
     light = model.matched(fitted.solution, planes.template, exact=fitted.assembly != "tiles")
-    noise = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
-    difference = np.where(good, planes.target - light, 0).astype(np.float32)
-    result = SfftResult(model, fitted, noise, ~good, edges, weighted, flags)
+    sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
+    rest = np.where(good, planes.target - light, 0).astype(np.float32)
+    difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
+    result = SfftResult(
+        model, in_units(fitted, unit, own, weighted), noise, ~good, edges, weighted, flags
+    )
     say(f"{result.n_good} pixels, {result.n_iter} rounds, {result.assembly}, rms {result.rms:.4g}")
-    shown = (light + (science.sky or 0.0)).astype(np.float32)
+    shown = (unit * (light + float(science.sky))).astype(np.float32)
     wanted = (get_convolved, get_noise, get_scaled, get_kernel)
-    values = (shown, noise, difference / noise, result)
+    values = (shown, noise, rest / sigma, result)
     chosen = [difference, *[v for v, w in zip(values, wanted, strict=True) if w]]
     return chosen if len(chosen) > 1 else chosen[0]
+
+
+def _in_noise(name, image, mask, err, gain, as_is):
+    """An image in units of its own scatter, and that unit; so other units change no bit."""
+    plane, good = usable_pixels(name, image, mask)
+    spread = np.abs(plane[good] - np.median(plane[good]))
+    unit = float(np.median(spread)) or float(np.mean(spread))
+    unit = 1.0 if as_is else unit
+    if err is not None and not isinstance(err, bool | np.bool_):
+        err = np.asarray(err, float) / unit
+    return exposure_of(name, plane / unit, mask, err, gain * unit if gain else gain), unit
 
 
 def _model(shape, kernel_shape, order, bg_order, flux_order, spline) -> Model:
@@ -143,19 +161,21 @@ def _model(shape, kernel_shape, order, bg_order, flux_order, spline) -> Model:
     return Model(shape, sides, order, bg_order, flux_order, spline)
 
 
-def _rules(assembly, weighted, clip, max_iter, constraint, flux, ridge, smooth, absolute) -> Rules:
-    if constraint not in ("soft", "hard"):
-        raise ValueError(f"unknown flux_constraint {constraint!r}; one of soft, hard")
+def _rules(assembly, weighted, clip, max_iter, corrected, penalties) -> Rules:
+    """Options of the fit, if they make sense."""
+    if penalties.constraint not in ("soft", "hard"):
+        raise ValueError(f"unknown flux_constraint {penalties.constraint!r}; one of soft, hard")
+    smooth, clip = penalties.smooth, clip or 0
     if isinstance(smooth, str) and smooth != "gcv":
         raise ValueError(f"smooth is a number or 'gcv'; got {smooth!r}")
-    numbers = {"flux_penalty": flux, "ridge": ridge, "sigma_clip": clip or 0, "max_iter": max_iter}
-    if smooth != "gcv":
-        numbers["smooth"] = smooth
+    numbers = {
+        "flux_penalty": penalties.flux, "ridge": penalties.ridge, "sigma_clip": clip,
+        "max_iter": max_iter, "smooth": 0 if smooth == "gcv" else smooth,
+    }  # fmt: skip
     for name, value in numbers.items():
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number that is not negative; got {value}")
-    penalties = Penalties(ridge, flux, constraint, smooth, absolute)
-    return Rules(assembly, weighted, clip or 0, int(max_iter), penalties)
+    return Rules(assembly, weighted, clip, int(max_iter), penalties, corrected)
 
 
 def _good(model, science, reference):
