@@ -43,6 +43,9 @@ CHANGES = [
     ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
+    ("ComparisonPanel", "view", "star"),
+    ("ComparisonPanel", "injected", 10),
+    ("ComparisonPanel", "seed", 2),
 ]
 
 
