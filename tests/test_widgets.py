@@ -43,7 +43,7 @@ CHANGES = [
     ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
-    ("ComparisonPanel", "view", "star"),
+    ("ComparisonPanel", "star", 1),
     ("ComparisonPanel", "injected", 10),
     ("ComparisonPanel", "seed", 2),
 ]

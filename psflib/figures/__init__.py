@@ -6,7 +6,7 @@ the stages found.  `to_png` turns a figure into bytes.
 
 from psflib.figures.candidates import candidate_gallery, score_map
 from psflib.figures.canvas import message, to_png
-from psflib.figures.comparison import comparison, comparison_star
+from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
@@ -28,7 +28,6 @@ __all__ = [
     "blink",
     "candidate_gallery",
     "comparison",
-    "comparison_star",
     "epsf",
     "epsf_star",
     "extended_psf",

@@ -9,24 +9,29 @@ HALF = 20  # px, half side of the cut-outs
 SIGMAS = 8.0  # of the colour scale
 
 
-def comparison(made, title="Methods of subtraction on one field"):
-    """Residuals of stars by brightness, noise, and what was found of the injected sources.
+def comparison(made, star=0, title="Methods of subtraction on one field"):
+    """Residuals of stars by brightness, noise, injected sources; and one star as each left it.
 
     Parameters
     ----------
     made : psflib.comparison.Comparison
+    star : int
+        Of which star the cut-outs are: its place in ``made.stars``, 0 is the brightest.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure = canvas.new_figure(12.5, 4.6, title)
-    axes = figure.subplots(1, 3)
+    figure = canvas.new_figure(12.5, 8.0, title)
+    above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
+    axes = above.subplots(1, 3)
     methods = [str(m) for m in made.table["method"]]
     colours = dict(zip(methods, canvas.COLOURS * len(methods), strict=False))
     _stars(axes[0], made, colours)
     _noise(axes[1], made, colours)
     _sources(axes[2], made, colours)
+    if len(made.stars):
+        _cutouts(below, made, made.stars[min(star, len(made.stars) - 1)])
     return figure
 
 
@@ -78,21 +83,12 @@ def _sources(axes, made, colours):
     canvas.label(axes, "share that was found", "", "injected sources of S/N > 8")
 
 
-def comparison_star(made, star=0):
-    """Science, template and each method's difference around a star, in units of the noise.
-
-    star : int
-        Its place in ``made.stars``, 0 is the brightest.
-    """
-    if not len(made.stars):
-        return canvas.message("There is no star that both images have.")
-    row = made.stars[min(star, len(made.stars) - 1)]
+def _cutouts(figure, made, row):
+    """Science, template and each method's difference around a star, in units of the noise."""
     x, y, snr = float(row["x"].value), float(row["y"].value), float(row["snr"])
     planes = {"science": made.science.image, "template": made.template.image}
     planes |= {name: one.image for name, one in made.differences.items()}
-    figure = canvas.new_figure(
-        2.9 * len(planes) + 0.8, 3.4, f"star at ({x:.0f}, {y:.0f}), S/N {snr:.0f}"
-    )
+    figure.suptitle(f"the star at ({x:.0f}, {y:.0f}), S/N {snr:.0f}", fontsize=11)
     axes = np.atleast_1d(figure.subplots(1, len(planes)))
     for ax, (name, plane) in zip(axes, planes.items(), strict=True):
         cut, extent = _cut(plane, made.sigma, x, y)
@@ -102,10 +98,9 @@ def comparison_star(made, star=0):
             )  # fmt: skip
         else:
             canvas.draw(ax, cut, extent, norm=canvas.asinh_norm(cut))
-        canvas.label(ax, "x [px]", "", name)
+        canvas.label(ax, title=name)
     if made.differences:
         canvas.bar(figure, shown, axes[-1], "difference / noise")
-    return figure
 
 
 def _cut(plane, sigma, x, y):
