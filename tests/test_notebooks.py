@@ -11,7 +11,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 names = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_there_is_one_notebook_a_stage():
+def test_there_is_one_notebook_a_stage_and_one_to_compare():
     assert [path.stem for path in NOTEBOOKS] == [
         "01_star_selection",
         "02_stamps",
@@ -19,6 +19,7 @@ def test_there_is_one_notebook_a_stage():
         "04_extended_psf",
         "05_subtraction",
         "06_decorrelation",
+        "07_compare_methods",
     ]
 
 

@@ -43,6 +43,9 @@ CHANGES = [
     ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
+    ("ComparisonPanel", "star", 1),
+    ("ComparisonPanel", "injected", 10),
+    ("ComparisonPanel", "seed", 2),
 ]
 
 

@@ -6,6 +6,7 @@ the stages found.  `to_png` turns a figure into bytes.
 
 from psflib.figures.candidates import candidate_gallery, score_map
 from psflib.figures.canvas import message, to_png
+from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
@@ -26,6 +27,7 @@ from psflib.figures.stars import star_selection
 __all__ = [
     "blink",
     "candidate_gallery",
+    "comparison",
     "epsf",
     "epsf_star",
     "extended_psf",

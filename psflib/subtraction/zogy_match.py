@@ -16,7 +16,7 @@ import numpy as np
 
 from psflib import polynomial
 
-MOST_PIXELS = 300_000
+MOST_PIXELS = 200_000
 LEAST_PIXELS = 10
 ROUNDS = 12
 HUBER = 3.0  # sigma, beyond which a pixel's weight falls
@@ -111,7 +111,7 @@ def _gauss_newton(data, noise, terms, fit_scale, fit_shift):
         if fit_shift:
             shift += step[n_scale : n_scale + 2]
         background += step[-1]
-        if np.abs(step[:-1]).max(initial=0) < 1e-7:
+        if np.abs(step[:-1]).max(initial=0) < 1e-6:
             break
     return scale, shift
 

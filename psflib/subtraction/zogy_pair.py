@@ -37,7 +37,7 @@ class MatchOptions:
         Degrees over the field; a background of -1 is not fitted.
     fit_scale, fit_shift : bool
     good : ndarray (ny, nx) bool, optional
-        Pixels to fit; None takes all that are significant.
+        Pixels that may be fitted, if they are significant.
     rho : (ndarray or None, ndarray or None)
         Noise correlation of both images; None is white.
     """
@@ -149,14 +149,16 @@ def _fit(pair, tiles, support, bad, fwhm, options):
         for f in (filters.science, filters.template)
     ]
     variances = [v * np.float32(g) for v, g in zip((pair.var_n, pair.var_r), gains, strict=True)]
-    select = _telling(planes, variances, bad, fwhm) if options.good is None else options.good
-    select = select & ~ndimage.binary_dilation(bad, iterations=max(1, round(fwhm)))
+    select = _telling(planes, variances, fwhm)
+    if options.good is not None:
+        select &= options.good
+    select &= ~ndimage.binary_dilation(bad, iterations=max(1, round(fwhm)))
     return fit_alignment(
         planes, variances, select, options.scale_order, options.fit_scale, options.fit_shift
     )
 
 
-def _telling(planes, variances, bad, fwhm):
+def _telling(planes, variances, fwhm):
     """Pixels of significant light, away from the border.
 
     Judged by the best mean of both images, whose noise has nothing to do with that of their

@@ -4,6 +4,7 @@
 >>> StarSelectionPanel("results")  # doctest: +SKIP
 """
 
+from psflib.widgets.comparison import ComparisonPanel
 from psflib.widgets.decorrelation import DecorrelationPanel
 from psflib.widgets.epsf import EpsfPanel
 from psflib.widgets.extended import ExtendedPsfPanel
@@ -12,6 +13,7 @@ from psflib.widgets.stars import StarSelectionPanel
 from psflib.widgets.subtraction import SubtractionPanel
 
 __all__ = [
+    "ComparisonPanel",
     "DecorrelationPanel",
     "EpsfPanel",
     "ExtendedPsfPanel",
