@@ -10,7 +10,7 @@ from scipy import ndimage
 from psflib.exposure import MaskBit, has_bits
 from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
-from psflib.haloes.model import Halo, profiles, reach_of, unit_halo
+from psflib.haloes.model import Halo, distance, profiles, reach_of, unit_halo
 from psflib.haloes.settings import HaloSettings
 from psflib.sources import FWHM_OF_SIGMA
 from psflib.stamps import pixels
@@ -20,6 +20,8 @@ HUBER, TUKEY = 1.5, 4.0  # sigma
 # Mean of z² under Tukey's weights, Gaussian z: (1 - 6/c² + 15/c⁴)/(1 - 2/c² + 3/c⁴).
 TUKEY_MEAN = (1 - 6 / TUKEY**2 + 15 / TUKEY**4) / (1 - 2 / TUKEY**2 + 3 / TUKEY**4)
 MODEL_ERROR = 0.01  # of the light of all stars, in the weights
+CORE_ERROR = 0.03  # the same in cores
+FAINT_HALO = 0.03  # error of a flux from the halo alone, beyond which the core is fitted too
 SOURCE = 5.0  # sigma of the matched filter at which a source is masked
 SOURCE_ERROR = 0.1  # of the light, in that significance: else a star's misfit masks itself
 GROW = 2  # px, about sources
@@ -92,6 +94,7 @@ def fit_haloes(exposure, stars, psf, settings: HaloSettings | None = None, core=
     state.place(pixels(stars["x"])[rows], pixels(stars["y"])[rows], double)
     for _ in range(ROUGH_ROUNDS):
         state.solve(huber)
+    state.take_cores()
     state.follow()
     for turn in range(ROUNDS):
         state.mask_sources()
@@ -150,14 +153,8 @@ class _State:
         self.reach = np.full(n, float(self.settings.max_radius))
         self.reason = np.where(double, "in the core of a brighter star", "").astype("U32")
         self.chi2 = np.full(n, np.nan)
-        inner = self.settings.core * self.fwhm
-        self.patches = [
-            equations.cut_patch(
-                self.exposure, self.weight, x, y, inner, self.settings.fit_radius,
-                self.settings.sky_order,
-            )
-            for x, y in zip(self.x, self.y, strict=True)
-        ]  # fmt: skip
+        self.inner = np.full(n, self.settings.core * self.fwhm)
+        self.patches = [self._patch(i) for i in range(n)]
         self.weights = [patch.weight for patch in self.patches]
         self.open = [patch.weight > 0 for patch in self.patches]  # not masked as a source
         self.skies = np.zeros((n, self.patches[0].terms.shape[0] if n else 1))
@@ -165,6 +162,22 @@ class _State:
         self.reason[few & ~double] = f"fewer than {FEWEST_PIXELS} pixels"
         self._rough_fluxes()
         self._render()
+
+    def _patch(self, i):
+        return equations.cut_patch(
+            self.exposure, self.weight, self.x[i], self.y[i], self.inner[i],
+            self.settings.fit_radius, self.settings.sky_order,
+        )  # fmt: skip
+
+    def take_cores(self):
+        """Fit the cores, too, of stars whose halo says little; saturated pixels have no weight."""
+        error = np.sqrt(np.maximum(np.diag(self.covariance), 0))
+        for i in np.flatnonzero((self.reason == "") & (error > FAINT_HALO * self.flux)):
+            self.inner[i] = 0.0
+            self.patches[i] = self._patch(i)
+            self.weights[i] = self.patches[i].weight
+            self.open[i] = self.weights[i] > 0
+            self._weigh(i, huber)
 
     def _rough_fluxes(self):
         """From the middle half of the patch's light over the PSF's, to know how far haloes go."""
@@ -228,7 +241,9 @@ class _State:
         rest, light = self._rest(i)
         self.skies[i] = equations.sky_of(patch, self.weights[i], rest)
         rest -= np.tensordot(self.skies[i], patch.terms, 1)
-        weight = self._loosened(patch.weight, light, MODEL_ERROR) * self.open[i]
+        r = distance(self.x[i], self.y[i], patch.box)
+        error = np.where(r < self.settings.core * self.fwhm, CORE_ERROR, MODEL_ERROR)
+        weight = self._loosened(patch.weight, light, error) * self.open[i]
         z = rest * np.sqrt(weight)
         use = weight > 0
         if use.sum() < FEWEST_PIXELS:

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 KEPT, GONE = 6.0, 10.0  # FWHM, between which the wing of an unsaturated star fades
 SAME = 2.0  # FWHM, within which detections on two images are one star
 PROFILE_ERROR = 0.01  # of a star's light, at least, whatever the PSF claims
+CORE_ERROR = 0.1  # inside what its fit saw: a halo's flux is not quite the core's
 TRUSTED = 1.0  # sigma of the noise; error of the removed light above which a pixel is masked
 
 
@@ -99,7 +100,8 @@ def without_haloes(
         shares = [_share(full[i], fwhm) for i in np.flatnonzero(both)]
         part = _take(fit, both)
         done = remove(image, part, k.extended, settings, shares)
-        cleaned.append(_doubted(done.exposure, part, k.extended, shares))
+        inner = settings.core * image.meta["fwhm"]
+        cleaned.append(_doubted(done.exposure, part, k.extended, shares, inner))
     log.info("haloes of %d stars removed, %d of them saturated", both.sum(), (both & full).sum())
     return cleaned[0], cleaned[1]
 
@@ -172,7 +174,7 @@ def _take(fit: HaloFit, rows) -> HaloFit:
     return HaloFit(table, haloes, fit.covariance[np.ix_(mine, mine)], fit.fwhm)
 
 
-def _doubted(exposure, fit: HaloFit, psf, shares):
+def _doubted(exposure, fit: HaloFit, psf, shares, inner):
     """Pixels masked where the removed light is less well known than the noise.
 
     The error of a wing is the same all over the width of a PSF; as independent noise of each
@@ -183,7 +185,8 @@ def _doubted(exposure, fit: HaloFit, psf, shares):
     for halo, flux, a, share in zip(fit.haloes, fit.flux, amplitude, shares, strict=True):
         r = halo.radii()
         knots = np.arange(0, np.ceil(r.max()) + 2)
-        relative = np.hypot(PROFILE_ERROR, np.interp(r, knots, psf.relative_error(knots)))
+        relative = np.interp(r, knots, psf.relative_error(knots))
+        relative = np.hypot(relative, np.where(r < inner, CORE_ERROR, PROFILE_ERROR))
         error[halo.box] += np.square(np.hypot(flux * relative, a) * halo.light * share(r))
     known = exposure.variance > 0
     noise = np.median(exposure.variance[exposure.usable])

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 from astropy import units as u
+from scipy import ndimage
 
 from psflib.background import fit_sky
 from psflib.exposure import Exposure, MaskBit, has_bits
@@ -12,6 +13,7 @@ from psflib.haloes.settings import Starless, SubtractStarsSettings
 
 log = logging.getLogger(__name__)
 
+CENTRAL = 1.5  # FWHM, within which a lost region is the star's own
 CORE = MaskBit.SAT | MaskBit.BAD  # surveys mark repaired cores as bad
 
 
@@ -88,24 +90,21 @@ def _by_radius(psf, r):
 
 
 def fill_cores(image, mask, fit: HaloFit, share=None):
-    """Lost pixels within a removed star: the model less the model is 0.  In place.
+    """Lost pixels of a removed star: the model less the model is 0.  In place.
 
-    They stay masked; with INTERP no other filling touches them before a convolution.
+    They are those connected with its core, trails too; they stay masked, and with INTERP no other
+    filling touches them before a convolution.
     """
+    lost = has_bits(mask, CORE)
     for k, halo in enumerate(fit.haloes):
-        inner = np.zeros(halo.light.shape)
-        inner[:] = 1.0 if share is None else share[k](halo.radii())
-        near = halo.radii() <= _core_radius(mask, halo, fit.fwhm)
-        core = has_bits(mask[halo.box], CORE) & near & (inner >= 1)
+        r = halo.radii()
+        if share is not None and not np.all(share[k](r) == 1):
+            continue
+        labels, _ = ndimage.label(lost[halo.box], np.ones((3, 3)))
+        touched = np.unique(labels[(labels > 0) & (r <= CENTRAL * fit.fwhm)])
+        core = np.isin(labels, touched) & (labels > 0)
         image[halo.box][core] = 0
         mask[halo.box][core] |= np.uint16(MaskBit.INTERP)
-
-
-def _core_radius(mask, halo, fwhm):
-    """px; twice the radius of a disc as large as the saturated area near the star."""
-    near = halo.radii() <= 10 * fwhm
-    area = np.count_nonzero(has_bits(mask[halo.box], CORE) & near)
-    return max(2 * fwhm, 2 * np.sqrt(area / np.pi))
 
 
 def interpolate_saturated(
