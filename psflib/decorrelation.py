@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from psflib import noise
-from psflib.convolve import VaryingKernel, constant_kernel
+from psflib.convolve import VaryingKernel, bilinear, constant_kernel, node_grid
 from psflib.difference import Difference
 from psflib.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.scoring import score
@@ -38,6 +38,8 @@ def __getattr__(name: str):
 
 SAMPLE = 200_000  # pixels of sky that tell a standard deviation to 0.3 %
 LEAST = 0.3  # of an image's variance, that what a difference claims may take away
+FEWEST = 1000  # values that a scatter is taken from
+CELLS, LEAST_CELL = 8, 128  # of the score's scatter: most an axis, smallest side in px
 ROWS = 256  # rows at a time of what needs float64 planes
 
 
@@ -160,17 +162,40 @@ def _with_score(clean, values, sky, settings):
 
     Structure that is wider than the filter (banding, residual sky) makes a point source less
     significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
-    deviation of the score in empty sky, 1 where it is within the tolerance.
+    deviation of the score in empty sky, 1 where it is within the tolerance.  The score itself is
+    divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
     """
     sample = _sample(values, sky)
-    sample = sample[sample != 0]
-    scale = 1.4826 * float(np.median(np.abs(sample))) if sample.size > 1000 else 1.0
+    scale = _scatter(sample[sample != 0])
     if abs(scale - 1) > settings.distrust_beyond:
-        log.warning("score of empty sky scatters by %.3f, not 1: divided by it", scale)
-        values /= np.float32(scale)
+        log.warning("score of empty sky scatters by %.3f, not 1: divided by its scatter", scale)
+        _divide_by_scatter(values, sky, scale)
     else:
         scale = 1.0
     return clean.replace(score=values, meta={**clean.meta, "score_scale": scale})
+
+
+def _scatter(sample):
+    """Standard deviation about 0, robust; 1 if there are too few values."""
+    return 1.4826 * float(np.median(np.abs(sample))) if sample.size > FEWEST else 1.0
+
+
+def _divide_by_scatter(values, sky, typical):
+    """Divide a score (ny, nx) by its scatter in empty sky, bilinear between cells, in place."""
+    cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in values.shape]
+    x, y = node_grid(values.shape, cells[1])[0], node_grid(values.shape, cells[0])[1]
+    edges = [np.linspace(0, n, c + 1).astype(int) for n, c in zip(values.shape, cells, strict=True)]
+    nodes = np.full(cells, float(typical))
+    for j, i in np.ndindex(*cells):
+        cell = np.s_[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
+        sample = values[cell][sky[cell]]
+        sample = sample[sample != 0]
+        if sample.size > FEWEST:
+            nodes[j, i] = _scatter(sample)
+    columns = np.arange(values.shape[1])[None, :]
+    for y0 in range(0, len(values), ROWS):
+        rows = np.arange(y0, min(y0 + ROWS, len(values)))[:, None]
+        values[y0 : y0 + ROWS] /= bilinear(nodes[None], x, y, columns, rows)[0]
 
 
 def _by_inputs(difference, settings, pre, sky):

@@ -27,7 +27,7 @@ TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerat
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
 CHOICE = 2  # ... before this round
 BUDGET = 0.07  # largest share of the pixels to fit ...
-LEAST_BUDGET = 70_000  # ... but no fewer than this
+LEAST_BUDGET, MOST_BUDGET = 70_000, 200_000  # ... but no fewer and no more than this
 
 
 @dataclasses.dataclass
@@ -153,7 +153,7 @@ def _regions(target, var_b, signal, good, filled, sources, half, fwhm):
     sigma_a = np.sqrt(np.median(pixels.sample(var_a, good)))
     noise = np.sqrt(sigma_a**2 + scale**2 * np.median(pixels.sample(var_b, good)))
     inside = pixels.footprints(signal, noise, good, filled, half, margin)
-    budget = max(LEAST_BUDGET, int(BUDGET * a.size))
+    budget = int(np.clip(BUDGET * a.size, LEAST_BUDGET, MOST_BUDGET))
     chosen = pixels.most_telling(signal, var_a, inside, budget)
     source = np.full(a.shape, -1, np.int32)
     distance2 = np.full(a.shape, pixels.FAR, np.float32)

@@ -81,14 +81,18 @@ def assemble(layout: Layout, gram, right, terms):
     p, q = np.triu_indices(n)  # both the products and the blocks' matrices are symmetric
     i, j = np.triu_indices(m)
     half = (terms[p] * terms[q]) @ gram[:, i, j]
-    matrix = np.empty((m, n, m, n))
-    for a, b in ((p, q), (q, p)):
-        matrix[i[None, :], a[:, None], j[None, :], b[:, None]] = half
-        matrix[j[None, :], a[:, None], i[None, :], b[:, None]] = half
-    matrix = matrix.reshape(m * n, m * n)
-    vector = (terms @ right).T.reshape(m * n)
-    index = layout.index
-    return matrix[np.ix_(index, index)], vector[index]
+    which, term = np.divmod(layout.index, n)
+    # one gather of what the layout has; filling the whole matrix takes five times as long
+    place = _symmetric(n)[np.ix_(term, term)] * half.shape[1] + _symmetric(m)[np.ix_(which, which)]
+    return half.ravel()[place], (terms @ right).T.ravel()[layout.index]
+
+
+def _symmetric(n):
+    """Place of entry (i, j) in the upper half of a symmetric matrix, (n, n)."""
+    place = np.empty((n, n), np.intp)
+    i, j = np.triu_indices(n)
+    place[i, j] = place[j, i] = np.arange(len(i))
+    return place
 
 
 def solve(layout: Layout, matrix, vector, noise):
@@ -128,9 +132,9 @@ def _solve_kernel(schur, right, noise):
     ridge = 1e-10 * np.eye(len(schur))
     if noise is not None:
         ridge = noise * np.outer(scale, scale) + ridge
-        # no mode is below the floor
-        if _definite(ridge) and _definite(schur - (1 + EIGEN_FLOOR) * ridge):
-            return linalg.solve(schur - ridge, right, assume_a="pos", check_finite=False) * scale
+    # no mode is below the floor: the division by w - 1 is that by (M + N) - N
+    if _definite(ridge) and _definite(schur - (1 + EIGEN_FLOOR) * ridge):
+        return linalg.solve(schur - ridge, right, assume_a="pos", check_finite=False) * scale
     try:
         values, vectors = linalg.eigh(schur, ridge)
     except linalg.LinAlgError as failure:
