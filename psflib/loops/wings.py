@@ -136,13 +136,13 @@ def smooth_rays(ratio, weight, share, start, out, variance):
                 variance[i, j] = 1 / weight[i, j] if weight[i, j] > 0 else 0.0
                 continue
             step = max(1.0, reach / 8)
-            n = int(math.ceil(reach / step)) - 1
+            n = math.ceil(reach / step) - 1
             total, sum_w, sum_w2 = 0.0, 0.0, 0.0
             for k in range(-n, n + 1):
                 f = 1 + k * step / r
                 y, x = cy + f * dy, cx + f * dx
-                row, col = int(math.floor(y)), int(math.floor(x))
-                near_row, near_col = int(math.floor(y + 0.5)), int(math.floor(x + 0.5))
+                row, col = math.floor(y), math.floor(x)
+                near_row, near_col = math.floor(y + 0.5), math.floor(x + 0.5)
                 if row < 1 or col < 1 or row + 2 >= rows or col + 2 >= cols:
                     continue
                 known = weight[near_row, near_col]
@@ -180,8 +180,8 @@ def ray_power(square, share, side, out):
                 y0, x0 = i + lane * side * dx / r, j - lane * side * dy / r
                 for k in range(-n, n + 1):
                     f = share * k / n
-                    row = int(math.floor(y0 + f * dy + 0.5))
-                    col = int(math.floor(x0 + f * dx + 0.5))
+                    row = math.floor(y0 + f * dy + 0.5)
+                    col = math.floor(x0 + f * dx + 0.5)
                     if 0 <= row < rows and 0 <= col < cols:
                         total += square[row, col]
                         number += 1

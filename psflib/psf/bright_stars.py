@@ -110,7 +110,7 @@ def saturated_groups(exposure, profile, fwhm):
     flux follows from the ring just outside.
     """
     saturated = has_bits(exposure.mask, MaskBit.SAT)
-    labels, count = ndimage.label(saturated, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(saturated, structure=np.ones((3, 3)))
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         own = np.pad(labels[box] == label, 1)
@@ -137,8 +137,8 @@ def _ring_flux(exposure, x, y, radius, profile, fwhm):
 
 
 def _box(shape, x, y, half):
-    top, left = max(int(round(y)) - half, 0), max(int(round(x)) - half, 0)
-    bottom, right = min(int(round(y)) + half + 1, shape[0]), min(int(round(x)) + half + 1, shape[1])
+    top, left = max(round(y) - half, 0), max(round(x) - half, 0)
+    bottom, right = min(round(y) + half + 1, shape[0]), min(round(x) + half + 1, shape[1])
     return (slice(top, bottom), slice(left, right)), np.arange(top, bottom), np.arange(left, right)
 
 
@@ -197,7 +197,7 @@ def cut_stars(exposure, stars, chosen, profile, fwhm, match_radius, halves, radi
     weight[neighbours(exposure.shape, stars, chosen, profile, fwhm, radius)] = 0
     cut = []
     for star, half in zip(chosen, halves, strict=True):
-        row, col = int(round(star.y)), int(round(star.x))
+        row, col = round(star.y), round(star.x)
         data, own = (window(plane, row, col, half) for plane in (exposure.image, weight))
         made = WingStar(
             data, own, np.array([star.y - row, star.x - col]), star.flux, row=row, col=col,

@@ -1,5 +1,7 @@
 """From a solved wing to an `ExtendedPsfField`: unit energy, profile with errors, power law."""
 
+import dataclasses
+
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
@@ -15,6 +17,52 @@ TAIL_WINDOWS = (0.5, 0.67)  # of the radius: the power law is fitted beyond; twi
 REACH = 4.0  # the power law ends at this many times the radius known
 STEEPEST, FLATTEST = 6.0, 1.5  # slopes; flatter would hold infinite light far out
 FEWEST_RINGS = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Assembled:
+    """A wing on the scale of unit energy within `aperture` (px).
+
+    `profile` as in `ExtendedPsfField`, and `known` (within the data); `radius` (px) is the
+    largest known; `gain` is the factor that was put on core and wing.
+    """
+
+    shape: WingShape
+    profile: QTable
+    radius: int
+    tail: PowerLaw | None
+    aperture: float
+    gain: float
+
+
+def assemble(solution, aperture, core_error) -> Assembled:
+    """What `solve_wing` found, scaled, with errors at all radii, and continued.
+
+    Parameters
+    ----------
+    solution : WingSolution
+    aperture : float
+        px.
+    core_error : ndarray (n,)
+        Standard error of the core's ring means at 0, 1, ... px, up to the half side of the wing.
+    """
+    side = len(solution.shape.wing)
+    aperture = float(min(aperture, side // 2))
+    shape, gain = unit_energy(solution.shape, aperture)
+    profile = radial_profile(stamp_of(shape, (0.0, 0.0), side))
+    value = np.asarray(profile["value"])
+    error = gain * ring_errors(solution, value / gain, core_error)
+    radius = known_radius(value, error)
+    pedestal = gain * solution.pedestal.error
+    tail = fit_tail(value, error, radius, pedestal) if np.isfinite(pedestal) else None
+    if tail is not None:
+        shape = dataclasses.replace(shape, wing=continue_wing(shape.wing, tail))
+        whole = radial_profile(stamp_of(shape, (0.0, 0.0), side))
+        profile["value"], profile["enclosed"] = whole["value"], whole["enclosed"]
+        r = np.arange(len(value))
+        error = np.where(r <= radius, error, tail.relative_error(r) * tail.at(r))
+    profile["error"], profile["known"] = error, np.arange(len(value)) <= radius
+    return Assembled(shape, profile, radius, tail, aperture, gain)
 
 
 def soft_disc(radius, edge):
@@ -133,3 +181,19 @@ def continue_wing(wing, tail: PowerLaw | None):
         return wing
     radius = radii(wing.shape)
     return np.where(radius > tail.radius, tail.at(radius), wing)
+
+
+def profile_of(shape: WingShape):
+    """Ring means of a PSF as a function of radius (px), in log-log beyond the data."""
+    whole = stamp_of(shape, (0.0, 0.0), len(shape.wing))
+    value = np.asarray(radial_profile(whole)["value"])
+    r = np.maximum(np.arange(len(value)), 0.5)
+    floor = np.maximum(value, 1e-300)
+    slope = np.log(floor[-1] / floor[len(r) // 2]) / np.log(r[-1] / r[len(r) // 2])
+
+    def profile(radius):
+        radius = np.maximum(np.asarray(radius, float), 0.5)
+        inside = np.exp(np.interp(np.log(radius), np.log(r), np.log(floor)))
+        return np.where(radius > r[-1], floor[-1] * (radius / r[-1]) ** min(slope, -1.5), inside)
+
+    return profile

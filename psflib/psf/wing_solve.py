@@ -202,7 +202,7 @@ def rings_of(plane):
 
 def _smoothed(plane, radial):
     """The stack without most of its noise; None if it has no light."""
-    r, mean, variance = rings_of(plane)
+    _, mean, variance = rings_of(plane)
     profile = radial_shape(mean, variance, len(plane.value) // 2)
     if profile is None:
         return None

@@ -144,7 +144,7 @@ def _scale(rest, weight, floor):
 
 
 def _solve(matrix, vector, free):
-    """Increments (6,) that solve the equations of the `free` ones; None if they have no solution."""
+    """Increments (6,) that solve the equations of the `free` ones; None without a solution."""
     matrix = matrix[np.ix_(free, free)]
     diagonal = np.sqrt(np.diag(matrix))
     if not (diagonal > 0).all():

@@ -8,27 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.exposure import Exposure
 from psflib.psf import bright_stars
-from psflib.psf.extended import on_native, radii
+from psflib.psf.extended import on_native
 from psflib.psf.field import PsfField
-from psflib.psf.wing_field import ExtendedPsfField, WingShape, stamp_of
-from psflib.psf.wing_result import (
-    continue_wing,
-    fit_tail,
-    known_radius,
-    radial_profile,
-    ring_errors,
-    unit_energy,
-)
-from psflib.psf.wing_sky import FEWEST_CELLS, OutsideSky, sky_cells
-from psflib.psf.wing_solve import bake, solve_wing, start_shape
-from psflib.stamps import smooth_weight
+from psflib.psf.wing_field import ExtendedPsfField
+from psflib.psf.wing_image import HaloFreeImage
+from psflib.psf.wing_result import assemble, profile_of, radial_profile
+from psflib.psf.wing_solve import solve_wing, start_shape
 
 __all__ = ["ExtendedPsfField", "ExtendedSettings", "extended_psf", "radial_profile"]
 
 log = logging.getLogger(__name__)
 
 LARGEST = 601  # px, side of the wing unless the settings say more
-FARTHER = 2  # times the stamp's half side: what is taken from other stars' stamps and the sky
 LISTED = 30  # rejected stars that the product tells of, the brightest
 
 
@@ -97,7 +88,7 @@ def extended_psf(
     most = largest_side(exposure.shape, psf.size, settings)
     match, feather, aperture = seam(psf.size, most, fwhm, settings)
     start = start_shape(core, psf.oversample, most, match, feather)
-    profile = _profile_of(start)
+    profile = profile_of(start)
     found = bright_stars.candidates(exposure, stars, profile, fwhm, settings.min_snr, psf.size // 2)
     chosen = bright_stars.choose(found, exposure.shape, profile, fwhm, match, settings.most_stars)
     rejected = [star for star in found if star.reason][:LISTED]
@@ -107,7 +98,7 @@ def extended_psf(
     )
     for star in used:
         star.trusted = _core_reaches(star, psf.size)
-    image = _Image(exposure, fwhm)
+    image = HaloFreeImage(exposure, fwhm)
     solution = None
     if any(star.reason == "" for star in used):
         side = 2 * max(halves) + 1
@@ -120,7 +111,7 @@ def extended_psf(
         reason = _why_none(used, rejected)
         table = bright_stars.star_table(stars, used, rejected, 1.0)
         return core_only(core, psf.oversample, most, aperture, table, reason)
-    return _field(solution, used, rejected, stars, psf, aperture, image, fwhm)
+    return _field(solution, used, rejected, stars, psf, aperture)
 
 
 def largest_side(shape, core_size, settings) -> int:
@@ -150,22 +141,6 @@ def seam(core_size, size, fwhm, settings):
     return float(match), float(feather), float(aperture)
 
 
-def _profile_of(shape: WingShape):
-    """Ring means of a PSF as a function of radius (px), in log-log beyond the data."""
-    whole = stamp_of(shape, (0.0, 0.0), len(shape.wing))
-    value = np.asarray(radial_profile(whole)["value"])
-    r = np.maximum(np.arange(len(value)), 0.5)
-    floor = np.maximum(value, 1e-300)
-    slope = np.log(floor[-1] / floor[len(r) // 2]) / np.log(r[-1] / r[len(r) // 2])
-
-    def profile(radius):
-        radius = np.maximum(np.asarray(radius, float), 0.5)
-        inside = np.exp(np.interp(np.log(radius), np.log(r), np.log(floor)))
-        return np.where(radius > r[-1], floor[-1] * (radius / r[-1]) ** min(slope, -1.5), inside)
-
-    return profile
-
-
 def _halves(exposure, chosen, profile, core_size, aperture, most):
     """Half side of each stamp: to the noise, and all together not too many pixels."""
     good = exposure.usable
@@ -187,138 +162,51 @@ def _core_reaches(star, core_size):
     return np.mean(star.weight[middle, middle] > 0) > 0.25
 
 
-class _Image:
-    """The image between rounds: free of haloes, with the sky outside them."""
-
-    def __init__(self, exposure, fwhm):
-        self.exposure, self.fwhm = exposure, fwhm
-        self.weight = smooth_weight(exposure)
-        self.sky = None
-
-    def refresh(self, stars, shape):
-        """Other stars' light out of every stamp; skies from outside all haloes."""
-        used = [star for star in stars if star.ok]
-        halo = np.zeros(self.exposure.shape, np.float32)
-        plane = _continued(shape, halo.shape)
-        for star in used:
-            add_star(halo, plane, star)
-        rest = self.exposure.image - halo
-        for star in used:
-            size = len(star.data)
-            own = star.flux * stamp_of(plane, star.delta, size)
-            star.data = bright_stars.window(rest, star.row, star.col, star.half) + own.astype(
-                np.float32
-            )
-        self._set_skies(used, rest, halo)
-
-    def _set_skies(self, stars, rest, halo):
-        cells = sky_cells(rest, self.weight, halo, self.fwhm)
-        if len(cells) < FEWEST_CELLS:
-            self.sky = None
-        else:
-            self.sky = OutsideSky(cells, self.exposure.shape)
-        if self.sky is None or self.sky.n_outside < FEWEST_CELLS:
-            return
-        x, y = (np.array([getattr(star, name) for star in stars]) for name in ("col", "row"))
-        for star, *values in zip(stars, *self.sky.at(x, y), strict=True):
-            star.sky, star.sky_error, star.sky_common = (float(value) for value in values)
-
-
-def _continued(shape, image_shape):
-    """The shape on a plane that reaches farther, by a power law."""
-    side = len(shape.wing)
-    size = min(2 * side + 1, 2 * (min(image_shape) // 2) + 1)
-    profile = _profile_of(shape)
-    if size <= side:
-        return shape
-    wing = on_native(shape.wing, 1, size)
-    radius = radii(wing.shape)
-    margin = (size - side) // 2
-    outside = np.ones(wing.shape, bool)
-    outside[margin:-margin, margin:-margin] = False
-    wing[outside] = profile(radius[outside])
-    return WingShape(shape.core, shape.oversample, wing, shape.match_radius, shape.feather_width)
-
-
-def add_star(image, shape, star):
-    """Add the light of a `WingStar` to an image, in place."""
-    size = min(len(shape.wing), 2 * FARTHER * star.half + 1)
-    stamp = (star.flux * stamp_of(shape, star.delta, size)).astype(np.float32)
-    top, left = star.row - size // 2, star.col - size // 2
-    box = tuple(
-        slice(max(start, 0), max(min(start + size, n), 0))
-        for start, n in zip((top, left), image.shape, strict=True)
-    )
-    rows = slice(box[0].start - top, box[0].stop - top)
-    image[box] += stamp[rows, box[1].start - left : box[1].stop - left]
-
-
-def _field(solution, used, rejected, stars, psf, aperture, image, fwhm):
+def _field(solution, used, rejected, stars, psf, aperture):
     """The product: unit energy, errors, power law beyond the data."""
-    side = len(solution.shape.wing)
-    aperture = min(aperture, float(side // 2))
-    shape, gain = unit_energy(solution.shape, aperture)
-    profile = radial_profile(stamp_of(shape, (0.0, 0.0), side))
-    value = np.asarray(profile["value"])
-    profile["error"] = gain * ring_errors(solution, value / gain, core_errors(psf, len(value)))
-    error = np.asarray(profile["error"])
-    radius = known_radius(value, error)
-    pedestal = gain * solution.pedestal.error
-    tail = fit_tail(value, error, radius, pedestal) if np.isfinite(pedestal) else None
-    wing = continue_wing(shape.wing, tail)
-    if tail is not None:
-        whole = radial_profile(stamp_of(WingShape(shape.core, shape.oversample, wing,
-            shape.match_radius, shape.feather_width), (0.0, 0.0), side))  # fmt: skip
-        profile["value"], profile["enclosed"] = whole["value"], whole["enclosed"]
-        r = np.arange(len(value))
-        known = r <= radius
-        profile["error"] = np.where(known, error, value_error(tail, r))
-    profile["known"] = np.arange(len(value)) <= radius
-    n = sum(star.ok for star in used)
-    log.info("wing from %d stars, known to %d px of %d", n, radius, side // 2)
+    n = len(solution.shape.wing) // 2 + 1
+    made = assemble(solution, aperture, core_errors(psf, n))
+    number = sum(star.ok for star in used)
+    log.info("wing from %d stars, known to %d px of %d", number, made.radius, n - 1)
+    shape = made.shape
     return ExtendedPsfField(
-        shape.core, shape.oversample, wing, shape.match_radius, shape.feather_width, aperture,
-        profile, bright_stars.star_table(stars, used, rejected, gain),
-        _meta(solution, used, radius, tail, image, fwhm, gain), tail,
+        shape.core, shape.oversample, shape.wing, shape.match_radius, shape.feather_width,
+        made.aperture, made.profile, bright_stars.star_table(stars, used, rejected, made.gain),
+        _meta(solution, used, made, psf.fwhm()), made.tail,
     )  # fmt: skip
-
-
-def value_error(tail, r):
-    """Standard error of the power law at radius r (px)."""
-    return tail.relative_error(r) * tail.at(r)
 
 
 def core_errors(psf, n):
     """Standard error of the core's ring means (n,), pixels taken as one: the upper limit."""
     if psf.error is None:
         return np.zeros(n)
-    native = on_native(psf.error, psf.oversample, 2 * n + 1)
-    value = np.asarray(radial_profile(native)["value"])[:n]
-    return value
+    native = on_native(psf.error, psf.oversample, 2 * n - 1)
+    return np.asarray(radial_profile(native)["value"])
 
 
-def _meta(solution, used, radius, tail, image, fwhm, gain):
-    n = sum(star.ok for star in used)
-    source = solution.pedestal.source
-    notes = [f"wing from {n} bright stars, known to {radius} px"]
+def _meta(solution, used, made, fwhm):
+    number = sum(star.ok for star in used)
+    source, tail = solution.pedestal.source, made.tail
+    notes = [f"wing from {number} bright stars, known to {made.radius} px"]
     if tail is not None:
         notes.append(
-            f"beyond {radius} px a power law of slope -{tail.slope:.2f} +- {tail.slope_error:.2f} "
-            "(extrapolated)"
+            f"beyond {made.radius} px a power law of slope -{tail.slope:.2f} +- "
+            f"{tail.slope_error:.2f} (extrapolated)"
         )
     if source != "sky":
-        notes.append(f"zero of the wing from {source}: no sky outside the haloes was used")
-    fallback = f"smooth radial wing: only {n} bright stars" if solution.radial else ""
+        notes.append(f"zero of the wing from a {source}: no sky outside the haloes was used")
+    fallback = f"smooth radial wing: only {number} bright stars" if solution.radial else ""
     if fallback:
         notes.append(fallback)
         log.warning(fallback)
     ranges = {name: sum(s.ok and s.range == name for s in used)
               for name in ("core", "middle", "outer")}  # fmt: skip
     return {
-        "n_stars": n, "fallback": fallback, "wing": "radial" if solution.radial else "full",
-        "fwhm": fwhm, "pedestal": source, "pedestal_error": float(gain * solution.pedestal.error),
+        "n_stars": number, "fallback": fallback, "wing": "radial" if solution.radial else "full",
+        "fwhm": fwhm, "pedestal": source,
+        "pedestal_error": float(made.gain * solution.pedestal.error),
         "scale_error": float(solution.scale_error), "ranges": ranges, "notes": notes,
-        "known_radius": int(radius),
+        "known_radius": int(made.radius),
     }  # fmt: skip
 
 

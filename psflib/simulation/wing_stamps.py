@@ -5,6 +5,8 @@ import functools
 
 import numpy as np
 
+from psflib.psf.wing_sky import tukey_mean
+from psflib.psf.wing_stars import sources_in
 from psflib.simulation.star_stamps import gaussian, moffat, node_offsets, spike, wing
 
 SATURATION = 6e4  # e-
@@ -66,8 +68,11 @@ class WingTruth:
         light = (0.98 - 0.06 - WING) * moffat(x, y) + 0.06 * blob + WING * halo + 0.01 * spikes
         return light / self.fwhm**2
 
-    def at(self, dy, dx):
-        """The effective PSF at offsets (px): Gauss-Legendre, 6 nodes an axis near, 2 far out."""
+    def at(self, dy, dx, x=0.0, y=0.0):
+        """The effective PSF at offsets (px), anywhere in the field.
+
+        Gauss-Legendre, 6 nodes an axis near, 2 far out.
+        """
         rows, cols = np.broadcast_arrays(np.asarray(dy, float), np.asarray(dx, float))
         near = np.hypot(rows, cols) < NEAR
         out = np.empty(rows.shape)
@@ -112,7 +117,8 @@ class WingStamps:
     flux, sky : ndarray (m,) float64
         Electrons; level at the centre.
     outside_sky : ndarray (m,) float64
-        What a sky measured outside the haloes says, with an error of `outside_error`.
+        What a sky measured outside the haloes says, with an error of `outside_error`; the
+        neighbours' diffuse light is in it as in the stamps.
     outside_error : float
     """
 
@@ -174,9 +180,21 @@ def simulate_wings(
         data[k] = light + np.sqrt(light + read_noise**2) * rng.normal(size=light.shape)
         lost = hidden | (data[k] > SATURATION) | (rng.uniform(size=light.shape) < bad)
         weight[k] = np.where(lost, 0, 1 / (smooth + read_noise**2))
-    outside = skies + rng.normal(0, outside_error, m)
+    blank = _blank_level(truth, sky, read_noise, neighbours, masked, rng)
+    outside = skies + blank - sky + rng.normal(0, outside_error, m)
     measured = delta + rng.normal(0, delta_error, delta.shape)
     return WingStamps(data, weight, delta, measured, fluxes, skies, outside, outside_error)
+
+
+def _blank_level(truth, sky, read_noise, neighbours, masked, rng):
+    """Sky that is measured where no bright star is: it holds the neighbours' diffuse light, too."""
+    size = 401
+    others, hidden = _neighbours(truth, size, neighbours, masked, rng)
+    light = sky + others
+    data = light + np.sqrt(light + read_noise**2) * rng.normal(size=light.shape)
+    weight = np.where(hidden, 0, 1 / (sky + read_noise**2)).astype(np.float32)
+    use = (weight > 0) & ~sources_in((data - sky).astype(np.float32), weight, 1.1 * truth.fwhm)
+    return tukey_mean(data[use], weight[use])[0]
 
 
 def _neighbours(truth, size, mean, masked, rng):

@@ -1,0 +1,78 @@
+"""The image without its haloes: what each star's stamp and the sky outside are measured on."""
+
+import numpy as np
+
+from psflib.psf import bright_stars
+from psflib.psf.extended import on_native, radii
+from psflib.psf.wing_field import WingShape, stamp_of
+from psflib.psf.wing_result import profile_of
+from psflib.psf.wing_sky import FEWEST_CELLS, OutsideSky, sky_cells
+from psflib.stamps import smooth_weight
+
+FARTHER = 2  # times the stamp's half side: what is taken from other stars' stamps and the sky
+
+
+class HaloFreeImage:
+    """The image between rounds: free of haloes, with the sky outside them."""
+
+    def __init__(self, exposure, fwhm):
+        self.exposure, self.fwhm = exposure, fwhm
+        self.weight = smooth_weight(exposure)
+        self.sky = None
+
+    def refresh(self, stars, shape):
+        """Other stars' light out of every stamp; skies from outside all haloes."""
+        used = [star for star in stars if star.ok]
+        halo = np.zeros(self.exposure.shape, np.float32)
+        plane = _continued(shape, halo.shape)
+        for star in used:
+            add_star(halo, plane, star)
+        rest = self.exposure.image - halo
+        for star in used:
+            size = len(star.data)
+            own = star.flux * stamp_of(plane, star.delta, size)
+            star.data = bright_stars.window(rest, star.row, star.col, star.half) + own.astype(
+                np.float32
+            )
+        self._set_skies(used, rest, halo)
+
+    def _set_skies(self, stars, rest, halo):
+        cells = sky_cells(rest, self.weight, halo, self.fwhm)
+        if len(cells) < FEWEST_CELLS:
+            self.sky = None
+        else:
+            self.sky = OutsideSky(cells, self.exposure.shape)
+        if self.sky is None or self.sky.n_outside < FEWEST_CELLS:
+            return
+        x, y = (np.array([getattr(star, name) for star in stars]) for name in ("col", "row"))
+        for star, *values in zip(stars, *self.sky.at(x, y), strict=True):
+            star.sky, star.sky_error, star.sky_common = (float(value) for value in values)
+
+
+def _continued(shape, image_shape):
+    """The shape on a plane that reaches farther, by a power law."""
+    side = len(shape.wing)
+    size = min(2 * side + 1, 2 * (min(image_shape) // 2) + 1)
+    profile = profile_of(shape)
+    if size <= side:
+        return shape
+    wing = on_native(shape.wing, 1, size)
+    radius = radii(wing.shape)
+    margin = (size - side) // 2
+    outside = np.ones(wing.shape, bool)
+    outside[margin:-margin, margin:-margin] = False
+    wing[outside] = profile(radius[outside])
+    return WingShape(shape.core, shape.oversample, wing, shape.match_radius, shape.feather_width)
+
+
+def add_star(image, shape, star):
+    """Add the light of a `WingStar` to an image, in place."""
+    size = min(len(shape.wing), 2 * FARTHER * star.half + 1)
+    stamp = (star.flux * stamp_of(shape, star.delta, size)).astype(np.float32)
+    top, left = star.row - size // 2, star.col - size // 2
+    box = tuple(
+        slice(max(start, 0), max(min(start + size, n), 0))
+        for start, n in zip((top, left), image.shape, strict=True)
+    )
+    rows = slice(box[0].start - top, box[0].stop - top)
+    image[box] += stamp[rows, box[1].start - left : box[1].stop - left]
