@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from astropy.table import QTable
 from fake_products import (
     SHAPE,
     SIGMA,
@@ -26,6 +27,7 @@ from psflib.figures.kernel import _around
 from psflib.figures.psf import star_groups
 from psflib.figures.residuals import star_fits
 from psflib.figures.stars import group_by_reason
+from psflib.haloes import Starless
 from psflib.metrics import noise_correlation
 from psflib.psf.field import PsfField
 from psflib.psf_facts import doubts, facts, star_states
@@ -56,6 +58,7 @@ def every_figure(rng):
         "epsf": figures.epsf(psf_field(rng), stamps(rng), 60, 40, 30.0),
         "epsf_star": figures.epsf_star(psf_field(rng), stamps(rng), 3),
         "extended_psf": figures.extended_psf(extended()),
+        "halo": figures.halo(field, Starless(field, QTable(), 0 * field.image), 60.0, 5.0, 30),
         "kernel": figures.kernel(matching_kernel()),
         "kernel_basis": figures.kernel_basis(fitted.basis),
         "kernel_candidates": figures.kernel_candidates(cells, pair, fitted),

@@ -210,6 +210,20 @@ def test_dry_run_plans_every_stage_once_an_image(tmp_path, snakemake):
     assert counts["report"] == "1" and "simulate" not in counts
 
 
+def test_haloes_on_request(tmp_path, snakemake):
+    """`starless.fits` of every image, and the extended PSFs of both images for the difference."""
+    (tmp_path / "mine.csv").write_text(HEAD + GOOD)
+    asked = ["fields=mine.csv", "subtract_stars={enabled: true}"]
+    done = snakemake(tmp_path, "--dry-run", "--config", *asked, "subtract={use_extended_psf: true}")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout + done.stderr
+    assert re.search(r"^subtract_stars +3$", text, re.MULTILINE)
+    job = text.split("rule subtract:")[1].split("output:")[0] if "rule subtract:" in text else text
+    assert "template/extended_psf.fits" in job
+    plain = snakemake(tmp_path, "--dry-run", "--config", "fields=mine.csv")
+    assert "starless.fits" not in plain.stdout + plain.stderr
+
+
 def test_the_default_is_the_embedded_field(tmp_path, snakemake):
     """From any folder, without a word on data: simulated, three images."""
     done = snakemake(tmp_path, "--dry-run", "--config", "detect={threshold: 7}")

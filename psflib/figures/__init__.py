@@ -7,7 +7,7 @@ the stages found.  `to_png` turns a figure into bytes.
 from psflib.figures.candidates import candidate_gallery, score_map
 from psflib.figures.canvas import message, to_png
 from psflib.figures.comparison import comparison
-from psflib.figures.extended import extended_psf
+from psflib.figures.extended import extended_psf, halo
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
 from psflib.figures.matching import (
@@ -31,6 +31,7 @@ __all__ = [
     "epsf",
     "epsf_star",
     "extended_psf",
+    "halo",
     "kernel",
     "kernel_basis",
     "kernel_candidates",

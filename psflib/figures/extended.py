@@ -1,17 +1,25 @@
 """The extended PSF: profile, encircled energy, picture."""
 
 import numpy as np
+from matplotlib.colors import AsinhNorm
 
 from psflib.figures import canvas
 
+#: Of the stars' points, by range.
+RANGES = {"core": canvas.COLOURS[1], "middle": canvas.COLOURS[2], "outer": canvas.COLOURS[3]}
 
-def extended_psf(extended, title="Extended PSF"):
+
+def extended_psf(extended, title="Extended PSF", points=None, marked=None):
     """Profile with errors, encircled energy and picture of the PSF out to the wings.
 
     Parameters
     ----------
     extended : ExtendedPsfField
     title : str
+    points : Table, optional
+        Of `psflib.psf.restitch.star_profiles`: what each bright star says of the profile.
+    marked : optional
+        Id of the star whose points are joined by a line.
 
     Returns
     -------
@@ -19,6 +27,8 @@ def extended_psf(extended, title="Extended PSF"):
     """
     figure = canvas.new_figure(13.0, 4.4, title)
     profile, energy, picture = figure.subplots(1, 3)
+    if points is not None:
+        _points(profile, points, marked)
     _profile(profile, extended)
     _energy(energy, extended)
     side = extended.wing.shape[0]
@@ -50,6 +60,53 @@ def _profile(axes, extended):
     _seam(axes, extended)
     canvas.legend(axes, loc="lower left")
     canvas.label(axes, "radius [px]", "share of flux per pixel", "radial profile")
+
+
+def _points(axes, points, marked):
+    """Every star's rings, in the colour of its range."""
+    ranges = np.asarray(points["range"]).astype(str)
+    r, value = canvas.plain(points["r"]), canvas.plain(points["value"])
+    seen = value > 0
+    style = {"ms": 3, "alpha": 0.35, "zorder": 0}
+    for name in dict.fromkeys(ranges.tolist()):
+        colour, rows = RANGES.get(name, canvas.GREY), seen & (ranges == name)
+        text = f"stars, {name}" if name else "stars"
+        axes.plot(r[rows], value[rows], ".", color=colour, label=text, **style)
+    mine = seen & (np.asarray(points["id"]) == marked)
+    if mine.any():
+        axes.plot(r[mine], value[mine], "k-", lw=0.7, label=f"star {marked}")
+
+
+def halo(exposure, starless, x, y, half=80, title="A bright star, before and after"):
+    """The surroundings of a star on an image and on the same without its bright stars.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    starless : Starless
+        As `subtract_stars` gives it.
+    x, y : float
+        px.
+    half : int
+        Half the side of what is drawn, px.
+    """
+    row, col = round(y), round(x)
+    box = tuple(slice(max(c - half, 0), max(c + half + 1, 0)) for c in (row, col))
+    planes = (exposure.image[box], starless.light[box], starless.exposure.image[box])
+    noise = np.sqrt(np.median(exposure.variance[canvas.good(exposure)]))
+    extent = (box[1].start - 0.5, box[1].start + planes[0].shape[1] - 0.5,
+              box[0].start - 0.5, box[0].start + planes[0].shape[0] - 0.5)  # fmt: skip
+    figure = canvas.new_figure(13.0, 4.6, title)
+    for axes, image, words in zip(
+        figure.subplots(1, 3), planes, ("image", "removed", "what is left"), strict=True
+    ):
+        norm = AsinhNorm(2 * noise, -10 * noise, 300 * noise)
+        shown = canvas.draw(axes, image, extent, norm=norm)
+        if words == "what is left":
+            canvas.draw_mask(axes, ~canvas.good(starless.exposure)[box], extent, alpha=0.4)
+        canvas.label(axes, "x [px]", "y [px]", words)
+    canvas.bar(figure, shown, axes, "ADU")
+    return figure
 
 
 def _energy(axes, extended):

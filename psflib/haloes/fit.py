@@ -24,6 +24,8 @@ CORE_ERROR = 0.03  # the same in cores
 FAINT_HALO = 0.03  # error of a flux from the halo alone, beyond which the core is fitted too
 SOURCE = 5.0  # sigma of the matched filter at which a source is masked
 SOURCE_ERROR = 0.1  # of the light, in that significance: else a star's misfit masks itself
+DENIED = 1.25  # factor between the fluxes of core and halo, beyond which the core is believed
+ALONE = 5.0  # FWHM, outer radius of the fit of such a star
 GROW = 2  # px, about sources
 FEWEST_PIXELS = 20
 MOST_SHIFT = 0.5  # FWHM a round
@@ -154,6 +156,7 @@ class _State:
         self.reason = np.where(double, "in the core of a brighter star", "").astype("U32")
         self.chi2 = np.full(n, np.nan)
         self.inner = np.full(n, self.settings.core * self.fwhm)
+        self.outer = np.full(n, self.settings.fit_radius)
         self.patches = [self._patch(i) for i in range(n)]
         self.weights = [patch.weight for patch in self.patches]
         self.open = [patch.weight > 0 for patch in self.patches]  # not masked as a source
@@ -166,18 +169,43 @@ class _State:
     def _patch(self, i):
         return equations.cut_patch(
             self.exposure, self.weight, self.x[i], self.y[i], self.inner[i],
-            self.settings.fit_radius, self.settings.sky_order,
+            self.outer[i], self.settings.sky_order,
         )  # fmt: skip
 
     def take_cores(self):
-        """Fit the cores, too, of stars whose halo says little; saturated pixels have no weight."""
+        """Fit the cores, too, of stars whose halo says little or what their core denies.
+
+        A star on a galaxy has no halo of its own; its core and what is next to it then decide.
+        """
         error = np.sqrt(np.maximum(np.diag(self.covariance), 0))
-        for i in np.flatnonzero((self.reason == "") & (error > FAINT_HALO * self.flux)):
-            self.inner[i] = 0.0
-            self.patches[i] = self._patch(i)
-            self.weights[i] = self.patches[i].weight
-            self.open[i] = self.weights[i] > 0
+        fluxes = {i: self._core_flux(i) for i in np.flatnonzero(self.reason == "")}
+        for i, core in fluxes.items():
+            denied = core is not None and not 1 / DENIED < self.flux[i] / core < DENIED
+            if denied:
+                self.outer[i] = ALONE * self.fwhm
+            if denied or error[i] > FAINT_HALO * self.flux[i]:
+                self.inner[i] = 0.0
+                self.patches[i] = self._patch(i)
+                self.weights[i] = self.patches[i].weight
+                self.open[i] = self.weights[i] > 0
+                self.flux[i] = core or self.flux[i]
+        self._meet()
+        for i in np.flatnonzero((self.reason == "") & (self.inner == 0)):
             self._weigh(i, huber)
+
+    def _core_flux(self, i):
+        """Flux of the inner FWHM over what surrounds it, ADU; None if it is not all usable."""
+        patch = self.patches[i]
+        r = distance(self.x[i], self.y[i], patch.box)
+        core = r <= self.fwhm
+        around = (r > 2 * self.fwhm) & (r <= 3 * self.fwhm) & self.exposure.usable[patch.box]
+        if core.sum() < 5 or not self.exposure.usable[patch.box][core].all() or not around.any():
+            return None
+        light = equations.light_on(patch, self.haloes, np.eye(len(self.x))[i], self.near[i])
+        rest = patch.data - np.median(patch.data[around])
+        light = light - np.median(light[around])
+        flux = np.sum(rest[core] * light[core]) / np.sum(light[core] ** 2)
+        return float(flux) if flux > 0 else None
 
     def _rough_fluxes(self):
         """From the middle half of the patch's light over the PSF's, to know how far haloes go."""
