@@ -49,8 +49,16 @@ def _profile(axes, extended):
     profile = extended.profile
     r, value, error = (canvas.plain(profile[name]) for name in ("r", "value", "error"))
     drawn = np.isfinite(value) & (value > 0)
-    axes.errorbar(r[drawn], value[drawn], yerr=np.nan_to_num(error[drawn]), fmt="o-", ms=3, lw=1,
-                  capsize=2, color=canvas.COLOURS[0], label="profile ± 1σ")  # fmt: skip
+    error = np.nan_to_num(error)
+    low = np.maximum(value - error, 1e-3 * np.maximum(value, 1e-300))
+    axes.fill_between(r, low, value + error, where=drawn, color=canvas.COLOURS[0], alpha=0.25,
+                      lw=0, label="± 1σ")  # fmt: skip
+    axes.plot(r[drawn], value[drawn], "-", lw=1.2, color=canvas.COLOURS[0], label="profile")
+    _ranges(axes, profile, r)
+    tail = getattr(extended, "tail", None)
+    if tail is not None:
+        axes.axvline(tail.radius, color=canvas.COLOURS[3], ls=":", lw=1,
+                     label="power law beyond")  # fmt: skip
     axes.set(xscale="symlog", yscale="log", xlim=(0, r.max() * 1.05))
     axes.set_xticks([tick for tick in (0, 1, 3, 10, 30, 100, 300) if tick <= r.max()])
     axes.xaxis.set_major_formatter("{x:.0f}")
@@ -107,6 +115,19 @@ def halo(exposure, starless, x, y, half=80, title="A bright star, before and aft
         canvas.label(axes, "x [px]", "y [px]", words)
     canvas.bar(figure, shown, axes, "ADU")
     return figure
+
+
+def _ranges(axes, profile, r):
+    """Ring means of each range of stars alone."""
+    for colour, name in enumerate(("core", "middle", "outer"), start=1):
+        column = f"value_{name}"
+        if column not in profile.colnames:
+            continue
+        value = canvas.plain(profile[column])
+        seen = np.isfinite(value) & (value > 0)
+        if seen.any():
+            axes.plot(r[seen], value[seen], ".", ms=3, color=canvas.COLOURS[colour % 5],
+                      label=f"{name} range")  # fmt: skip
 
 
 def _energy(axes, extended):

@@ -99,8 +99,9 @@ class ExtendedPsfField:
         r (px), value (mean of the ring, per px²), error (its standard error, that of the pedestal
         and of the amplitude included), enclosed (sum within r).
     stars : QTable
-        id, x, y (px), flux (ADU), background (ADU), ok, from_core (flux from a fit of the core),
-        range ("core", "middle" or "outer"), reason (why a bright star is not used, '' if it is).
+        id (-1 without a detection), x, y (px), flux, flux_err, background (ADU), centre_err, reach
+        (px, half side of its stamp), ok, from_core (its core is not saturated), range ("core",
+        "middle" or "outer"), reason (why a bright star is not used, '' if it is).
     meta : dict
         n_stars; fallback: what the wing lacks and why ('' if nothing); wing: "full" (a picture
         with spikes), "radial" (a smooth profile) or "none" (the core alone); pedestal: where the

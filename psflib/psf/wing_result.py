@@ -104,14 +104,16 @@ def enclosed_energy(plane, edges):
 def ring_errors(solution, value, core_error):
     """Standard error of each ring mean (n,).
 
-    Noise of the stack, the pedestal, the scale against the core, and 0.3 % for the model; inside
-    the seam, the core's own.
+    Noise of the stack, the pedestal, the scale against the core (which the core's own error on
+    the seam enters), and 0.3 % for the model; inside the seam, the core's own.
     """
     n = len(value)
     _, _, variance = rings_of(solution.plane)
     noise = np.sqrt(variance[:n])
     wing = np.hypot(noise, solution.pedestal.error)
-    wing = np.hypot(wing, solution.scale_error * np.abs(value))
+    at = round(solution.shape.match_radius)
+    scale = np.hypot(solution.scale_error, core_error[at] / max(value[at], 1e-300))
+    wing = np.hypot(wing, scale * np.abs(value))
     inside = np.arange(n) < solution.shape.match_radius
     return np.hypot(np.where(inside, core_error[:n], wing), MODEL_ERROR * np.abs(value))
 

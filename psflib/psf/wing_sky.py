@@ -14,7 +14,7 @@ BOX = 48  # px, side of a cell; larger in images with more than 24 of them a sid
 STRIDE = 2  # every second pixel is enough for a mean
 LEAST_FREE = 0.25  # of a cell
 ORDER = 2  # as in `prepare`, whose polynomial took a part of the haloes for sky
-HALO_ERROR = 0.2  # relative, of the light that was taken off
+HALO_ERROR = 0.4  # relative, of the light that was taken off: a flatter aureole has twice as much
 FEWEST_CELLS = 8
 OUTSIDE = 2.0  # a cell is outside if its halo is below this many times its own error
 

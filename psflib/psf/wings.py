@@ -13,13 +13,16 @@ from psflib.psf.field import PsfField
 from psflib.psf.wing_field import ExtendedPsfField
 from psflib.psf.wing_image import HaloFreeImage
 from psflib.psf.wing_result import assemble, profile_of, radial_profile
-from psflib.psf.wing_solve import solve_wing, start_shape
+from psflib.psf.wing_solve import rings_of, solve_wing, start_shape
+from psflib.psf.wing_stack import combine
 
 __all__ = ["ExtendedPsfField", "ExtendedSettings", "extended_psf", "radial_profile"]
 
 log = logging.getLogger(__name__)
 
 LARGEST = 601  # px, side of the wing unless the settings say more
+RANGES = ("core", "middle", "outer")
+RANGE_KAPPA = 3.0  # clipping of the stacks of single ranges, which are for the eye
 LISTED = 30  # rejected stars that the product tells of, the brightest
 
 
@@ -166,6 +169,8 @@ def _field(solution, used, rejected, stars, psf, aperture):
     """The product: unit energy, errors, power law beyond the data."""
     n = len(solution.shape.wing) // 2 + 1
     made = assemble(solution, aperture, core_errors(psf, n))
+    for name in RANGES:
+        made.profile[f"value_{name}"] = made.gain * range_profile(used, name, solution.shape, n)
     number = sum(star.ok for star in used)
     log.info("wing from %d stars, known to %d px of %d", number, made.radius, n - 1)
     shape = made.shape
@@ -174,6 +179,19 @@ def _field(solution, used, rejected, stars, psf, aperture):
         made.aperture, made.profile, bright_stars.star_table(stars, used, rejected, made.gain),
         _meta(solution, used, made, psf.fwhm()), made.tail,
     )  # fmt: skip
+
+
+def range_profile(stars, name, shape, n):
+    """Ring means (n,) of the stack of one range alone; nan where it has no pixels."""
+    own = [star for star in stars if star.ok and star.range == name]
+    if not own:
+        return np.full(n, np.nan)
+    side = 2 * max(star.half for star in own) + 1
+    side = min(side, len(shape.wing))
+    _, mean, _ = rings_of(combine(own, shape, side, RANGE_KAPPA))
+    out = np.full(n, np.nan)
+    out[: side // 2 + 1] = mean[: side // 2 + 1]
+    return out
 
 
 def core_errors(psf, n):
@@ -200,7 +218,7 @@ def _meta(solution, used, made, fwhm):
         notes.append(fallback)
         log.warning(fallback)
     ranges = {name: sum(s.ok and s.range == name for s in used)
-              for name in ("core", "middle", "outer")}  # fmt: skip
+              for name in RANGES}  # fmt: skip
     return {
         "n_stars": number, "fallback": fallback, "wing": "radial" if solution.radial else "full",
         "fwhm": fwhm, "pedestal": source,

@@ -29,7 +29,7 @@ def _aureole(r):
 def _ghost(r):
     """A flat disc, as bright as the wing at its rim, that ends within 2 px."""
     level = 0.5 * (GHOST_RADIUS / np.maximum(r, 3.0)) ** -2.5
-    return 1 + level / (1 + np.exp((r - GHOST_RADIUS) / 0.5))
+    return 1 + level / (1 + np.exp(np.minimum((r - GHOST_RADIUS) / 0.5, 50.0)))
 
 
 def _as_it_is(r):
