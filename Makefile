@@ -60,6 +60,7 @@ bench: $(READY)  ## ePSF and matching against truth and peers; seconds and memor
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/matching.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/decorrelation.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/zogy.py all --write docs/benchmarks.md
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png

@@ -24,6 +24,7 @@ COVERED = 0.5  # share of the PSF that must fall on usable pixels for a score
 MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
 MOST_TAKEN = 0.7  # of a variance that a crowded sky may take away
 CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
+EMPTIEST = 0.2  # share of the pixels, those with the least light, that tell it
 TOO_FAR = 0.1  # of the predicted noise, that the measured may be off if inputs seem correlated
 
 
@@ -53,7 +54,7 @@ class ZogySettings(BaseModel):
         "residuals on bright stars, and of sources on bright galaxies too",
     )  # fmt: skip
     psf_error: float = Field(
-        0.01, ge=0, description="relative error of the PSFs; lowers the score of residuals on "
+        0.02, ge=0, description="relative error of the PSFs; lowers the score of residuals on "
         "bright sources likewise",
     )  # fmt: skip
     psf_clean: float = Field(
@@ -212,6 +213,7 @@ def _crowded_offset(matched, made, usable):
     sky = usable & (np.abs(light) < np.float32(np.sqrt(np.median(pair.var_n[::7, ::7]))))
     if sky.sum() > CROWDED * usable.sum() or sky.sum() < 3000:
         return np.float32(0)
+    sky = usable & (light < np.quantile(light[usable][::7], EMPTIEST))
     step = max(1, int(sky.sum()) // 100_000)
     noise = made.variance[sky][::step]
     z = made.image[sky][::step] / np.sqrt(noise)
