@@ -22,10 +22,10 @@ TOP_RANK = 100  # brightest pixels that are judged by their own scatter
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
-SETTLED = 1e-3  # share of pixels newly thrown out below which it is over
+SETTLED = 1e-3  # share of pixels newly thrown out below which it is the last round
 CORRECTIONS = 4  # terms of the series against the noise of the template
 REFINEMENTS = 20  # most corrections of what tiles neglect ...
-SMALL = 0.003  # ... until one changes the model by less than this share of the residuals
+SMALL = 0.2  # ... until one gains less than this share of what noise makes of the unknowns
 ASTRAY = 1e-3  # error of chi-square, relative, above which they come before the rejection
 MARGIN = 10  # pixels that a fit must have beyond its unknowns
 
@@ -110,13 +110,15 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         n_iter += 1
         light = predict(model, solution, planes, assembly)
         out = outliers(planes.target - light, variance, light, used, rules.clip)
-        if out.sum() <= SETTLED * used.sum():
+        if not out.any():
             break
         used = used & ~out
         check_count(model, int(used.sum()))
         less, less_right = _assemble_few(assembly, model, planes, out, weight, rest, middles)
         matrix, right = matrix - less, right - less_right
         solution = solver.step(matrix, right, base)
+        if out.sum() <= SETTLED * used.sum():
+            break
     if rules.penalties.smooth == "gcv":
         chi2 = float(np.sum((weight * np.square(rest))[used]))
         solver.choose(matrix, right, base, chi2, int(used.sum()))
@@ -124,10 +126,8 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     if not exact:
         solution = refined(model, planes, used, weight, solution, solver)
     if rules.corrected:
-        if not exact:
-            base, right = solution, solver.penalties_of @ solution
         noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
-        solution = _corrected(model, noise, (matrix, right, base), solution, solver)
+        solution = _corrected(model, noise, solution, solver)
     residual = planes.target - predict(model, solution, planes, assembly)
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
 
@@ -157,19 +157,17 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
 
     penalty = solver.penalties_of
     rest = planes.target - seen(solution)
-    limit = SMALL**2 * float(weight[used] @ np.square(rest[used]))
+    limit = SMALL * model.n_unknowns * float(weight[used] @ np.square(rest[used])) / used.sum()
     gradient = adjoint(rest) - penalty @ solution
     direction = solver.solve(gradient)
     gain = gradient @ direction
-    for number in range(REFINEMENTS):
-        if number == 0 and gain < limit:
+    for _ in range(REFINEMENTS):
+        if gain < limit:
             return solution + direction
         image = seen(direction)
         product = adjoint(image) + penalty @ direction
         length = gain / (direction @ product)
         solution = solution + length * direction
-        if length * gain < limit:
-            break
         gradient = gradient - length * product
         step = solver.solve(gradient)
         gain, before = gradient @ step, gain
@@ -177,19 +175,19 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
     return solution
 
 
-def _corrected(model, noise, equations, solution, solver):
+def _corrected(model, noise, solution, solver):
     """Solution without the shrinkage that the noise of the template causes.
 
     Noise of variance v adds N to the expected normal matrix M; (M + N)⁻¹ is to become M⁻¹.  The
-    series of N (M + N)⁻¹ does so where the data say something, and stays finite where not.
+    series of (M + N)⁻¹ N does so where the data say something, and stays finite where not.
     """
-    matrix, right, base = equations
+    result = solution
     for _ in range(CORRECTIONS):
-        more = np.zeros_like(right)
-        kernel = np.einsum("stqr,tr->sq", noise, model.split(solution)[0], optimize=True)
+        more = np.zeros_like(solution)
+        kernel = np.einsum("stqr,tr->sq", noise, model.split(result)[0], optimize=True)
         more[: model.n_kernel] = kernel.ravel()
-        solution = solver.step(matrix, right + more, base)
-    return solution
+        result = solution + solver.solve(more)
+    return result
 
 
 def check_count(model, count) -> None:
@@ -273,8 +271,8 @@ def predict(model, solution, planes, assembly):
     flat = coefficients.astype(np.float32)
     for _, y, x in normal.tiles_of(planes.use):
         columns = normal.seen(model, planes.template, y, x, np.ones(len(y), np.float32))
-        values = np.einsum("pq,qp->p", columns[:, :-1] @ flat, model.terms(x, y))
-        out[y, x] = values + background @ model.background_terms(x, y)
+        terms, plain = model.both_at(x, y)
+        out[y, x] = np.einsum("pq,qp->p", columns[:, :-1] @ flat, terms) + background @ plain
     return out
 
 

@@ -183,9 +183,7 @@ def seen(model, template, y, x, root):
 
 def _add_right(model, patches, values, y, x, right):
     """Exact sums of the residuals with the columns of the model."""
-    background = model.background_terms(x, y)
-    alike = model.spline is None and model.order <= model.bg_order
-    terms = background[: model.n_terms] if alike else model.terms(x, y)
+    terms, background = model.both_at(x, y)
     kernel = patches[:, :-1].T @ (terms * values).T.astype(patches.dtype)
     right[: model.n_kernel] += kernel.ravel()
     right[model.n_kernel :] += background @ (patches[:, -1] * values)
