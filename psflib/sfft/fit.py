@@ -22,7 +22,7 @@ TOP_RANK = 100  # brightest pixels that are judged by their own scatter
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
-SETTLED = 1e-3  # share of pixels newly thrown out below which it is the last round
+SETTLED = 5e-3  # share of pixels newly thrown out below which it is the last round
 CORRECTIONS = 4  # terms of the series against the noise of the template
 REFINEMENTS = 20  # most corrections of what tiles neglect ...
 SMALL = 0.2  # ... until one gains less than this share of what noise makes of the unknowns
@@ -102,13 +102,14 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     middles: dict[int, tuple] = {}
     matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest, middles)
     solution, used, n_iter = solver.step(matrix, right, base), planes.use, 0
-    if not exact and _astray(model, planes, weight, rest, (matrix, right, base), solution):
+    light = predict(model, solution, planes, assembly)
+    if not exact and _astray(planes, weight, rest, light, (matrix, right), solution - base):
         solution = refined(model, planes, used, weight, solution, solver)
         base, rest = solution, planes.target - predict(model, solution, planes, assembly)
         _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
+        light = planes.target - rest
     while rules.clip > 0 and n_iter < rules.max_iter:
         n_iter += 1
-        light = predict(model, solution, planes, assembly)
         out = outliers(planes.target - light, variance, light, used, rules.clip)
         if not out.any():
             break
@@ -117,6 +118,7 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         less, less_right = _assemble_few(assembly, model, planes, out, weight, rest, middles)
         matrix, right = matrix - less, right - less_right
         solution = solver.step(matrix, right, base)
+        light = predict(model, solution, planes, assembly)
         if out.sum() <= SETTLED * used.sum():
             break
     if rules.penalties.smooth == "gcv":
@@ -132,14 +134,12 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
 
 
-def _astray(model, planes, weight, rest, equations, solution) -> bool:
+def _astray(planes, weight, rest, light, equations, change) -> bool:
     """Whether chi-square is not what the normal equations of tiles say it is."""
-    matrix, right, base = equations
-    change, use = solution - base, planes.use
+    (matrix, right), use = equations, planes.use
     before = float(weight[use] @ np.square(rest[use]))
     expected = before - 2 * right @ change + change @ matrix @ change
-    now = planes.target - predict(model, solution, planes, "tiles")
-    found = float(weight[use] @ np.square(now[use]))
+    found = float(weight[use] @ np.square((planes.target - light)[use]))
     return abs(found - expected) > ASTRAY * found
 
 
@@ -243,7 +243,9 @@ def _start(model, planes, rules):
     variance = planes.variance[0] + np.square(FLOOR * planes.target)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
     base = np.zeros(model.n_unknowns)
-    matrix, right = normal.by_tiles(model, planes.template, use, weight, planes.target)
+    matrix, right = normal.by_tiles(
+        model, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
+    )
     first = dataclasses.replace(rules.penalties, smooth=max(rules.penalties.ridge, 1e-3))
     if rules.penalties.absolute:
         first = dataclasses.replace(rules.penalties, smooth=0.0)
@@ -260,11 +262,16 @@ def noise_variance(model, solution, variances) -> np.ndarray:
     return np.maximum(noise, 0) + np.asarray(target, np.float32)
 
 
+def is_sparse(use, assembly) -> bool:
+    """Whether the model is made at the pixels that count only."""
+    return assembly == "tiles" and use.mean() <= SPARSE
+
+
 def predict(model, solution, planes, assembly):
     """Model (ny, nx); where pixels that count are few, at those only."""
     if not solution.any():
         return np.zeros(model.shape, np.float32)
-    if assembly != "tiles" or planes.use.mean() > SPARSE:
+    if not is_sparse(planes.use, assembly):
         return model.matched(solution, planes.template, exact=assembly != "tiles")
     out = np.zeros(model.shape, np.float32)
     coefficients, background = model.split(solution)
@@ -286,7 +293,8 @@ def outliers(residual, variance, light, use, clip) -> np.ndarray:
     level = light[use]
     count = np.array([TOP_RANK * (2**i - 1) for i in range(1, 31)])
     first = len(level) - count[2 * count < len(level)][::-1]
-    edges = np.unique(np.partition(level, first)[first]) if len(first) else []
+    tops = np.partition(level, first)[first] if len(first) else level[:0]
+    edges = np.unique(tops)
     group = np.searchsorted(edges, level, side="right")
     least = robust_std(z[:: max(1, len(z) // 100_000)])
     spread = np.full(len(edges) + 1, least)
