@@ -22,10 +22,10 @@ TOP_RANK = 100  # brightest pixels that are judged by their own scatter
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
-SETTLED = 1e-3  # share of pixels newly thrown out below which it is over
+SETTLED = 5e-3  # share of pixels newly thrown out below which it is the last round
 CORRECTIONS = 4  # terms of the series against the noise of the template
 REFINEMENTS = 20  # most corrections of what tiles neglect ...
-SMALL = 0.003  # ... until one changes the model by less than this share of the residuals
+SMALL = 0.2  # ... until one gains less than this share of what noise makes of the unknowns
 ASTRAY = 1e-3  # error of chi-square, relative, above which they come before the rejection
 MARGIN = 10  # pixels that a fit must have beyond its unknowns
 
@@ -102,21 +102,25 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     middles: dict[int, tuple] = {}
     matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest, middles)
     solution, used, n_iter = solver.step(matrix, right, base), planes.use, 0
-    if not exact and _astray(model, planes, weight, rest, (matrix, right, base), solution):
+    light = predict(model, solution, planes, assembly)
+    if not exact and _astray(planes, weight, rest, light, (matrix, right), solution - base):
         solution = refined(model, planes, used, weight, solution, solver)
         base, rest = solution, planes.target - predict(model, solution, planes, assembly)
         _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
+        light = planes.target - rest
     while rules.clip > 0 and n_iter < rules.max_iter:
         n_iter += 1
-        light = predict(model, solution, planes, assembly)
         out = outliers(planes.target - light, variance, light, used, rules.clip)
-        if out.sum() <= SETTLED * used.sum():
+        if not out.any():
             break
         used = used & ~out
         check_count(model, int(used.sum()))
         less, less_right = _assemble_few(assembly, model, planes, out, weight, rest, middles)
         matrix, right = matrix - less, right - less_right
         solution = solver.step(matrix, right, base)
+        light = predict(model, solution, planes, assembly)
+        if out.sum() <= SETTLED * used.sum():
+            break
     if rules.penalties.smooth == "gcv":
         chi2 = float(np.sum((weight * np.square(rest))[used]))
         solver.choose(matrix, right, base, chi2, int(used.sum()))
@@ -124,22 +128,18 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     if not exact:
         solution = refined(model, planes, used, weight, solution, solver)
     if rules.corrected:
-        if not exact:
-            base, right = solution, solver.penalties_of @ solution
         noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
-        solution = _corrected(model, noise, (matrix, right, base), solution, solver)
+        solution = _corrected(model, noise, solution, solver)
     residual = planes.target - predict(model, solution, planes, assembly)
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
 
 
-def _astray(model, planes, weight, rest, equations, solution) -> bool:
+def _astray(planes, weight, rest, light, equations, change) -> bool:
     """Whether chi-square is not what the normal equations of tiles say it is."""
-    matrix, right, base = equations
-    change, use = solution - base, planes.use
+    (matrix, right), use = equations, planes.use
     before = float(weight[use] @ np.square(rest[use]))
     expected = before - 2 * right @ change + change @ matrix @ change
-    now = planes.target - predict(model, solution, planes, "tiles")
-    found = float(weight[use] @ np.square(now[use]))
+    found = float(weight[use] @ np.square((planes.target - light)[use]))
     return abs(found - expected) > ASTRAY * found
 
 
@@ -157,19 +157,17 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
 
     penalty = solver.penalties_of
     rest = planes.target - seen(solution)
-    limit = SMALL**2 * float(weight[used] @ np.square(rest[used]))
+    limit = SMALL * model.n_unknowns * float(weight[used] @ np.square(rest[used])) / used.sum()
     gradient = adjoint(rest) - penalty @ solution
     direction = solver.solve(gradient)
     gain = gradient @ direction
-    for number in range(REFINEMENTS):
-        if number == 0 and gain < limit:
+    for _ in range(REFINEMENTS):
+        if gain < limit:
             return solution + direction
         image = seen(direction)
         product = adjoint(image) + penalty @ direction
         length = gain / (direction @ product)
         solution = solution + length * direction
-        if length * gain < limit:
-            break
         gradient = gradient - length * product
         step = solver.solve(gradient)
         gain, before = gradient @ step, gain
@@ -177,19 +175,19 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
     return solution
 
 
-def _corrected(model, noise, equations, solution, solver):
+def _corrected(model, noise, solution, solver):
     """Solution without the shrinkage that the noise of the template causes.
 
     Noise of variance v adds N to the expected normal matrix M; (M + N)⁻¹ is to become M⁻¹.  The
-    series of N (M + N)⁻¹ does so where the data say something, and stays finite where not.
+    series of (M + N)⁻¹ N does so where the data say something, and stays finite where not.
     """
-    matrix, right, base = equations
+    result = solution
     for _ in range(CORRECTIONS):
-        more = np.zeros_like(right)
-        kernel = np.einsum("stqr,tr->sq", noise, model.split(solution)[0], optimize=True)
+        more = np.zeros_like(solution)
+        kernel = np.einsum("stqr,tr->sq", noise, model.split(result)[0], optimize=True)
         more[: model.n_kernel] = kernel.ravel()
-        solution = solver.step(matrix, right + more, base)
-    return solution
+        result = solution + solver.solve(more)
+    return result
 
 
 def check_count(model, count) -> None:
@@ -245,7 +243,9 @@ def _start(model, planes, rules):
     variance = planes.variance[0] + np.square(FLOOR * planes.target)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
     base = np.zeros(model.n_unknowns)
-    matrix, right = normal.by_tiles(model, planes.template, use, weight, planes.target)
+    matrix, right = normal.by_tiles(
+        model, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
+    )
     first = dataclasses.replace(rules.penalties, smooth=max(rules.penalties.ridge, 1e-3))
     if rules.penalties.absolute:
         first = dataclasses.replace(rules.penalties, smooth=0.0)
@@ -262,19 +262,24 @@ def noise_variance(model, solution, variances) -> np.ndarray:
     return np.maximum(noise, 0) + np.asarray(target, np.float32)
 
 
+def is_sparse(use, assembly) -> bool:
+    """Whether the model is made at the pixels that count only."""
+    return assembly == "tiles" and use.mean() <= SPARSE
+
+
 def predict(model, solution, planes, assembly):
     """Model (ny, nx); where pixels that count are few, at those only."""
     if not solution.any():
         return np.zeros(model.shape, np.float32)
-    if assembly != "tiles" or planes.use.mean() > SPARSE:
+    if not is_sparse(planes.use, assembly):
         return model.matched(solution, planes.template, exact=assembly != "tiles")
     out = np.zeros(model.shape, np.float32)
     coefficients, background = model.split(solution)
     flat = coefficients.astype(np.float32)
     for _, y, x in normal.tiles_of(planes.use):
         columns = normal.seen(model, planes.template, y, x, np.ones(len(y), np.float32))
-        values = np.einsum("pq,qp->p", columns[:, :-1] @ flat, model.terms(x, y))
-        out[y, x] = values + background @ model.background_terms(x, y)
+        terms, plain = model.both_at(x, y)
+        out[y, x] = np.einsum("pq,qp->p", columns[:, :-1] @ flat, terms) + background @ plain
     return out
 
 
@@ -288,7 +293,8 @@ def outliers(residual, variance, light, use, clip) -> np.ndarray:
     level = light[use]
     count = np.array([TOP_RANK * (2**i - 1) for i in range(1, 31)])
     first = len(level) - count[2 * count < len(level)][::-1]
-    edges = np.unique(np.partition(level, first)[first]) if len(first) else []
+    tops = np.partition(level, first)[first] if len(first) else level[:0]
+    edges = np.unique(tops)
     group = np.searchsorted(edges, level, side="right")
     least = robust_std(z[:: max(1, len(z) // 100_000)])
     spread = np.full(len(edges) + 1, least)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET = 70_000  # ... but no fewer than this
-CLIP = 5.0  # sigma; variable sources are out already
+CLIP = 4.0  # sigma; variable sources are out already
 REACH = 3.0  # half width of the kernel in FWHM of the broader image
 RELIEF = 0.1  # cross-validation asks for more smoothness than the few brightest stars bear
 STARS = (8, 20, 300)  # useful sources from which degree 1, 2, 3 is possible

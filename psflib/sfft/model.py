@@ -38,7 +38,7 @@ class Model:
     def half(self) -> tuple[int, int]:
         return self.kernel_shape[0] // 2, self.kernel_shape[1] // 2
 
-    @property
+    @cached_property
     def n_shapes(self) -> int:
         """Number of pixels of the kernel, or of what stands for them."""
         return int(np.prod(self.kernel_shape)) if self.shapes is None else len(self.shapes)
@@ -64,7 +64,7 @@ class Model:
         images[box] = flat.reshape(-1, *self.kernel_shape)
         return images
 
-    @property
+    @cached_property
     def n_terms(self) -> int:
         """Number of functions of the field that multiply each of them."""
         return polynomial.n_terms(self.order) if self.spline is None else int(np.prod(self.spline))
@@ -90,6 +90,22 @@ class Model:
         up = _splines(ny, np.asarray(y, float), self.shape[0])
         product = up[:, None] * along[None, :]
         return product.reshape(ny * nx, *product.shape[2:])
+
+    def both_at(self, x, y) -> tuple[np.ndarray, np.ndarray]:
+        """Functions of kernel and background at pixels x, y (n,) of the image, float32."""
+        along, up, powers = self._axes
+        i, j = powers
+        background = along[:, x][i] * up[:, y][j]
+        count = self.n_background
+        if self.spline is None:
+            return background[: self.n_terms], background[:count]
+        return self.terms(x, y).astype(np.float32), background[:count]
+
+    @cached_property
+    def _axes(self):
+        top = self.bg_order if self.spline is not None else max(self.order, self.bg_order)
+        along, up = (t.astype(np.float32) for t in polynomial.axes(top, self.shape))
+        return along, up, tuple(np.array(polynomial.degrees(top)).T)
 
     def background_terms(self, x, y) -> np.ndarray:
         return polynomial.evaluate(self.bg_order, x, y, self.shape)

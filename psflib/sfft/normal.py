@@ -13,11 +13,11 @@ SIDES = 12, 64  # ... but tiles are no smaller and no larger (px)
 BATCH = 32  # tiles whose matrices are summed up at once
 
 
-def tiles_of(use):
-    """Number and pixels (y, x) of each tile that has some."""
+def tiles_of(use, coarse=1):
+    """Number and pixels (y, x) of each tile that has some; the side is `coarse` times larger."""
     edges = []
     for length in use.shape:
-        side = min(max(length / TILES, SIDES[0]), SIDES[1])
+        side = coarse * min(max(length / TILES, SIDES[0]), SIDES[1])
         edges.append(np.linspace(0, length, max(1, round(length / side)) + 1).round().astype(int))
     boxes = itertools.product(*map(itertools.pairwise, edges))
     for number, ((y0, y1), (x0, x1)) in enumerate(boxes):
@@ -35,7 +35,7 @@ def middle_of(template, y, x, root):
     return float(power @ x / power.sum()), float(power @ y / power.sum())
 
 
-def by_tiles(model, template, use, weight, residual, middles=None, matrix=True):
+def by_tiles(model, template, use, weight, residual, middles=None, matrix=True, coarse=1):
     """Normal matrix with functions constant over each tile, and the exact right side.
 
     Constant on both sides of the equation: the matrix is that of a slightly different model, and a
@@ -53,7 +53,7 @@ def by_tiles(model, template, use, weight, residual, middles=None, matrix=True):
     """
     middles = {} if middles is None else middles
     sums, right = TileSums(model), np.zeros(model.n_unknowns)
-    for number, y, x in tiles_of(use):
+    for number, y, x in tiles_of(use, coarse):
         gram = np.zeros((model.n_shapes + 1,) * 2, np.float32, order="F")
         for part in range(0, len(y), CHUNK):
             rows, columns = y[part : part + CHUNK], x[part : part + CHUNK]
@@ -183,9 +183,7 @@ def seen(model, template, y, x, root):
 
 def _add_right(model, patches, values, y, x, right):
     """Exact sums of the residuals with the columns of the model."""
-    background = model.background_terms(x, y)
-    alike = model.spline is None and model.order <= model.bg_order
-    terms = background[: model.n_terms] if alike else model.terms(x, y)
+    terms, background = model.both_at(x, y)
     kernel = patches[:, :-1].T @ (terms * values).T.astype(patches.dtype)
     right[: model.n_kernel] += kernel.ravel()
     right[model.n_kernel :] += background @ (patches[:, -1] * values)

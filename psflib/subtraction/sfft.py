@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from psflib import polynomial
 from psflib.errors import BadImage, SingularFit
 from psflib.matching.candidates import positions
-from psflib.sfft.fit import MARGIN, Planes, Rules, fit, noise_variance
+from psflib.sfft.fit import MARGIN, Planes, Rules, fit, is_sparse, noise_variance
 from psflib.sfft.model import Model
 from psflib.sfft.result import SfftResult, in_units
 from psflib.sfft.solve import Penalties
@@ -115,7 +115,9 @@ def run_sfft(
     fitted = fit(model, planes, rules)
     for note in flags:
         log.warning(note)
-    light = model.matched(fitted.solution, planes.template, exact=fitted.assembly != "tiles")
+    light = planes.target - fitted.residual
+    if is_sparse(use, fitted.assembly):
+        light = model.matched(fitted.solution, planes.template)
     sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
     rest = np.where(good, planes.target - light, 0).astype(np.float32)
     difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
