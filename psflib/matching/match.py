@@ -18,6 +18,7 @@ from psflib.matching import basis as bases
 from psflib.matching import equations, pixels, selection, solve
 from psflib.matching import prior as priors
 from psflib.matching.kernel import MatchingKernel
+from psflib.matching.leverage import MOST, leverage
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +66,14 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Result of a round: unknowns, what was left out, and the model at the fit pixels."""
+    """Result of a round: unknowns, what was left out, the model at the fit pixels, and the
+    normal matrix with its prior."""
 
     solution: np.ndarray
     clipped: np.ndarray
     dropped: int
     model: np.ndarray
+    matrix: np.ndarray
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -199,18 +202,18 @@ def _round(problem, state, floor, tolerance):
     dropped = 0
     if not first:
         clipped = _clip_pixels(problem, residual, weight)
-        changed = _changed_sources(problem, residual, model, weight * ~clipped, tolerance)
+        changed = _changed_sources(problem, state, residual, weight * ~clipped, tolerance)
         dropped = len(changed)
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0
     corrected = floor == FLOORS[-1]
-    solution = _solve(problem, state, problem.a if first else residual, weight, corrected)
+    solution, matrix = _solve(problem, state, problem.a if first else residual, weight, corrected)
     model = problem.design.model(*problem.layout.split(solution))
     if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
         # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
-        solution = _solve(problem, None, problem.a, weight, corrected, state)
+        solution, matrix = _solve(problem, None, problem.a, weight, corrected, state)
         model = problem.design.model(*problem.layout.split(solution))
-    return State(solution, clipped, dropped, model)
+    return State(solution, clipped, dropped, model, matrix)
 
 
 def _choose(problem, state, highest):
@@ -250,14 +253,21 @@ def _clip_pixels(problem, residual, weight):
     return plane[at.y + 1, at.x + 1]
 
 
-def _changed_sources(problem, residual, model, weight, tolerance):
-    """Sources whose flux differs from the model's beyond noise and tolerance."""
-    source, count = problem.at.source, len(problem.sources.x)
+def _changed_sources(problem, state, residual, weight, tolerance):
+    """Sources whose flux differs from the model's beyond noise and tolerance, if held out."""
+    source, count, model = problem.at.source, len(problem.sources.x), state.model
     inside = source >= 0
     power = np.bincount(source[inside], (weight * model * model)[inside], count)
     change = np.bincount(source[inside], (weight * model * residual)[inside], count)
     with np.errstate(all="ignore"):
         delta, error = change / power, 1 / np.sqrt(power)
+        asked = (5 * error < 2 * tolerance) & (np.abs(delta) > (1 - MOST) * tolerance)
+        asked = np.flatnonzero(asked & ~problem.sources.constant)
+        if len(asked) and len(state.matrix) == len(problem.layout.index):
+            design = problem.design
+            left = 1 - leverage(design, state.matrix, source, asked, model, weight)
+            delta[asked] /= left
+            error[asked] /= np.sqrt(left)
         return np.flatnonzero(
             (np.abs(delta) > np.hypot(5 * error, tolerance)) & ~problem.sources.constant
         )
@@ -272,7 +282,7 @@ def _pixels_of(problem, changed, model, sigma2):
 
 
 def _solve(problem, state, residual, weight, corrected, known=None):
-    """All unknowns: those of the last round plus a correction; without a state, all afresh.
+    """All unknowns, and the matrix: the last round's plus a correction; without a state, afresh.
 
     The right side is made of the residuals of the exact model, so that the normal matrix (its
     polynomials are constant over a block) decides how fast the rounds converge, not to what.
@@ -292,7 +302,7 @@ def _solve(problem, state, residual, weight, corrected, known=None):
         # template holds the science image) would have the noise overcorrected
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
-    return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
+    return solve.solve(layout, matrix, vector, problem.noise if corrected else None), matrix
 
 
 def _prior(problem, state):
