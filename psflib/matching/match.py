@@ -12,6 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
+from psflib.convolve import node_grid
 from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
@@ -26,6 +27,7 @@ FLOORS = (0.1, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction 
 TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
 CHOICE = 2  # ... before this round
+NODES = 9  # an axis, at which the kernel is asked whether it sharpens
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET, MOST_BUDGET = 70_000, 200_000  # ... but no fewer and no more than this
 
@@ -49,6 +51,7 @@ class Problem:
     sky: equations.Sky
     sigma: float
     match_sigma: float
+    sharpens: bool
     noise: np.ndarray | None = None
 
     @property
@@ -113,11 +116,24 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         "n_clipped": int(state.clipped.sum()),
         **_chi2(problem, state),
     }
-    log.info("kernel: %s", counts)
-    return MatchingKernel(
+    kernel = MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
     )  # fmt: skip
+    counts["deconvolved"] = _deconvolved(kernel)
+    if counts["deconvolved"] > 0:
+        log.warning(
+            "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
+            "one everywhere", convolved_name, 100 * counts["deconvolved"],
+        )  # fmt: skip
+    log.info("kernel: %s", counts)
+    return kernel
+
+
+def _deconvolved(kernel):
+    """Share of the field where the kernel amplifies white noise, as only a deconvolution does."""
+    grid = kernel.on_grid(*node_grid(kernel.shape, NODES))
+    return float(np.mean(np.square(grid).sum((1, 2)) > np.square(grid.sum((1, 2)))))
 
 
 def _prepare(target, convolved, fwhms, orders):
@@ -132,6 +148,10 @@ def _prepare(target, convolved, fwhms, orders):
     sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
     smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
     at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
+    sharpens = fwhms[0] < fwhms[1]
+    if sharpens:
+        log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
+        orders = (min(orders[0], START_ORDER), *orders[1:])
     layout = _layout(sources, at, orders, len(basis.pair_x))
     design = equations.make_design(b, at, basis, layout)
     change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
@@ -143,7 +163,7 @@ def _prepare(target, convolved, fwhms, orders):
         pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), var_b,
         smooth[at_fit].astype(float), excluded, sources, design,
         equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
-        fwhms[0] / 2.355, match_sigma,
+        fwhms[0] / 2.355, match_sigma, sharpens,
     )  # fmt: skip
 
 
@@ -302,7 +322,9 @@ def _solve(problem, state, residual, weight, corrected, known=None):
         # template holds the science image) would have the noise overcorrected
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
-    return solve.solve(layout, matrix, vector, problem.noise if corrected else None), matrix
+    noise = problem.noise if corrected else None
+    floor = solve.SHARPENING if problem.sharpens else solve.EIGEN_FLOOR
+    return solve.solve(layout, matrix, vector, noise, floor), matrix
 
 
 def _prior(problem, state):
