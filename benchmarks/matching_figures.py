@@ -37,7 +37,8 @@ class OracleKernel:
         return self.kernel.at(x, y)
 
     def kernel_sum(self, x, y):
-        return float(self.at(x, y).sum())
+        """At a place, or at a row and a column of places."""
+        return np.tensordot(self.basis.sum((1, 2)), self.kernel.weights(x, y), 1)
 
 
 class Bench:
