@@ -37,6 +37,7 @@ class OracleKernel:
         return self.kernel.at(x, y)
 
     def kernel_sum(self, x, y):
+        """At a place, or at a row and a column of places."""
         return np.tensordot(self.basis.sum((1, 2)), self.kernel.weights(x, y), 1)
 
 

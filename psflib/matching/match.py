@@ -13,12 +13,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
+from psflib.convolve import node_grid
 from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
 from psflib.matching import equations, pixels, selection, solve
 from psflib.matching import prior as priors
 from psflib.matching.kernel import MatchingKernel
+from psflib.matching.leverage import MOST, leverage
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ FLOORS = (0.1, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction 
 TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
 CHOICE = 2  # ... before this round
+NODES = 9  # an axis, at which the kernel is asked whether it sharpens
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET, MOST_BUDGET = 70_000, 200_000  # ... but no fewer and no more than this
 
@@ -49,6 +52,7 @@ class Problem:
     sky: equations.Sky
     sigma: float
     match_sigma: float
+    sharpens: bool
     noise: np.ndarray | None = None
 
     @property
@@ -66,12 +70,14 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Result of a round: unknowns, what was left out, and the model at the fit pixels."""
+    """Result of a round: unknowns, what was left out, the model at the fit pixels, and the
+    normal matrix with its prior."""
 
     solution: np.ndarray
     clipped: np.ndarray
     dropped: int
     model: np.ndarray
+    matrix: np.ndarray
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -111,11 +117,24 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         "n_clipped": int(state.clipped.sum()),
         **_chi2(problem, state),
     }
-    log.info("kernel: %s", counts)
-    return MatchingKernel(
+    kernel = MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
     )  # fmt: skip
+    counts["deconvolved"] = _deconvolved(kernel)
+    if counts["deconvolved"] > 0:
+        log.warning(
+            "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
+            "one everywhere", convolved_name, 100 * counts["deconvolved"],
+        )  # fmt: skip
+    log.info("kernel: %s", counts)
+    return kernel
+
+
+def _deconvolved(kernel):
+    """Share of the field where the kernel amplifies white noise, as only a deconvolution does."""
+    grid = kernel.on_grid(*node_grid(kernel.shape, NODES))
+    return float(np.mean(np.square(grid).sum((1, 2)) > np.square(grid.sum((1, 2)))))
 
 
 def _prepare(target, convolved, fwhms, orders):
@@ -130,6 +149,10 @@ def _prepare(target, convolved, fwhms, orders):
     sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
     smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
     at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
+    sharpens = fwhms[0] < fwhms[1]
+    if sharpens:
+        log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
+        orders = (min(orders[0], START_ORDER), *orders[1:])
     layout = _layout(sources, at, orders, len(basis.pair_x))
     design = equations.make_design(b, at, basis, layout)
     change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
@@ -141,7 +164,7 @@ def _prepare(target, convolved, fwhms, orders):
         pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), var_b,
         smooth[at_fit].astype(float), excluded, sources, design,
         equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
-        fwhms[0] / 2.355, match_sigma,
+        fwhms[0] / 2.355, match_sigma, sharpens,
     )  # fmt: skip
 
 
@@ -200,18 +223,18 @@ def _round(problem, state, floor, tolerance):
     dropped = 0
     if not first:
         clipped = _clip_pixels(problem, residual, weight)
-        changed = _changed_sources(problem, residual, model, weight * ~clipped, tolerance)
+        changed = _changed_sources(problem, state, residual, weight * ~clipped, tolerance)
         dropped = len(changed)
         clipped |= _pixels_of(problem, changed, model, sigma2)
         weight[clipped] = 0
     corrected = floor == FLOORS[-1]
-    solution = _solve(problem, state, problem.a if first else residual, weight, corrected)
+    solution, matrix = _solve(problem, state, problem.a if first else residual, weight, corrected)
     model = problem.design.model(*problem.layout.split(solution))
     if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
         # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
-        solution = _solve(problem, None, problem.a, weight, corrected, state)
+        solution, matrix = _solve(problem, None, problem.a, weight, corrected, state)
         model = problem.design.model(*problem.layout.split(solution))
-    return State(solution, clipped, dropped, model)
+    return State(solution, clipped, dropped, model, matrix)
 
 
 def _choose(problem, state, highest):
@@ -251,14 +274,21 @@ def _clip_pixels(problem, residual, weight):
     return plane[at.y + 1, at.x + 1]
 
 
-def _changed_sources(problem, residual, model, weight, tolerance):
-    """Sources whose flux differs from the model's beyond noise and tolerance."""
-    source, count = problem.at.source, len(problem.sources.x)
+def _changed_sources(problem, state, residual, weight, tolerance):
+    """Sources whose flux differs from the model's beyond noise and tolerance, if held out."""
+    source, count, model = problem.at.source, len(problem.sources.x), state.model
     inside = source >= 0
     power = np.bincount(source[inside], (weight * model * model)[inside], count)
     change = np.bincount(source[inside], (weight * model * residual)[inside], count)
     with np.errstate(all="ignore"):
         delta, error = change / power, 1 / np.sqrt(power)
+        asked = (5 * error < 2 * tolerance) & (np.abs(delta) > (1 - MOST) * tolerance)
+        asked = np.flatnonzero(asked & ~problem.sources.constant)
+        if len(asked) and len(state.matrix) == len(problem.layout.index):
+            design = problem.design
+            left = 1 - leverage(design, state.matrix, source, asked, model, weight)
+            delta[asked] /= left
+            error[asked] /= np.sqrt(left)
         return np.flatnonzero(
             (np.abs(delta) > np.hypot(5 * error, tolerance)) & ~problem.sources.constant
         )
@@ -273,7 +303,7 @@ def _pixels_of(problem, changed, model, sigma2):
 
 
 def _solve(problem, state, residual, weight, corrected, known=None):
-    """All unknowns: those of the last round plus a correction; without a state, all afresh.
+    """All unknowns, and the matrix: the last round's plus a correction; without a state, afresh.
 
     The right side is made of the residuals of the exact model, so that the normal matrix (its
     polynomials are constant over a block) decides how fast the rounds converge, not to what.
@@ -293,7 +323,9 @@ def _solve(problem, state, residual, weight, corrected, known=None):
         # template holds the science image) would have the noise overcorrected
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
-    return solve.solve(layout, matrix, vector, problem.noise if corrected else None)
+    noise = problem.noise if corrected else None
+    floor = solve.SHARPENING if problem.sharpens else solve.EIGEN_FLOOR
+    return solve.solve(layout, matrix, vector, noise, floor), matrix
 
 
 def _prior(problem, state):

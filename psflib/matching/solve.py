@@ -8,7 +8,8 @@ from scipy import linalg
 from psflib import polynomial
 from psflib.errors import SingularFit
 
-EIGEN_FLOOR = 0.1  # modes this close to the noise of the regressors stay shrunk
+EIGEN_FLOOR = 0.1  # modes this close to the noise of the regressors stay shrunk ...
+SHARPENING = 0.5  # ... and those of kernels that sharpen, whose weak modes amplify noise tenfold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,13 +96,13 @@ def _symmetric(n):
     return place
 
 
-def solve(layout: Layout, matrix, vector, noise):
+def solve(layout: Layout, matrix, vector, noise, floor: float = EIGEN_FLOOR):
     """Solution corrected for the noise of the regressors.
 
     The convolved image is noisy, so the expected normal matrix is M + N with N the noise of the
     regressors; ignoring N shrinks every mode with M < N, and subtracting it is not safe (M is not
     positive definite any more).  In the eigenbasis of (M + N) v = w N v the corrected solution
-    divides by w - 1 instead of w, not below `EIGEN_FLOOR`.
+    divides by w - 1 instead of w, not below `floor`.
 
     Parameters
     ----------
@@ -122,24 +123,24 @@ def solve(layout: Layout, matrix, vector, noise):
         ) from failure
     schur = matrix[:n, :n] - matrix[:n, n:] @ gain
     right = vector[:n] - matrix[:n, n:] @ shift
-    kernel = _solve_kernel(schur, right, noise)
+    kernel = _solve_kernel(schur, right, noise, floor)
     return np.concatenate([kernel, shift - gain @ kernel])
 
 
-def _solve_kernel(schur, right, noise):
+def _solve_kernel(schur, right, noise, floor):
     scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
     schur, right = schur * np.outer(scale, scale), right * scale
     ridge = 1e-10 * np.eye(len(schur))
     if noise is not None:
         ridge = noise * np.outer(scale, scale) + ridge
     # no mode is below the floor: the division by w - 1 is that by (M + N) - N
-    if _definite(ridge) and _definite(schur - (1 + EIGEN_FLOOR) * ridge):
+    if _definite(ridge) and _definite(schur - (1 + floor) * ridge):
         return linalg.solve(schur - ridge, right, assume_a="pos", check_finite=False) * scale
     try:
         values, vectors = linalg.eigh(schur, ridge)
     except linalg.LinAlgError as failure:
         raise SingularFit("the matching kernel has no solution: too few stars") from failure
-    amplitude = (vectors.T @ right) / np.maximum(values - 1, EIGEN_FLOOR)
+    amplitude = (vectors.T @ right) / np.maximum(values - 1, floor)
     return vectors @ amplitude * scale
 
 
