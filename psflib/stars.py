@@ -337,7 +337,8 @@ def _table(exposure, found, reason, settings):
 def _reserve(x, y, flux, settings):
     """Draw the reserved stars (n,) bool: none of fewer than ten.
 
-    One star of each run of like flux, from where the field lacks one most.
+    One star of each run of like flux, from where the field lacks one most; never the brightest of
+    all, which no other can stand for in the fit and which would outweigh all others as a judge.
     """
     reserved = np.zeros(len(x), bool)
     count = int(settings.reserve * len(x))
@@ -349,7 +350,9 @@ def _reserve(x, y, flux, settings):
     runs = np.array_split(np.argsort(flux), count)
     for k in rng.permutation(count):
         run = runs[k]
-        star = run[np.argmax(lacking[cell[run]] + rng.uniform(0, 0.5, len(run)))]
+        wish = lacking[cell[run]] + rng.uniform(0, 0.5, len(run))
+        wish[run == runs[-1][-1]] = -np.inf
+        star = run[np.argmax(wish)]
         lacking[cell[star]] -= 1
         reserved[star] = True
     return reserved

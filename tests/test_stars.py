@@ -145,6 +145,8 @@ def test_reserved_stars_are_a_fifth_and_chosen_by_the_seed(epoch):
     exposure, stars = epoch[3:]
     assert np.sum(stars["reserved"]) == int(0.2 * np.sum(stars["selected"]))
     assert not np.any(stars["reserved"] & ~stars["selected"])
+    chosen = stars[stars["selected"]]
+    assert not chosen["reserved"][np.argmax(chosen["flux"])], "the brightest is fitted"
     again = select_stars(exposure)
     for name in stars.colnames:
         np.testing.assert_array_equal(stars[name], again[name])
