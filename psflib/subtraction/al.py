@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
@@ -18,6 +19,9 @@ from psflib.noise import input_correlation, robust_std, variance_factor
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured
 CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
 BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
+BRIGHT_BORDER = 5.0  # sigma; light above this at a border is taken to go on beyond it
+BORDER = 3  # px, rows that tell it
+MOST_GROWTH = 10.0  # of the light beyond these rows
 MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
 TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
 TILE = 64  # px, tiles with one squared kernel each
@@ -204,7 +208,25 @@ def _doubt(kernel, image, bad, variance):
     bright = bad & (np.abs(image) > np.float32(BRIGHT * np.sqrt(variance)))
     if bright.any():
         doubt += convolve_sparse(np.abs(image), bright, _tail(centre))
+    _doubt_border(doubt, image, centre, np.float32(BRIGHT_BORDER * np.sqrt(variance)))
     return doubt
+
+
+def _doubt_border(doubt, image, kernel, limit):
+    """Add what the kernel would take from beyond the borders, where the convolution takes 0.
+
+    A star at the border goes on beyond it: its light there is that of the last rows, and more
+    where they get brighter outwards.
+    """
+    half = len(kernel) // 2
+    for turns in range(4):
+        plane, into, weight = (np.rot90(a, turns) for a in (image, doubt, kernel))
+        light = plane[:BORDER].max(0)
+        slope = plane[0] / np.maximum(plane[BORDER - 1], limit)
+        light *= np.clip(slope**2, 1, MOST_GROWTH)
+        light[light < limit] = 0
+        for j in range(min(half, len(plane)) if light.any() else 0):
+            into[j] += ndimage.convolve1d(light, weight[half + j + 1 :].sum(0), mode="constant")
 
 
 def _tail(kernel):
