@@ -29,6 +29,7 @@ TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerat
 START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
 CHOICE = 2  # ... before this round
 NODES = 9  # an axis, at which the kernel is asked whether it sharpens
+AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak modes are shrunk
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET, MOST_BUDGET = 70_000, 200_000  # ... but no fewer and no more than this
 
@@ -259,7 +260,7 @@ def _kernel_power(problem, state):
     """Sum of the squared kernel at the centre of the field."""
     if state is None:
         return problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
-    return np.square(_central(problem, state)).sum()
+    return np.square(_central(problem, state.solution)).sum()
 
 
 def _clip_pixels(problem, residual, weight):
@@ -324,8 +325,21 @@ def _solve(problem, state, residual, weight, corrected, known=None):
         claimed = _chi2(problem, state)["chi2_median"]
         problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
     noise = problem.noise if corrected else None
-    floor = solve.SHARPENING if problem.sharpens else solve.EIGEN_FLOOR
-    return solve.solve(layout, matrix, vector, noise, floor), matrix
+    if not problem.sharpens:
+        solution = solve.solve(layout, matrix, vector, noise)
+        problem.sharpens = noise is not None and _amplifies(problem, solution)
+        if not problem.sharpens:
+            return solution, matrix
+    return solve.solve(layout, matrix, vector, noise, solve.SHARPENING), matrix
+
+
+def _amplifies(problem, solution):
+    """Whether a kernel is one that sharpens after all, whatever the widths of the images say.
+
+    Images that were resampled have weak modes (EABA: a kernel with 3.6 times the noise).
+    """
+    kernel = _central(problem, solution)
+    return np.square(kernel).sum() > AMPLIFIES * kernel.sum() ** 2
 
 
 def _prior(problem, state):
@@ -335,7 +349,7 @@ def _prior(problem, state):
     """
     if state is None:
         return priors.precision(problem.design.basis, _guess(problem), problem.sigma)
-    expected = priors.precision(problem.design.basis, _central(problem, state), problem.sigma)
+    expected = priors.precision(problem.design.basis, _central(problem, state.solution), problem.sigma)
     return expected * min(_chi2(problem, state)["chi2_median"], 1.0)
 
 
@@ -347,12 +361,12 @@ def _guess(problem):
     return problem.sources.scale * np.outer(profile, profile)
 
 
-def _central(problem, state):
+def _central(problem, solution):
     """The kernel at the centre of the field, (k, k)."""
     layout, (ny, nx) = problem.layout, problem.design.shape
     order = max(layout.order, layout.flux_order)
     centre = polynomial.evaluate(order, (nx - 1) / 2, (ny - 1) / 2, (ny, nx))
-    coef, _ = layout.split(state.solution)
+    coef, _ = layout.split(solution)
     return np.tensordot(coef @ centre, problem.design.basis.images, 1)
 
 
