@@ -19,6 +19,7 @@ from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
 from psflib.matching import equations, pixels, selection, solve
 from psflib.matching import prior as priors
+from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.leverage import MOST, leverage
 
@@ -123,6 +124,8 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         layout.bg_order, problem.design.shape, convolved_name, counts,
     )  # fmt: skip
     counts["deconvolved"] = _deconvolved(kernel)
+    share = min(counts["chi2_median"], 1.0)
+    counts["kernel_error"] = kernel_error(problem.design, state.matrix, fwhms[1], share)
     if counts["deconvolved"] > 0:
         log.warning(
             "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
@@ -349,7 +352,9 @@ def _prior(problem, state):
     """
     if state is None:
         return priors.precision(problem.design.basis, _guess(problem), problem.sigma)
-    expected = priors.precision(problem.design.basis, _central(problem, state.solution), problem.sigma)
+    expected = priors.precision(
+        problem.design.basis, _central(problem, state.solution), problem.sigma
+    )
     return expected * min(_chi2(problem, state)["chi2_median"], 1.0)
 
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
-from psflib.convolve import convolve_by_tiles, convolve_sparse
+from psflib.convolve import bilinear, convolve_by_tiles, convolve_sparse, edge_grid
 from psflib.difference import Difference
 from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.fill import fill_masked
@@ -24,6 +24,7 @@ BORDER = 3  # px, rows that tell it
 MOST_GROWTH = 10.0  # of the light beyond these rows
 MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
 TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
+CELL = 16  # px, cells of one error of the kernel
 TILE = 64  # px, tiles with one squared kernel each
 
 
@@ -163,12 +164,35 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     kernel = _refit_background(kernel, difference, noise, sky)
     area = 4 * np.pi * (target.meta["fwhm"] / 2.355) ** 2
     added = np.float32(area) * np.square(doubt)
+    limit = np.float32(BRIGHT * np.sqrt(np.median(pixels.sample(variance, usable))))
+    unsure = _kernel_error(kernel, image, limit)
+    if unsure is not None:
+        added += unsure
     # more would drown the variance of the sky in transforms of float32 planes
     np.minimum(added, np.float32(MOST_DOUBT * np.median(pixels.sample(noise, usable))), out=added)
     added += _crowded_offset(difference, noise, sky, usable)
     np.maximum(added, -0.7 * target.variance, out=added)
     noise += added
     return kernel, difference, noise, added
+
+
+def _kernel_error(kernel, image, limit):
+    """Variance (ny, nx) float32 of the matched light from what the fit does not know; or None."""
+    error = kernel.meta.get("kernel_error")
+    bright = image > limit
+    if error is None or not bright.any():
+        return None
+    half = len(error["profile"]) - 1
+    r = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+    spread = np.interp(r, np.arange(half + 1), error["profile"], right=0) ** 2
+    out = convolve_sparse(np.square(image), bright, spread)
+    (ny, nx), nodes = image.shape, np.array(error["nodes"])[None]
+    x, y = edge_grid(image.shape, nodes.shape[1])
+    columns = np.arange(0, nx, CELL)
+    for row in range(0, ny, CELL):
+        factor = bilinear(nodes, x, y, columns[None, :], np.array([[row]]))[0, 0]
+        out[row : row + CELL] *= np.repeat(np.float32(factor**2), CELL)[:nx]
+    return np.maximum(out, 0, out=out)
 
 
 def _to_science_units(kernel, difference, noise):
