@@ -143,8 +143,13 @@ def combine_chunks(
         _combined_band(chunks, shapes, slice(top, top + rows), star_scale, options)
         for top in range(0, max(height, 1), rows)
     ]
-    planes = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
-    return RobustCombined(*(None if p[0] is None else np.concatenate(p) for p in planes))
+    variances = [plane for part in parts if (plane := part.variance) is not None]
+    return RobustCombined(
+        np.concatenate([part.combined for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.count for part in parts]),
+        np.concatenate(variances) if variances else None,
+    )
 
 
 def _combined_band(chunks, shapes, band, star_scale, options):

@@ -108,13 +108,15 @@ def fit_halo(star: WingStar, psf, floor, *, centre=True, sky=True, weight=None, 
         star.centre_error = float(np.max(errors[4:]))
         if star.centre_error < MAX_CENTRE_ERROR and np.abs(delta).max() < star.half / 2:
             star.delta = delta
-    star.light = (flux * stamp_of(psf, star.delta, len(star.data))).astype(np.float32)
-    star.rest = star.data - plane_of(background, len(star.data)).astype(np.float32) - star.light
+    light = (flux * stamp_of(psf, star.delta, len(star.data))).astype(np.float32)
+    star.rest = star.data - plane_of(background, len(star.data)).astype(np.float32) - light
+    star.light = light
 
 
 def mask_neighbours(star: WingStar, fwhm, core_radius) -> None:
     """`clean` weights: pixels of sources in the residuals are left out, in place."""
-    inverse = star.weight / (1 + star.weight * np.square(np.float32(MASK_FLOOR) * star.light))
+    light = np.float32(MASK_FLOOR) * (0 if star.light is None else star.light)
+    inverse = star.weight / (1 + star.weight * np.square(light))
     found = sources_in(star.rest, inverse, fwhm)
     axis = np.arange(len(star.data)) - star.half
     found &= np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1]) > core_radius
