@@ -143,7 +143,7 @@ def combine_chunks(
         _combined_band(chunks, shapes, slice(top, top + rows), star_scale, options)
         for top in range(0, max(height, 1), rows)
     ]
-    variances = [plane for part in parts if (plane := part.variance) is not None]
+    variances: list[np.ndarray] = [p.variance for p in parts if p.variance is not None]
     return RobustCombined(
         np.concatenate([part.combined for part in parts]),
         np.concatenate([part.weight for part in parts]),
@@ -161,7 +161,8 @@ def _combined_band(chunks, shapes, band, star_scale, options):
         weights.append(None if weight is None else weight[:, band])
     if found != shapes:
         raise ValueError(f"the chunks changed between two passes: {shapes}, then {found}")
-    weight = None if weights[0] is None else np.concatenate(weights)
+    known = [part for part in weights if part is not None]
+    weight = np.concatenate(known) if known else None
     return robust_combine(np.concatenate(stacks), weight=weight, star_scale=star_scale, **options)
 
 
@@ -175,10 +176,10 @@ def _combine_band(stack, weight, factor, options, planes):
     """Combine some rows, float64, and put the result into `planes`."""
     method, kappa, max_iter, clip_scale, sample_variance = options
     n, shape = len(stack), stack.shape[1:]
-    values = np.array(stack, dtype=np.float64).reshape(n, -1)
+    values = np.array(stack, dtype=np.float64).reshape(n, shape[0] * shape[1])
     weights = np.ones(values.shape)
     if weight is not None:
-        weights = np.array(weight, dtype=np.float64).reshape(n, -1)
+        weights = np.array(weight, dtype=np.float64).reshape(values.shape)
     weights *= factor[:, None]
     values[~(np.isfinite(values) & np.isfinite(weights) & (weights > 0))] = np.nan
     low, high, middle, total, sums = (np.empty(values.shape[1]) for _ in range(5))
