@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from psflib.psf import wing_gauge
-from psflib.psf.extended import radii
+from psflib.psf.disc import disc, disc_share, enclosed_energy
+from psflib.psf.extended import radii, raised_cosine
 from psflib.psf.wing_field import PowerLaw, stamp_of
-from psflib.psf.wing_result import assemble, enclosed_energy, fit_tail, soft_disc
-from psflib.psf.wing_solve import solve_wing
+from psflib.psf.wing_result import assemble, fit_tail, radial_profile
+from psflib.psf.wing_solve import bake, solve_wing
 from psflib.psf.wing_stars import WingStar
 from psflib.simulation.wing_stamps import WingTruth, simulate_wings
 
@@ -41,7 +42,7 @@ def test_ring_means_within_the_stated_error(family, seed):
     found = assemble(solution, 18.0, np.zeros(SIZE // 2 + 1))
     target = truth.plane(SIZE)
     radius = radii(target.shape)
-    target = target / np.sum(target * soft_disc(radius, 18.0))
+    target = target / np.sum(target * disc(target.shape, 18.0))
     plane, error = stamp_of(found.shape, (0.0, 0.0), SIZE), np.asarray(found.profile["error"])
     for inner, outer in RINGS:
         ring = (radius >= inner) & (radius < outer)
@@ -120,6 +121,21 @@ def test_the_zero_by_a_power_law():
     assert wing_gauge.from_power_law(r[:5], value[:5], value[:5], 5.0) is None
 
 
+def test_the_seam_bends_neither_value_nor_slope():
+    truth, size = WingTruth(), 41
+    shape = bake(truth.plane(size), truth.epsf(33, 3), 3, 8.0, 4.0)
+    made = radial_profile(stamp_of(shape, (0.0, 0.0), size))["value"]
+    ratio = np.asarray(made / radial_profile(truth.plane(size))["value"])[3:15]
+    assert np.abs(ratio - 1).max() < 0.01 and np.abs(np.diff(np.log(ratio))).max() < 0.01
+    # a wing of another slope: at both ends of the seam the blend has no slope of its own
+    step = 1e-3
+    ends = np.array([6.0, 10.0])
+    outside, inside = ends + (-step, step), ends + (step, -step)
+    share = [raised_cosine(r, 8.0, 4.0) for r in (outside, ends, inside)]
+    np.testing.assert_allclose(share[0], [0, 1])
+    assert np.abs(share[2] - share[1]).max() < (np.pi / 4 * step) ** 2
+
+
 def test_power_law_beyond_the_data():
     r = np.arange(101.0)
     value = np.maximum(r, 1) ** -2.5
@@ -132,10 +148,21 @@ def test_power_law_beyond_the_data():
 
 
 def test_enclosed_energy_with_partial_pixels():
-    # ones: pi R²; right to 4 % of the rim's width
-    plane = np.ones((61, 61))
-    edges = np.array([5.0, 10.0, 20.0])
-    assert np.abs(enclosed_energy(plane, edges) / (np.pi * edges**2) - 1).max() < 0.04 / 5
+    # ones: pi R² exactly, to rounding
+    edges = np.array([0.0, 0.3, 0.5, 0.6, 1.0, 5.0, 10.25, 20.0, 29.5])
+    found = enclosed_energy(np.ones((61, 61)), edges)
+    np.testing.assert_allclose(found, np.pi * edges**2, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(disc((61, 61), 20.0).sum(), np.pi * 400, rtol=1e-12)
+
+
+@pytest.mark.parametrize("radius", [0.4, 3.0, 7.3])
+def test_share_of_a_pixel_equals_its_fine_grid(radius):
+    n = 200
+    fine = (np.arange(n) + 0.5) / n - 0.5
+    for dy, dx in ((0, 0), (3, 0), (-2, 2), (5, -5), (7, 1), (0, -7)):
+        inside = np.hypot(dy + fine[:, None], dx + fine) <= radius
+        # a rim shorter than 3 px passes through 3 n points, each of them right to half its area
+        assert abs(inside.mean() - disc_share(dy, dx, radius)) < 1.5 / n
 
 
 def test_power_law_value():
