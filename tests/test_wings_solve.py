@@ -130,7 +130,8 @@ def test_the_seam_bends_neither_value_nor_slope():
     # a wing of another slope: at both ends of the seam the blend has no slope of its own
     step = 1e-3
     ends = np.array([6.0, 10.0])
-    outside, inside = ends + (-step, step), ends + (step, -step)
+    away = np.array([-step, step])
+    outside, inside = ends + away, ends - away
     share = [raised_cosine(r, 8.0, 4.0) for r in (outside, ends, inside)]
     np.testing.assert_allclose(share[0], [0, 1])
     assert np.abs(share[2] - share[1]).max() < (np.pi / 4 * step) ** 2
