@@ -43,6 +43,7 @@ class WingStar:
     sky: float = 0.0
     sky_error: float = np.inf
     sky_common: float = 0.0
+    crowding: float = 1.0  # lift of all stars at its place (`wing_image`) over its own
     row: int = 0  # of the centre pixel in the image
     col: int = 0
     table_row: int = -1
