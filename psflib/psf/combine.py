@@ -10,7 +10,7 @@ from psflib.loops.combine import clip_pixels, sum_between, sum_squares_between
 
 METHODS = ("clipped_mean", "median")
 SCALES = ("rms", "mad")
-BLOCK = 1 << 18  # samples at a time: they stay in the processor's cache
+BLOCK = 1 << 17  # samples at a time: they stay in the processor's cache
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
