@@ -9,7 +9,7 @@ from psflib.psf.extended import radii, raised_cosine
 from psflib.psf.wing_field import PowerLaw, stamp_of
 from psflib.psf.wing_result import assemble, fit_tail, radial_profile
 from psflib.psf.wing_solve import bake, solve_wing
-from psflib.psf.wing_stars import WingStar
+from psflib.psf.wing_stars import WingStar, sources_in
 from psflib.simulation.wing_stamps import WingTruth, simulate_wings
 
 SIZE = 121
@@ -69,17 +69,39 @@ def test_two_stars_make_a_radial_wing():
     assert np.ptp(wing[rings]) < 0.02 * wing[rings].mean()
 
 
-def test_a_galaxy_among_the_stars_is_left_out():
+@pytest.mark.parametrize("kind", ["disc", "saturated nucleus"])
+def test_a_galaxy_among_the_stars_is_left_out(kind):
     truth = WingTruth()
     made = simulate_wings(truth, 8, SIZE, seed=14)
     stars = stars_of(made)
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
-    galaxy = 3e3 * np.exp(-np.hypot(x, 1.5 * y) / 9.0)
+    radius = np.hypot(x, 1.5 * y)
+    if kind == "disc":
+        galaxy = 3e3 * np.exp(-radius / 9.0)
+    else:
+        galaxy = 1e6 * np.maximum(radius, 1) ** -1.6
     stars[3].data = (galaxy + 100).astype(np.float32)
-    stars[3].weight = np.full(galaxy.shape, 1 / 200, np.float32)
+    stars[3].weight = np.where(galaxy < 6e4, 1 / (galaxy + 125), 0).astype(np.float32)
     solve_wing(stars, truth.epsf(25, 3), 3, SIZE, match_radius=7.5, feather_width=3.0, fwhm=3.3)
     assert "off that of the others" in stars[3].reason
     assert sum(star.ok for star in stars) == 7
+
+
+def test_a_misfit_of_a_whole_ring_is_no_neighbour():
+    size, sigma = 81, 1.0
+    radius = radii((size, size))
+    rng = np.random.default_rng(16)
+    rest = rng.normal(0, sigma, (size, size)) + 8.0 * ((radius > 18) & (radius < 24))
+    # S/N 30 in a Gaussian of 3 px: peak 30 sigma / sqrt(4 pi s²)
+    y, x = np.mgrid[:size, :size] - size // 2
+    s = 3 / 2.3548
+    rest += 30 * sigma / np.sqrt(np.pi) / s * np.exp(-((x - 21) ** 2 + y**2) / (2 * s**2))
+    weight = np.full(rest.shape, 1 / sigma**2, np.float32)
+    ring = (radius > 19) & (radius < 23)
+    near = np.hypot(x - 21, y) < 6
+    assert sources_in(rest, weight, 3.0)[ring].mean() > 0.9
+    found = sources_in(rest, weight, 3.0, np.round(radius).astype(int))
+    assert found[size // 2, size // 2 + 21] and found[ring & ~near].mean() < 0.02
 
 
 def test_a_star_without_usable_pixels_gets_a_reason():
