@@ -1,6 +1,7 @@
 """The stage `extended_psf` on images: its product, and input that is not fit for it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from astropy import units as u
 
 import psflib
 from psflib import products
+from psflib.psf import wings
 from psflib.psf.core import core_epsf
 from psflib.psf.disc import disc
 from psflib.psf.extended import radii
 from psflib.psf.wing_result import radial_profile
+from psflib.psf.wing_solve import solve_wing
 from psflib.psf.wings import ExtendedSettings, extended_psf
 from psflib.simulation.wing_scene import simulate_halo_image
 from psflib.simulation.wing_stamps import WingTruth
@@ -157,3 +160,16 @@ def test_radii_that_do_not_fit(scene, settings, numbers):
     with pytest.raises(ValueError, match="the radii do not fit") as error:
         extended_psf(ready, stars, psf, ExtendedSettings(**settings))
     assert all(number in str(error.value) for number in numbers)
+
+
+def test_the_zero_converges_where_haloes_overlap(scene):
+    """Turns that count a shift with a star's own light alone swing to and fro."""
+    ready, stars, psf, _ = scene
+    values = []
+    for rounds in (4, 7):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(wings, "solve_wing", functools.partial(solve_wing, rounds=rounds))
+            made = extended_psf(ready, stars, psf)
+        values.append(np.asarray(made.profile["value"])[10:60])
+    error = np.asarray(made.profile["error"])[10:60]
+    assert (np.abs(values[1] - values[0]) < 0.5 * error).all()
