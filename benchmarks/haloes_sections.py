@@ -11,6 +11,7 @@ import psflib
 from psflib.exposure import MaskBit, has_bits
 from psflib.figures import canvas, to_png
 from psflib.haloes import fit_haloes, stars_and_psf, subtract_stars
+from psflib.psf.wing_result import radial_profile
 from psflib.simulation.halo_psf import HaloPsf
 from psflib.simulation.haloes import halo_field, halo_pair
 from psflib.subtraction import SubtractSettings
@@ -154,7 +155,8 @@ def real():
 
 
 def around_stars(name, exposure, places):
-    made = without_stars(exposure)
+    known = stars_and_psf(exposure)
+    made = subtract_stars(exposure, known.stars, known.extended, core=known.core)
     sigma = exposure.meta["sky_rms"]
     rng, (ny, nx) = np.random.default_rng(1), exposure.shape
     others = np.c_[rng.uniform(300, nx - 300, 40), rng.uniform(300, ny - 300, 40)]
@@ -168,9 +170,21 @@ def around_stars(name, exposure, places):
         at = star["x"].value, star["y"].value
         before, after = profile(exposure, *at) / sigma, profile(made.exposure, *at) / sigma
         rows.append((f"{name} ({x}, {y})", "before", *(f"{v:.1f}" for v in before)))
+        doubt = stated(known.extended, star["flux"].value) / sigma
         rows.append(("", "after", *(f"{v:+.2f}" for v in after - level)))
+        rows.append(("", "stated error of the halo", *(f"{v:.2f}" for v in doubt)))
     rows.append(("", "scatter of the places", *(f"{e:.2f}" for e in error)))
     return rows
+
+
+def stated(extended, flux):
+    """Standard error of a star's halo on the rings, ADU, from that of its profile."""
+    r = np.arange(REAL_RINGS[-1][1] + 1.0)
+    plane = extended.at(2 * len(r) + 1)
+    middle = len(r)
+    rings = np.interp(r, np.arange(middle + 1), radial_profile(plane)["value"][: middle + 1])
+    light = flux * rings * extended.relative_error(r)
+    return np.array([light[(r >= a) & (r < b)].mean() for a, b in REAL_RINGS])
 
 
 def profile(exposure, x0, y0):
