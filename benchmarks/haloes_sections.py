@@ -169,12 +169,16 @@ def around_stars(name, exposure, places):
                                                made.removed["y"].value - y))]  # fmt: skip
         at = star["x"].value, star["y"].value
         before, after = profile(exposure, *at) / sigma, profile(made.exposure, *at) / sigma
-        rows.append((f"{name} ({x}, {y})", "before", *(f"{v:.1f}" for v in before)))
+        rows.append((f"{name} ({x}, {y})", "before", *(_number(v, ".1f") for v in before)))
         doubt = stated(known.extended, star["flux"].value) / sigma
-        rows.append(("", "after", *(f"{v:+.2f}" for v in after - level)))
+        rows.append(("", "after", *(_number(v, "+.2f") for v in after - level)))
         rows.append(("", "stated error of the halo", *(f"{v:.2f}" for v in doubt)))
     rows.append(("", "scatter of the places", *(f"{e:.2f}" for e in error)))
     return rows
+
+
+def _number(value, style):
+    return f"{value:{style}}" if np.isfinite(value) else ""
 
 
 def stated(extended, flux):
