@@ -52,12 +52,14 @@ format: $(READY)  ## let ruff and snakefmt lay out all files
 	$(BIN)/ruff check --fix
 	$(BIN)/snakefmt Snakefile workflow
 
-bench: $(READY)  ## ePSF, matching and SFFT against truth and peers; seconds and memory of every stage
+bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and peers; seconds and memory of every stage
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
 		--constraint requirements.lock || echo "the peers could not be installed: bench without them"
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/wings.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/haloes.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/matching.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/sfft.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/decorrelation.py --write docs/benchmarks.md

@@ -1,7 +1,7 @@
 """Haloes of bright stars removed: against the truth, in a difference, and on survey images.
 
 python benchmarks/haloes.py                                  the simulated rows
-python benchmarks/haloes.py all --write docs/benchmarks.md   every row, into that file
+python benchmarks/haloes.py all --write docs/benchmarks.md   every table, into that file
 python benchmarks/haloes.py pictures                         docs/images/halo_*.png
 
 The survey images are looked for in $PSFLIB_DATA or ../shared/data beside the repository.
@@ -26,20 +26,22 @@ def main(arguments=None):
     parser.add_argument("what", nargs="?", default="simulated",
                         choices=["simulated", "real", "all", "pictures"])  # fmt: skip
     parser.add_argument("--seeds", default="11,12,13,14", help="of the pairs")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in a file")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in a file")
     options = parser.parse_args(arguments)
     if options.what == "pictures":
         sections.pictures()
         return
-    rows = []
+    tables = {}
     if options.what in ("simulated", "all"):
-        rows += sections.simulated(tuple(map(int, options.seeds.split(","))))
+        rows = sections.simulated(tuple(map(int, options.seeds.split(","))))
+        tables["haloes"] = ("Haloes", ["figure", "goal", "measured"], rows)
     if options.what in ("real", "all"):
-        rows += sections.real()
-    text = markdown("Haloes", ["figure", "goal", "measured"], rows)
-    print(text)
-    if options.write:
-        replace_section(options.write, "haloes", text)
+        tables["haloes real"] = sections.real()
+    for name, table in tables.items():
+        text = markdown(*table)
+        print(text, flush=True)
+        if options.write:
+            replace_section(options.write, name, text)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from psflib import stamps as cutouts
 from psflib import stars as selection
 from psflib.psf import build_epsf, robust_combine
 from psflib.psf.core import core_epsf
+from psflib.psf.disc import disc
 from psflib.psf.extended import radii
 from psflib.psf.wing_field import stamp_of
-from psflib.psf.wing_result import assemble, soft_disc
+from psflib.psf.wing_result import assemble
 from psflib.psf.wing_solve import solve_wing
 from psflib.psf.wing_stars import WingStar
 from psflib.psf.wings import extended_psf
@@ -86,7 +87,7 @@ def compare(found, truth, size):
     plane = stamp_of(found.shape, (0.0, 0.0), size)
     target = truth.plane(size)
     radius = radii(plane.shape)
-    target = target / np.sum(target * soft_disc(radius, found.aperture))
+    target = target / np.sum(target * disc(radius.shape, found.aperture))
     error = np.asarray(found.profile["error"])
     bias, stated = [], []
     for inner, outer in RINGS:
@@ -129,7 +130,7 @@ def _field_row(field, truth):
     size = len(field.wing)
     plane, radius = field.at(size), radii(field.wing.shape)
     target = truth.plane(size)
-    target = target / np.sum(target * soft_disc(radius, field.ee_radius))
+    target = target / np.sum(target * disc(radius.shape, field.ee_radius))
     error = field.relative_error(radius) * plane
     cells = []
     for inner, outer in RINGS[1:]:

@@ -76,12 +76,16 @@ def fit_robust(order, x, y, values, errors, shape, rounds=5, scale=3.0):
     coefficients : ndarray (n_terms,)
     residual : ndarray, in sigma (of `errors`, or of the scatter if that is larger)
     """
-    terms = evaluate(order, x, y, shape).T
+    return solve_robust(evaluate(order, x, y, shape).T, values, errors, rounds, scale)
+
+
+def solve_robust(design, values, errors, rounds=5, scale=3.0):
+    """As `fit_robust`, of any linear terms: `design` (n, terms)."""
     weight = 1 / np.square(errors)
     for _ in range(rounds):
         root = np.sqrt(weight)
-        coefficients = np.linalg.lstsq(terms * root[:, None], values * root, rcond=1e-10)[0]
-        residual = (values - terms @ coefficients) / errors
+        coefficients = np.linalg.lstsq(design * root[:, None], values * root, rcond=1e-10)[0]
+        residual = (values - design @ coefficients) / errors
         spread = max(1.0, 1.4826 * np.median(np.abs(residual)))
         weight = 1 / np.square(errors) / (1 + np.square(residual / (scale * spread)))
     return coefficients, residual

@@ -146,6 +146,14 @@ def _draw_candidates(figures, settings, clean, found, science, template):
     return figures.candidate_gallery(clean, found, science, template, top=settings.candidates)
 
 
+def _draw_halo(figures, _, exposure, starless):
+    removed = starless.removed[np.asarray(starless.removed["ok"])]
+    if not len(removed):
+        return figures.message("No star of this image has a halo to be removed.")
+    star = removed[np.argmax(removed["flux"].value)]
+    return figures.halo(exposure, starless, star["x"].value, star["y"].value)
+
+
 #: (title, products needed, figure from them) in the order of the work
 _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     (
@@ -172,6 +180,11 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
         "Extended PSF",
         ("extended_psf.fits",),
         lambda figures, _, extended: figures.extended_psf(extended),
+    ),
+    (
+        "The brightest star removed",
+        ("exposure.fits", "starless.fits"),
+        _draw_halo,
     ),
     (
         "Matching kernel",

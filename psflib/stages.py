@@ -198,12 +198,15 @@ def _without_haloes(science, template, paths, settings):
         return science, template
     if None in (*paths[0], *paths[1]):
         raise ValueError("use_extended_psf needs stars, PSF and extended PSF of both images")
-    readers = products.read_stars, products.read_extended_psf, products.read_psf
-    known = [
-        haloes.StarsAndPsf(*(read(path) for read, path in zip(readers, three, strict=True)))
-        for three in paths
-    ]
-    return haloes.without_haloes(science, template, *known, settings.haloes)
+    return haloes.without_haloes(
+        science, template, _stars_and_psf(*paths[0]), _stars_and_psf(*paths[1]), settings.haloes
+    )
+
+
+def _stars_and_psf(stars, extended, psf):
+    return haloes.StarsAndPsf(
+        products.read_stars(stars), products.read_extended_psf(extended), products.read_psf(psf)
+    )
 
 
 def _open_log(path) -> logging.Handler:

@@ -24,6 +24,7 @@ READERS = {
     "decorrelated.fits": products.read_difference,
     "candidates.ecsv": products.read_candidates,
 }
+OPTIONAL = {"starless.fits": products.read_starless}
 OF_SCIENCE_ONLY = tuple(READERS)[5:]
 
 COST = re.compile(r"took ([\d.]+) s, peak memory (\d+) MB")
@@ -79,7 +80,7 @@ class Epoch:
     def read(self, name: str):
         """The value of a product, or None."""
         try:
-            return READERS[name](self.folder / name)
+            return (READERS | OPTIONAL)[name](self.folder / name)
         except BadFile:
             return None
 

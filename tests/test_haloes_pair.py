@@ -46,7 +46,7 @@ def test_saturated_stars_vanish_from_both_images(pair, cleaned):
         noise = np.sqrt(np.median(before.variance))
         for r in distances(SHAPE, pair[3]):
             ring = (r > 20) & (r < 60) & after.usable
-            assert np.median(before.image[ring]) > noise
+            assert np.median(before.image[ring]) > 0.5 * noise
             # the sky of the image had taken some of the haloes: its own level is no affair of ours
             level = np.median(after.image[after.usable])
             assert abs(np.median(after.image[ring]) - level) < 0.3 * noise

@@ -1,5 +1,7 @@
 """Haloes by way of files: the stage `subtract_stars`, and `subtract` with `use_extended_psf`."""
 
+import shutil
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -8,7 +10,9 @@ from astropy.table import QTable
 from psflib import products, stages
 from psflib.exposure import Exposure, MaskBit
 from psflib.haloes import Starless
+from psflib.report import ReportSettings, _pictures
 from psflib.simulation.camera import make_wcs
+from psflib.summary import Epoch
 
 pytest_plugins = ["output_folder"]
 IMAGE = ("exposure.fits", "stars.ecsv", "epsf.fits", "extended_psf.fits")
@@ -46,6 +50,20 @@ def test_the_stage_writes_what_the_function_gives(results, tmp_path):
     before = products.read_exposure(exposure)
     assert np.abs(made.light).sum() > 0 and made.exposure.shape == before.shape
     assert products.read_provenance(path)["settings"]["fit_radius"] == 40
+
+
+def test_the_report_shows_the_brightest_star_before_and_after(results, tmp_path):
+    source, folder = results / "tiny" / "night1", tmp_path / "tiny" / "night1"
+    folder.mkdir(parents=True)
+    for name in IMAGE:
+        shutil.copy(source / name, folder / name)
+    for name, pictures in (("", 0), ("starless.fits", 1)):
+        if name:
+            paths = dict(zip(("exposure", "stars", "epsf", "extended_psf"),
+                             (folder / n for n in IMAGE), strict=True))  # fmt: skip
+            stages.run("subtract_stars", **paths, starless=folder / name, settings={})
+        parts = list(_pictures(Epoch(tmp_path, "tiny", "night1"), ReportSettings()))
+        assert sum("The brightest star removed" in part for part in parts) == pictures
 
 
 @pytest.mark.slow

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from psflib.psf import wing_gauge
-from psflib.psf.extended import radii
+from psflib.psf.disc import disc, disc_share, enclosed_energy
+from psflib.psf.extended import radii, raised_cosine
 from psflib.psf.wing_field import PowerLaw, stamp_of
-from psflib.psf.wing_result import assemble, enclosed_energy, fit_tail, soft_disc
-from psflib.psf.wing_solve import solve_wing
-from psflib.psf.wing_stars import WingStar
+from psflib.psf.wing_result import assemble, fit_tail, radial_profile
+from psflib.psf.wing_solve import bake, solve_wing
+from psflib.psf.wing_stars import WingStar, sources_in
 from psflib.simulation.wing_stamps import WingTruth, simulate_wings
 
 SIZE = 121
@@ -41,7 +42,7 @@ def test_ring_means_within_the_stated_error(family, seed):
     found = assemble(solution, 18.0, np.zeros(SIZE // 2 + 1))
     target = truth.plane(SIZE)
     radius = radii(target.shape)
-    target = target / np.sum(target * soft_disc(radius, 18.0))
+    target = target / np.sum(target * disc(target.shape, 18.0))
     plane, error = stamp_of(found.shape, (0.0, 0.0), SIZE), np.asarray(found.profile["error"])
     for inner, outer in RINGS:
         ring = (radius >= inner) & (radius < outer)
@@ -68,17 +69,39 @@ def test_two_stars_make_a_radial_wing():
     assert np.ptp(wing[rings]) < 0.02 * wing[rings].mean()
 
 
-def test_a_galaxy_among_the_stars_is_left_out():
+@pytest.mark.parametrize("kind", ["disc", "saturated nucleus"])
+def test_a_galaxy_among_the_stars_is_left_out(kind):
     truth = WingTruth()
     made = simulate_wings(truth, 8, SIZE, seed=14)
     stars = stars_of(made)
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE // 2
-    galaxy = 3e3 * np.exp(-np.hypot(x, 1.5 * y) / 9.0)
+    radius = np.hypot(x, 1.5 * y)
+    if kind == "disc":
+        galaxy = 3e3 * np.exp(-radius / 9.0)
+    else:
+        galaxy = 1e6 * np.maximum(radius, 1) ** -1.6
     stars[3].data = (galaxy + 100).astype(np.float32)
-    stars[3].weight = np.full(galaxy.shape, 1 / 200, np.float32)
+    stars[3].weight = np.where(galaxy < 6e4, 1 / (galaxy + 125), 0).astype(np.float32)
     solve_wing(stars, truth.epsf(25, 3), 3, SIZE, match_radius=7.5, feather_width=3.0, fwhm=3.3)
     assert "off that of the others" in stars[3].reason
     assert sum(star.ok for star in stars) == 7
+
+
+def test_a_misfit_of_a_whole_ring_is_no_neighbour():
+    size, sigma = 81, 1.0
+    radius = radii((size, size))
+    rng = np.random.default_rng(16)
+    rest = rng.normal(0, sigma, (size, size)) + 8.0 * ((radius > 18) & (radius < 24))
+    # S/N 30 in a Gaussian of 3 px: peak 30 sigma / sqrt(4 pi s²)
+    y, x = np.mgrid[:size, :size] - size // 2
+    s = 3 / 2.3548
+    rest += 30 * sigma / np.sqrt(np.pi) / s * np.exp(-((x - 21) ** 2 + y**2) / (2 * s**2))
+    weight = np.full(rest.shape, 1 / sigma**2, np.float32)
+    ring = (radius > 19) & (radius < 23)
+    near = np.hypot(x - 21, y) < 6
+    assert sources_in(rest, weight, 3.0)[ring].mean() > 0.9
+    found = sources_in(rest, weight, 3.0, np.round(radius).astype(int))
+    assert found[size // 2, size // 2 + 21] and found[ring & ~near].mean() < 0.02
 
 
 def test_a_star_without_usable_pixels_gets_a_reason():
@@ -120,6 +143,22 @@ def test_the_zero_by_a_power_law():
     assert wing_gauge.from_power_law(r[:5], value[:5], value[:5], 5.0) is None
 
 
+def test_the_seam_bends_neither_value_nor_slope():
+    truth, size = WingTruth(), 41
+    shape = bake(truth.plane(size), truth.epsf(33, 3), 3, 8.0, 4.0)
+    made = radial_profile(stamp_of(shape, (0.0, 0.0), size))["value"]
+    ratio = np.asarray(made / radial_profile(truth.plane(size))["value"])[3:15]
+    assert np.abs(ratio - 1).max() < 0.01 and np.abs(np.diff(np.log(ratio))).max() < 0.01
+    # a wing of another slope: at both ends of the seam the blend has no slope of its own
+    step = 1e-3
+    ends = np.array([6.0, 10.0])
+    away = np.array([-step, step])
+    outside, inside = ends + away, ends - away
+    share = [raised_cosine(r, 8.0, 4.0) for r in (outside, ends, inside)]
+    np.testing.assert_allclose(share[0], [0, 1])
+    assert np.abs(share[2] - share[1]).max() < (np.pi / 4 * step) ** 2
+
+
 def test_power_law_beyond_the_data():
     r = np.arange(101.0)
     value = np.maximum(r, 1) ** -2.5
@@ -132,10 +171,21 @@ def test_power_law_beyond_the_data():
 
 
 def test_enclosed_energy_with_partial_pixels():
-    # ones: pi R²; right to 4 % of the rim's width
-    plane = np.ones((61, 61))
-    edges = np.array([5.0, 10.0, 20.0])
-    assert np.abs(enclosed_energy(plane, edges) / (np.pi * edges**2) - 1).max() < 0.04 / 5
+    # ones: pi R² exactly, to rounding
+    edges = np.array([0.0, 0.3, 0.5, 0.6, 1.0, 5.0, 10.25, 20.0, 29.5])
+    found = enclosed_energy(np.ones((61, 61)), edges)
+    np.testing.assert_allclose(found, np.pi * edges**2, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(disc((61, 61), 20.0).sum(), np.pi * 400, rtol=1e-12)
+
+
+@pytest.mark.parametrize("radius", [0.4, 3.0, 7.3])
+def test_share_of_a_pixel_equals_its_fine_grid(radius):
+    n = 200
+    fine = (np.arange(n) + 0.5) / n - 0.5
+    for dy, dx in ((0, 0), (3, 0), (-2, 2), (5, -5), (7, 1), (0, -7)):
+        inside = np.hypot(dy + fine[:, None], dx + fine) <= radius
+        # a rim shorter than 3 px passes through 3 n points, each of them right to half its area
+        assert abs(inside.mean() - disc_share(dy, dx, radius)) < 1.5 / n
 
 
 def test_power_law_value():

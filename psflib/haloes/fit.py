@@ -12,6 +12,7 @@ from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
 from psflib.haloes.model import Halo, distance, profiles, reach_of, unit_halo
 from psflib.haloes.settings import HaloSettings
+from psflib.psf.wing_stars import DOUBTED, within_rings
 from psflib.sources import FWHM_OF_SIGMA
 from psflib.stamps import pixels
 
@@ -298,6 +299,9 @@ class _State:
             rest -= np.tensordot(self.skies[i], patch.terms, 1)
             weight = self._loosened(patch.weight, light, SOURCE_ERROR)
             significance = matched(rest, weight, self.fwhm)
+            r = distance(self.x[i], self.y[i], patch.box)
+            bright = patch.weight * np.square(SOURCE_ERROR * light) > DOUBTED**2
+            within_rings(significance, np.where(bright, np.round(r), -1).astype(int), weight > 0)
             found = ndimage.binary_dilation(np.abs(significance) >= SOURCE, iterations=GROW)
             self.open[i] = (patch.weight > 0) & ~found
             self.weights[i] = self.weights[i] * self.open[i]

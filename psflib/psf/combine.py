@@ -10,7 +10,7 @@ from psflib.loops.combine import clip_pixels, sum_between, sum_squares_between
 
 METHODS = ("clipped_mean", "median")
 SCALES = ("rms", "mad")
-BLOCK = 1 << 18  # samples at a time: they stay in the processor's cache
+BLOCK = 1 << 17  # samples at a time: they stay in the processor's cache
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,8 +143,13 @@ def combine_chunks(
         _combined_band(chunks, shapes, slice(top, top + rows), star_scale, options)
         for top in range(0, max(height, 1), rows)
     ]
-    planes = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
-    return RobustCombined(*(None if p[0] is None else np.concatenate(p) for p in planes))
+    variances: list[np.ndarray] = [p.variance for p in parts if p.variance is not None]
+    return RobustCombined(
+        np.concatenate([part.combined for part in parts]),
+        np.concatenate([part.weight for part in parts]),
+        np.concatenate([part.count for part in parts]),
+        np.concatenate(variances) if variances else None,
+    )
 
 
 def _combined_band(chunks, shapes, band, star_scale, options):
@@ -156,7 +161,8 @@ def _combined_band(chunks, shapes, band, star_scale, options):
         weights.append(None if weight is None else weight[:, band])
     if found != shapes:
         raise ValueError(f"the chunks changed between two passes: {shapes}, then {found}")
-    weight = None if weights[0] is None else np.concatenate(weights)
+    known = [part for part in weights if part is not None]
+    weight = np.concatenate(known) if known else None
     return robust_combine(np.concatenate(stacks), weight=weight, star_scale=star_scale, **options)
 
 
@@ -170,10 +176,10 @@ def _combine_band(stack, weight, factor, options, planes):
     """Combine some rows, float64, and put the result into `planes`."""
     method, kappa, max_iter, clip_scale, sample_variance = options
     n, shape = len(stack), stack.shape[1:]
-    values = np.array(stack, dtype=np.float64).reshape(n, -1)
+    values = np.array(stack, dtype=np.float64).reshape(n, shape[0] * shape[1])
     weights = np.ones(values.shape)
     if weight is not None:
-        weights = np.array(weight, dtype=np.float64).reshape(n, -1)
+        weights = np.array(weight, dtype=np.float64).reshape(values.shape)
     weights *= factor[:, None]
     values[~(np.isfinite(values) & np.isfinite(weights) & (weights > 0))] = np.nan
     low, high, middle, total, sums = (np.empty(values.shape[1]) for _ in range(5))

@@ -26,13 +26,15 @@ def from_sky(stars) -> Pedestal | None:
     """Shift c that makes the stars' own skies those of the surroundings; None without any.
 
     c = Σ a (b - sky)/s² / Σ a²/s², s the error of both skies as far as it differs from star to
-    star.  If the differences scatter by more than s, the error grows with them; an error that all
-    skies have in common is carried along.
+    star.  A shift changes the light of all stars at the place of one, not only its own: a stands
+    for the sum of these, or turns of haloes and zero would overshoot where haloes overlap.  If the
+    differences scatter by more than s, the error grows with them; an error that all skies have in
+    common is carried along.
     """
     used = [s for s in stars if s.ok and np.isfinite(s.sky_error) and s.sky_error > 0]
     if not used:
         return None
-    flux = np.array([s.flux for s in used])
+    flux = np.array([s.flux * s.crowding for s in used])
     excess = np.array([s.background[0] - s.sky for s in used])
     weight = 1 / np.array([s.sky_error**2 + s.background_error**2 for s in used])
     common = np.array([s.sky_common for s in used])

@@ -6,6 +6,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from psflib.psf.disc import disc, enclosed_energy
 from psflib.psf.extended import radii
 from psflib.psf.wing_field import PowerLaw, WingShape, stamp_of
 from psflib.psf.wing_solve import rings_of
@@ -65,15 +66,10 @@ def assemble(solution, aperture, core_error) -> Assembled:
     return Assembled(shape, profile, radius, tail, aperture, gain)
 
 
-def soft_disc(radius, edge):
-    """Share of each pixel inside a circle, to first order: clip(edge - r + 1/2, 0, 1)."""
-    return np.clip(edge - radius + 0.5, 0, 1)
-
-
 def radial_profile(plane) -> QTable:
     """Rings of 1 px: r (px), value (mean), error (of the mean, from the scatter), enclosed.
 
-    `enclosed` is the sum within r, pixels on the circle with their share.
+    `enclosed` is the sum within r, pixels on the circle with the share that is inside.
     """
     radius = radii(plane.shape).ravel()
     ring = np.round(radius).astype(int)
@@ -85,20 +81,6 @@ def radial_profile(plane) -> QTable:
     enclosed = enclosed_energy(plane, np.arange(n))
     return QTable({"r": np.arange(n) * u.pix, "value": mean, "error": scatter,
                    "enclosed": enclosed})  # fmt: skip
-
-
-def enclosed_energy(plane, edges):
-    """Sum within each of the circles `edges` (px)."""
-    radius = radii(plane.shape).ravel()
-    order = np.argsort(radius)
-    radius, light = radius[order], plane.ravel()[order]
-    total = np.concatenate([[0.0], np.cumsum(light)])
-    out = []
-    for edge in edges:
-        whole, some = np.searchsorted(radius, [edge - 0.5, edge + 0.5])
-        part = np.sum(light[whole:some] * soft_disc(radius[whole:some], edge))
-        out.append(total[whole] + part)
-    return np.array(out)
 
 
 def ring_errors(solution, value, core_error):
@@ -171,7 +153,7 @@ def unit_energy(shape: WingShape, ee_radius) -> tuple[WingShape, float]:
     """The shape scaled to a sum of 1 within `ee_radius`, and the factor."""
     size = 2 * int(np.ceil(ee_radius)) + 3
     plane = stamp_of(shape, (0.0, 0.0), size)
-    energy = np.sum(plane * soft_disc(radii(plane.shape), ee_radius))
+    energy = np.sum(plane * disc(plane.shape, ee_radius))
     gain = 1 / energy if np.isfinite(energy) and energy > 0 else 1.0
     return WingShape(shape.core * gain, shape.oversample, shape.wing * gain, shape.match_radius,
                      shape.feather_width), gain  # fmt: skip

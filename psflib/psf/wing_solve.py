@@ -4,6 +4,7 @@ import dataclasses
 import logging
 
 import numpy as np
+from scipy import ndimage
 
 from psflib.psf import wing_gauge, wing_stack
 from psflib.psf.extended import on_native, radii, raised_cosine
@@ -211,6 +212,7 @@ def _smoothed(plane, radial):
 
 MISFIT = 0.3  # of the model's light in a ring, in the median over rings
 MISFIT_SIGMA = 10.0
+FEWEST_PIXELS = 10  # usable ones, of a ring
 
 
 def reject_unlike(stars):
@@ -224,18 +226,21 @@ def reject_unlike(stars):
 
 
 def _misfit(star):
-    """Median over rings of |residual|/light, and the error of a ring's."""
+    """Median over rings of |residual|/light, and the error of a ring's; medians of the pixels.
+
+    Of all pixels: what a galaxy has too much might have been masked as neighbours.
+    """
     axis = np.arange(len(star.data)) - star.half
     radius = np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1])
     rings = np.round(3 * np.log2(np.maximum(radius, 1.0))).astype(int)
-    use = star.clean > 0
-    light = star.light[use]
-    which, weight = rings[use], star.clean[use]
-    total = np.bincount(which, light)
-    rest = np.bincount(which, star.rest[use])
-    noise = np.sqrt(np.bincount(which, 1 / weight))
-    bright = total > 20 * noise
-    if bright.sum() < 3:
+    use = star.weight > 0
+    which, light, rest = rings[use], star.light[use], star.rest[use]
+    n = which.max(initial=0) + 1
+    count = np.bincount(which, minlength=n)
+    noise = np.sqrt(np.bincount(which, 1 / star.weight[use], minlength=n)) / np.maximum(count, 1)
+    total = np.bincount(which, light, minlength=n) / np.maximum(count, 1)
+    bright = np.flatnonzero((count >= FEWEST_PIXELS) & (total > 20 * noise))
+    if len(bright) < 3:
         return 0.0, np.inf
-    ratio = np.abs(rest[bright]) / total[bright]
+    ratio = np.abs(ndimage.median(rest, which, bright) / ndimage.median(light, which, bright))
     return float(np.median(ratio)), float(np.median(noise[bright] / total[bright]))

@@ -17,6 +17,7 @@ GROW = 2  # px
 #: Relative error of the model in the search for neighbours.  With 2 % a star's own misfit is taken
 #: for neighbours, and the profile is then made of what is left: -9 % at 10-20 px.
 MASK_FLOOR = 0.10
+DOUBTED = 0.5  # sigma of a pixel; where that floor is above it, neighbours are sought by rings
 
 
 @dataclasses.dataclass(eq=False)
@@ -42,6 +43,7 @@ class WingStar:
     sky: float = 0.0
     sky_error: float = np.inf
     sky_common: float = 0.0
+    crowding: float = 1.0  # lift of all stars at its place (`wing_image`) over its own
     row: int = 0  # of the centre pixel in the image
     col: int = 0
     table_row: int = -1
@@ -108,28 +110,66 @@ def fit_halo(star: WingStar, psf, floor, *, centre=True, sky=True, weight=None, 
         star.centre_error = float(np.max(errors[4:]))
         if star.centre_error < MAX_CENTRE_ERROR and np.abs(delta).max() < star.half / 2:
             star.delta = delta
-    star.light = (flux * stamp_of(psf, star.delta, len(star.data))).astype(np.float32)
-    star.rest = star.data - plane_of(background, len(star.data)).astype(np.float32) - star.light
+    light = (flux * stamp_of(psf, star.delta, len(star.data))).astype(np.float32)
+    star.rest = star.data - plane_of(background, len(star.data)).astype(np.float32) - light
+    star.light = light
 
 
 def mask_neighbours(star: WingStar, fwhm, core_radius) -> None:
     """`clean` weights: pixels of sources in the residuals are left out, in place."""
-    inverse = star.weight / (1 + star.weight * np.square(np.float32(MASK_FLOOR) * star.light))
-    found = sources_in(star.rest, inverse, fwhm)
+    light = np.float32(MASK_FLOOR) * (0 if star.light is None else star.light)
+    inverse = star.weight / (1 + star.weight * np.square(light))
     axis = np.arange(len(star.data)) - star.half
-    found &= np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1]) > core_radius
+    radius = np.hypot(axis[:, None] - star.delta[0], axis - star.delta[1])
+    bright = np.square(light) * star.weight > DOUBTED**2
+    found = sources_in(star.rest, inverse, fwhm, np.where(bright, np.round(radius), -1))
+    found &= radius > core_radius
     star.clean = np.where(found, np.float32(0), star.weight)
 
 
-def sources_in(rest, weight, fwhm):
-    """Pixels of sources above S/N 5 in a Gaussian of the stars' FWHM, grown by 2 px."""
+def sources_in(rest, weight, fwhm, rings=None):
+    """Pixels of sources above S/N 5 in a Gaussian of the stars' FWHM, grown by 2 px.
+
+    Parameters
+    ----------
+    rest, weight : ndarray (ny, nx) float32
+        Residuals and inverse variances.
+    fwhm : float
+        px.
+    rings : ndarray (ny, nx) of int, optional
+        Where not negative, a pixel is compared with the others of its ring: with their median,
+        and with their scatter if that is above the noise.
+    """
     sigma = fwhm / 2.3548
     weight = np.asarray(weight, np.float32)
     top = gaussian_filter(weight * rest, sigma, mode="constant", truncate=3)
     norm = gaussian_filter(weight, sigma / np.sqrt(2), mode="constant", truncate=3)
     norm /= 4 * np.pi * sigma**2  # the square of a Gaussian is a narrower one
-    found = top > HIDDEN * np.sqrt(np.maximum(norm, 1e-30))
-    return binary_dilation(found, iterations=GROW)
+    significance = top / np.sqrt(np.maximum(norm, 1e-30))
+    if rings is not None:
+        within_rings(significance, np.asarray(rings, int), norm > 1e-30)
+    return binary_dilation(significance > HIDDEN, iterations=GROW)
+
+
+def within_rings(significance, rings, known) -> None:
+    """Significance beside the pixels of the same ring (label >= 0), in place.
+
+    What a whole ring has too much is the star's own misfit and no neighbour: taken for one, it
+    would keep the profile from ever rising there.
+    """
+    use = known & (rings >= 0)
+    labels = rings[use]
+    if not labels.size:
+        return
+    order = np.argsort(labels, kind="stable")
+    values = significance[use][order]
+    for part in np.split(np.arange(len(order)), np.flatnonzero(np.diff(labels[order])) + 1):
+        ring = values[part]
+        ring = ring - np.median(ring)
+        values[part] = ring / max(1.0, 1.4826 * float(np.median(np.abs(ring))))
+    out = np.empty_like(values)
+    out[order] = values
+    significance[use] = out
 
 
 def _scale(rest, weight, floor):

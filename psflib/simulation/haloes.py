@@ -56,7 +56,8 @@ def halo_field(
     rng = np.random.default_rng([seed, 7])
     x, y, flux = _draw(rng, n_bright, shape, np.log10(faintest), np.log10(brightest))
     light = add_stars(np.zeros(shape), psf, x, y, flux, FOLLOWED)
-    both = add_stars(light.copy(), psf, *_draw(rng, n_faint, shape, 2, 4), REACH)
+    faint_x, faint_y, faint = _draw(rng, n_faint, shape, 2, 4)
+    both = add_stars(light.copy(), psf, faint_x, faint_y, faint, REACH)
     variance = both + sky + 25
     image = both + rng.normal(0, 1, shape) * np.sqrt(variance)
     image += gradient * np.linspace(-1, 1, shape[1])
@@ -114,7 +115,7 @@ def halo_pair(
     for psf, sky in zip(psfs, skies, strict=True):
         light = add_stars(np.zeros(shape), psf, x, y, flux, 4 * REACH)
         if bright:
-            light = add_stars(light, psf, *at, strong, FOLLOWED)
+            light = add_stars(light, psf, at[0], at[1], strong, FOLLOWED)
         variance = (light + sky) / 2 + 9
         image = light + sky + rng.normal(0, 1, shape) * np.sqrt(variance)
         images.append(Exposure(np.minimum(image, full), gain=2.0, read_noise=6.0, saturation=full))
