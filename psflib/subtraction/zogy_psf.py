@@ -94,13 +94,14 @@ def stamp_psf(name: str, psf, shape, fwhm=None, clean=0.0) -> StampPsf:
     ValueError
         Anything else; stamps that are not finite, have no light, or are larger than the image.
     """
-    if not (np.isscalar(clean) and 0 <= clean < 1):
+    if not (isinstance(clean, int | float) and 0 <= clean < 1):
         raise ValueError(f"psf_clean is a fraction of the PSF's peak; got {clean}")
     if isinstance(psf, dict):
-        model, size = _from_dict(name, psf), _dict_size(psf)
+        model: Any = _from_dict(name, psf)
+        size = _dict_size(psf)
     elif isinstance(psf, np.ndarray):
-        model = ConstantStamp(centred_stamp(name, psf))
-        size = len(model.stamp)
+        stamp = centred_stamp(name, psf)
+        model, size = ConstantStamp(stamp), len(stamp)
     elif hasattr(psf, "at"):
         model, size = psf, _model_size(psf, shape, fwhm)
     else:
