@@ -81,6 +81,20 @@ class TestTruth:
         assert np.all(clean.variance[clean.usable] > 0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [5, 6, 7, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_transients_on_other_fields(method, seed):
+    """One stands in the wing of a bright star near the border, where a flexible kernel would take
+    it for the wing (seeds 5, 6), or a PSF's noise leave sources (8)."""
+    science, template, truth = pair(background=7.0, seed=seed)
+    found = detection.detect(decorrelate(subtract(science, template, method=method)))
+    score = recovery(found, _as_transients(truth), SHAPE[0] * SHAPE[1])
+    assert score.found == 4
+    assert score.others <= 1
+    assert abs(score.flux_bias) < max(3 * score.flux_error, 0.03)
+
+
 class TestIdentities:
     def test_roles_swapped_flip_the_sign(self, images):
         science, template, _ = images

@@ -17,8 +17,10 @@ from psflib.sfft.solve import Penalties, Solver
 log = logging.getLogger(__name__)
 
 ASSEMBLIES = ("auto", "fourier", "tiles", "gram")
+STIFF = 0  # degree of the first kernel
 START = 60_000  # pixels whose fit tells the first kernel
 TOP_RANK = 100  # brightest pixels that are judged by their own scatter
+BLATANT = 5.0  # sigma, with the floor: not to be explained at all
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
@@ -34,7 +36,7 @@ MARGIN = 10  # pixels that a fit must have beyond its unknowns
 class Planes:
     """What is fitted: (ny, nx) planes without holes, and the pixels that count.
 
-    variance : of target and template, ADU²;  use : bool, off the border by half a kernel
+    variance : of target and template, ADU²;  use : bool; the template is 0 beyond the border
     """
 
     target: np.ndarray
@@ -97,7 +99,13 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     base = np.zeros(model.n_unknowns) if exact else _start(model, planes, rules)
     variance = noise_variance(model, base, planes.variance)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
-    rest = planes.target - predict(model, base, planes, assembly)
+    light = predict(model, base, planes, assembly)
+    rest = planes.target - light
+    if rules.clip and not exact:
+        planes = dataclasses.replace(
+            planes, use=planes.use & ~_changed(model, planes, variance, light)
+        )
+        check_count(model, int(planes.use.sum()))
     solver = Solver(model, rules.penalties)
     middles: dict[int, tuple] = {}
     matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest, middles)
@@ -242,14 +250,37 @@ def _start(model, planes, rules):
         use = planes.use
     variance = planes.variance[0] + np.square(FLOOR * planes.target)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
-    base = np.zeros(model.n_unknowns)
+    stiff = _stiff(model)
+    base = np.zeros(stiff.n_unknowns)
     matrix, right = normal.by_tiles(
-        model, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
+        stiff, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
     )
     first = dataclasses.replace(rules.penalties, smooth=max(rules.penalties.ridge, 1e-3))
     if rules.penalties.absolute:
         first = dataclasses.replace(rules.penalties, smooth=0.0)
-    return Solver(model, first).step(matrix, right, base)
+    kernel, background = stiff.split(Solver(stiff, first).step(matrix, right, base))
+    if model.spline is None:
+        kernel = np.pad(kernel, ((0, 0), (0, model.n_terms - stiff.n_terms)))
+    return np.concatenate([kernel.ravel(), background])
+
+
+def _stiff(model) -> Model:
+    """The model with a kernel that is linear over the field, at most."""
+    if model.spline is not None:
+        return model
+    order = min(model.order, STIFF)
+    return dataclasses.replace(model, order=order, flux_order=min(model.flux_order, order))
+
+
+def _changed(model, planes, variance, light) -> np.ndarray:
+    """Pixels (ny, nx) that a stiff kernel does not explain, and a third of the kernel around them.
+
+    A flexible one would: in a corner with one bright star it takes a new source beside that star
+    for its wing.
+    """
+    far = np.square(planes.target - light) > BLATANT**2 * (variance + np.square(FLOOR * light))
+    around = [2 * max(1, half // 3) + 1 for half in model.half]
+    return ndimage.maximum_filter(far & planes.use, around)
 
 
 def noise_variance(model, solution, variances) -> np.ndarray:

@@ -44,7 +44,7 @@ def by_tiles(model, template, use, weight, residual, middles=None, matrix=True, 
     Parameters
     ----------
     template : ndarray (ny, nx) float32
-    use : ndarray (ny, nx) bool, off the border by half a kernel
+    use : ndarray (ny, nx) bool
     weight, residual : ndarray (ny, nx)
     middles : dict of tile number -> (x, y), optional
         Where functions are taken; tiles that it lacks are added.
