@@ -5,13 +5,14 @@ from psflib.loops._numba import loop
 
 @loop
 def gather_patches(image, y, x, half_y, half_x, root, out):
-    """What each kernel pixel sees at the listed pixels, times `root`; the last column is `root`.
+    """What each kernel pixel sees at the listed pixels, times `root`; a column of `root`.
 
     out[p, (half_y + a) * (2 half_x + 1) + half_x + b] = root[p] * image[y[p] - a, x[p] - b],
     0 beyond the border.  image (ny, nx); y, x (n,); root (n,);
-    out (n, (2 half_y + 1) * (2 half_x + 1) + 1).
+    out (n, at least (2 half_y + 1) * (2 half_x + 1) + 1), of which the rest stays.
     """
-    last, (ny, nx), zero = out.shape[1] - 1, image.shape, 0 * out[0, 0]
+    last, (ny, nx) = (2 * half_y + 1) * (2 * half_x + 1), image.shape
+    zero = image.dtype.type(0)
     for p in range(len(y)):
         values, factor, n = out[p], root[p], 0
         column = x[p] + half_x
