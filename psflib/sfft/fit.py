@@ -96,18 +96,7 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     exact = assembly != "tiles"
     plane = np.ascontiguousarray(planes.template, float if exact else np.float32)
     planes = dataclasses.replace(planes, template=plane)
-    first = np.zeros(model.n_unknowns)
-    if rules.clip or not exact:
-        first = _start(model, _stiff(model) if rules.clip else model, planes, rules)
-    variance = noise_variance(model, first, planes.variance)
-    light = predict(model, first, planes, "tiles")
-    if rules.clip:
-        use = planes.use & ~_changed(model, planes, variance, light)
-        check_count(model, int(use.sum()))
-        planes = dataclasses.replace(planes, use=use)
-    base = np.zeros(model.n_unknowns) if exact else first
-    if exact:
-        variance, light = noise_variance(model, base, planes.variance), 0
+    planes, base, variance, light = _begin(model, planes, rules, exact)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
     rest = planes.target - light
     solver = Solver(model, rules.penalties)
@@ -116,7 +105,7 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     solution, used, n_iter = solver.step(matrix, right, base), planes.use, 0
     light = predict(model, solution, planes, assembly)
     if not exact and _astray(planes, weight, rest, light, (matrix, right), solution - base):
-        solution = refined(model, planes, used, weight, solution, solver)
+        solution = refined(model, planes, used, weight, (solution, light), solver)
         base, rest = solution, planes.target - predict(model, solution, planes, assembly)
         _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
         light = planes.target - rest
@@ -138,12 +127,30 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         solver.choose(matrix, right, base, chi2, int(used.sum()))
         solution = solver.step(matrix, right, base)
     if not exact:
-        solution = refined(model, planes, used, weight, solution, solver)
+        known = solution, None if rules.penalties.smooth == "gcv" else light
+        solution = refined(model, planes, used, weight, known, solver)
     if rules.corrected:
         noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
         solution = _corrected(model, noise, solution, solver)
     residual = planes.target - predict(model, solution, planes, assembly)
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
+
+
+def _begin(model, planes, rules, exact):
+    """Planes without what no kernel explains, first unknowns, variance and model with them."""
+    base = np.zeros(model.n_unknowns)
+    if rules.clip or not exact:
+        base = _start(model, _stiff(model) if rules.clip else model, planes, rules)
+    variance = noise_variance(model, base, planes.variance)
+    light = predict(model, base, planes, "tiles")
+    if rules.clip:
+        use = planes.use & ~_changed(model, planes, variance, light)
+        check_count(model, int(use.sum()))
+        planes = dataclasses.replace(planes, use=use)
+    if not exact:
+        return planes, base, variance, light
+    base = np.zeros(model.n_unknowns)
+    return planes, base, noise_variance(model, base, planes.variance), np.zeros_like(light)
 
 
 def _astray(planes, weight, rest, light, equations, change) -> bool:
@@ -155,10 +162,12 @@ def _astray(planes, weight, rest, light, equations, change) -> bool:
     return abs(found - expected) > ASTRAY * found
 
 
-def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
+def refined(model, planes, used, weight, known, solver) -> np.ndarray:
     """Solution of the exact equations, by conjugate gradients from that of the tiles'.
 
     The factors of the tiles' matrix precondition them, so that one or two steps do.
+
+    known : that solution, and the model that it makes, or None
     """
 
     def seen(unknowns):
@@ -168,7 +177,8 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
         return normal.by_tiles(model, planes.template, used, weight, plane, matrix=False)[1]
 
     penalty = solver.penalties_of
-    rest = planes.target - seen(solution)
+    solution, light = known
+    rest = planes.target - (seen(solution) if light is None else light)
     limit = SMALL * model.n_unknowns * float(weight[used] @ np.square(rest[used])) / used.sum()
     gradient = adjoint(rest) - penalty @ solution
     direction = solver.solve(gradient)
@@ -246,7 +256,10 @@ def _assemble_few(assembly, *arguments):
 
 
 def _start(model, stiff, planes, rules):
-    """A first kernel from part of the pixels; light that is not in the model yet weighs less."""
+    """A first kernel from part of the pixels; light that is not in the model yet weighs less.
+
+    stiff : the same model or one of lower degree, which is the one that is fitted
+    """
     step = max(1, round(np.sqrt(planes.use.sum() / START)))
     use = np.zeros_like(planes.use)
     use[::step, ::step] = planes.use[::step, ::step]
