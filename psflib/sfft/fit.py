@@ -20,7 +20,8 @@ ASSEMBLIES = ("auto", "fourier", "tiles", "gram")
 STIFF = 0  # degree of the first kernel
 START = 60_000  # pixels whose fit tells the first kernel
 TOP_RANK = 100  # brightest pixels that are judged by their own scatter
-BLATANT = 5.0  # sigma, with the floor: not to be explained at all
+BLATANT = 5.0  # sigma ...
+UNLIKE = 0.25  # ... and share of the light nearby, beyond which no kernel explains a pixel
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
@@ -294,8 +295,10 @@ def _changed(model, planes, variance, light) -> np.ndarray:
     A flexible one would: in a corner with one bright star it takes a new source beside that star
     for its wing.
     """
-    far = np.square(planes.target - light) > BLATANT**2 * (variance + np.square(FLOOR * light))
     around = [2 * max(1, half // 3) + 1 for half in model.half]
+    # of the light nearby: where a PSF gets wider the residual in its wings exceeds these
+    floor = np.square(np.float32(UNLIKE) * ndimage.maximum_filter(light, around))
+    far = np.square(planes.target - light) > BLATANT**2 * variance + floor
     return ndimage.maximum_filter(far & planes.use, around)
 
 
