@@ -20,6 +20,7 @@ CROWDED = 0.7  # share of sky below which the difference tells the noise of the 
 BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
 MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
 TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
+BORDER = 0.02  # share of the kernel off the image; unlike a hole nothing tells what light is there
 TILE = 64  # px, tiles with one squared kernel each
 
 
@@ -254,7 +255,7 @@ def _mask(kernel, science, template, bad, doubt, noise, added, settings):
     centre = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2)).astype(np.float32)
     share = convolve_sparse(bad.astype(np.float32), bad, centre / centre.sum())
     spoiled = share > settings.bad_fraction
-    _near_border(spoiled, centre / centre.sum(), settings.bad_fraction)
+    _near_border(spoiled, centre / centre.sum(), min(settings.bad_fraction, BORDER))
     spoiled |= np.square(doubt) > np.float32(settings.doubt**2) * (noise - added)
     mask = science.mask.copy()
     if kernel.convolved == "template":
