@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from psflib.comparison import BINS, Comparison
 from psflib.exposure import Exposure, MaskBit
 from psflib.matching import MatchingKernel
 from psflib.matching.candidates import stamp_box
@@ -232,3 +233,19 @@ def candidate_table(count=5):
     snr = [22.0, -15.0, 11.0, 6.0, -5.5]
     table = QTable({"id": np.arange(1, 6), "x": x * u.pix, "y": y * u.pix, "snr": snr})
     return table[:count]
+
+
+def method_comparison(rng):
+    """Two methods on one field, with one star and no sources found; the second failed."""
+    field, shown = exposure(rng), difference(rng)
+    bins = {f"star_{low}": [1.02, np.nan] for low in BINS}
+    columns = {
+        "method": ["al", "zogy"], "seconds": [0.4, np.nan] * u.s, "sky": [1.01, np.nan],
+        "correlation": [0.002, np.nan], "score": [0.99, np.nan], **bins, "found": [8, 0],
+        "injected": [10, 0], "flux_bias": [0.01, np.nan], "flux_bias_err": [0.01, np.nan],
+        "others": [3.0, np.nan], "note": ["", "no PSF"],
+    }  # fmt: skip
+    table = QTable(columns, meta={"stars": dict.fromkeys(bins, 1)})
+    stars = QTable({"x": [60.0] * u.pix, "y": [50.0] * u.pix, "snr": [300.0]})
+    sigma = np.full(SHAPE, SIGMA, np.float32)
+    return Comparison(table, {"al": shown}, field, field, sigma, stars, QTable())

@@ -4,9 +4,9 @@ import numpy as np
 
 
 def gather_patches(image, y, x, half_y, half_x, root):
-    rows = []
+    rows, image = [], np.pad(image, ((half_y, half_y), (half_x, half_x)))
     for j, i, factor in zip(y, x, root, strict=True):
-        box = image[j - half_y : j + half_y + 1, i - half_x : i + half_x + 1]
+        box = image[j : j + 2 * half_y + 1, i : i + 2 * half_x + 1]
         rows.append(factor * np.append(box[::-1, ::-1].ravel(), 1))
     return np.array(rows)
 

@@ -14,6 +14,7 @@ from fake_products import (
     extended,
     kernel_candidates,
     matching_kernel,
+    method_comparison,
     polynomial_kernel,
     psf_field,
     stamps,
@@ -51,6 +52,7 @@ def every_figure(rng):
     planes = {"raw": raw, "decorrelated": clean}
     (cells, pair), fitted = kernel_candidates(rng), polynomial_kernel()
     return {
+        "comparison": figures.comparison(method_comparison(rng)),
         "overview": figures.overview(field),
         "star_selection": figures.star_selection(star_table(rng), SHAPE),
         "stamp_gallery": figures.stamp_gallery(stamps(rng)),

@@ -73,7 +73,8 @@ class TestAssemblies:
 
     def test_loop_equals_its_twin(self, planes):
         rng = np.random.default_rng(5)
-        y, x = rng.integers(4, SIZE - 4, (2, 50))
+        y, x = rng.integers(0, SIZE, (2, 50))
+        y[:4], x[2:6] = (0, 1, SIZE - 2, SIZE - 1), (0, 1, SIZE - 2, SIZE - 1)
         root = rng.uniform(0, 2, 50)
         out = np.empty((50, 7 * 5 + 1))
         loops.gather_patches(planes[1], y, x, 3, 2, root, out)

@@ -54,9 +54,8 @@ class TestTruth:
         score = recovery(found, _as_transients(images[2]), SHAPE[0] * SHAPE[1])
         assert score.found == score.expected == 4
         assert score.others <= 1
-        # four sources of S/N 20 to 60: the mean flux is good to 1.1 %; this noise itself takes
-        # 2.3 of these sigma away, whatever the method (the mean over seeds 4 to 7 is -1.0(5) %)
-        assert abs(score.flux_bias) < max(4 * score.flux_error, 0.03)
+        # four sources of S/N 20 to 60: the mean flux is good to 1.1 %
+        assert abs(score.flux_bias) < max(3 * score.flux_error, 0.03)
 
     def test_signs(self, clean, images):
         found = detection.detect(clean)
@@ -80,6 +79,20 @@ class TestTruth:
         for plane in (clean.image, clean.variance, clean.score):
             assert np.isfinite(plane).all()
         assert np.all(clean.variance[clean.usable] > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [5, 6, 7, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_transients_on_other_fields(method, seed):
+    """One stands in the wing of a bright star near the border, where a flexible kernel would take
+    it for the wing (seeds 5, 6), or a PSF's noise leave sources (8)."""
+    science, template, truth = pair(background=7.0, seed=seed)
+    found = detection.detect(decorrelate(subtract(science, template, method=method)))
+    score = recovery(found, _as_transients(truth), SHAPE[0] * SHAPE[1])
+    assert score.found == 4
+    assert score.others <= 1
+    assert abs(score.flux_bias) < max(3 * score.flux_error, 0.03)
 
 
 class TestIdentities:

@@ -98,7 +98,7 @@ def _cutouts(figure, made, row):
             )  # fmt: skip
         else:
             canvas.draw(ax, cut, extent, norm=canvas.asinh_norm(cut))
-        canvas.label(ax, title=name)
+        canvas.label(ax, "x [px]", "y [px]" if name == "science" else "", name)
     if made.differences:
         canvas.bar(figure, shown, axes[-1], "difference / noise")
 

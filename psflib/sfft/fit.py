@@ -17,8 +17,11 @@ from psflib.sfft.solve import Penalties, Solver
 log = logging.getLogger(__name__)
 
 ASSEMBLIES = ("auto", "fourier", "tiles", "gram")
+STIFF = 0  # degree of the first kernel
 START = 60_000  # pixels whose fit tells the first kernel
 TOP_RANK = 100  # brightest pixels that are judged by their own scatter
+BLATANT = 5.0  # sigma ...
+UNLIKE = 0.25  # ... and share of the light nearby, beyond which no kernel explains a pixel
 FLOOR = 0.1  # model error at the start, relative to the light
 TILE = 64  # px, tiles with one squared kernel each
 SPARSE = 0.25  # share of pixels below which the model is made at those only
@@ -34,7 +37,7 @@ MARGIN = 10  # pixels that a fit must have beyond its unknowns
 class Planes:
     """What is fitted: (ny, nx) planes without holes, and the pixels that count.
 
-    variance : of target and template, ADU²;  use : bool, off the border by half a kernel
+    variance : of target and template, ADU²;  use : bool; the template is 0 beyond the border
     """
 
     target: np.ndarray
@@ -94,17 +97,16 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
     exact = assembly != "tiles"
     plane = np.ascontiguousarray(planes.template, float if exact else np.float32)
     planes = dataclasses.replace(planes, template=plane)
-    base = np.zeros(model.n_unknowns) if exact else _start(model, planes, rules)
-    variance = noise_variance(model, base, planes.variance)
+    planes, base, variance, light = _begin(model, planes, rules, exact)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
-    rest = planes.target - predict(model, base, planes, assembly)
+    rest = planes.target - light
     solver = Solver(model, rules.penalties)
     middles: dict[int, tuple] = {}
     matrix, right = _assemble(assembly, model, planes, planes.use, weight, rest, middles)
     solution, used, n_iter = solver.step(matrix, right, base), planes.use, 0
     light = predict(model, solution, planes, assembly)
     if not exact and _astray(planes, weight, rest, light, (matrix, right), solution - base):
-        solution = refined(model, planes, used, weight, solution, solver)
+        solution = refined(model, planes, used, weight, (solution, light), solver)
         base, rest = solution, planes.target - predict(model, solution, planes, assembly)
         _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
         light = planes.target - rest
@@ -126,12 +128,30 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         solver.choose(matrix, right, base, chi2, int(used.sum()))
         solution = solver.step(matrix, right, base)
     if not exact:
-        solution = refined(model, planes, used, weight, solution, solver)
+        known = solution, None if rules.penalties.smooth == "gcv" else light
+        solution = refined(model, planes, used, weight, known, solver)
     if rules.corrected:
         noise = normal.noise_by_tiles(model, planes.variance[1], used, weight)
         solution = _corrected(model, noise, solution, solver)
     residual = planes.target - predict(model, solution, planes, assembly)
     return Fitted(solution, matrix, solver, variance, used, residual, assembly, n_iter)
+
+
+def _begin(model, planes, rules, exact):
+    """Planes without what no kernel explains, first unknowns, variance and model with them."""
+    base = np.zeros(model.n_unknowns)
+    if rules.clip or not exact:
+        base = _start(model, _stiff(model) if rules.clip else model, planes, rules)
+    variance = noise_variance(model, base, planes.variance)
+    light = predict(model, base, planes, "tiles")
+    if rules.clip:
+        use = planes.use & ~_changed(model, planes, variance, light)
+        check_count(model, int(use.sum()))
+        planes = dataclasses.replace(planes, use=use)
+    if not exact:
+        return planes, base, variance, light
+    base = np.zeros(model.n_unknowns)
+    return planes, base, noise_variance(model, base, planes.variance), np.zeros_like(light)
 
 
 def _astray(planes, weight, rest, light, equations, change) -> bool:
@@ -143,10 +163,12 @@ def _astray(planes, weight, rest, light, equations, change) -> bool:
     return abs(found - expected) > ASTRAY * found
 
 
-def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
+def refined(model, planes, used, weight, known, solver) -> np.ndarray:
     """Solution of the exact equations, by conjugate gradients from that of the tiles'.
 
     The factors of the tiles' matrix precondition them, so that one or two steps do.
+
+    known : that solution, and the model that it makes, or None
     """
 
     def seen(unknowns):
@@ -156,7 +178,8 @@ def refined(model, planes, used, weight, solution, solver) -> np.ndarray:
         return normal.by_tiles(model, planes.template, used, weight, plane, matrix=False)[1]
 
     penalty = solver.penalties_of
-    rest = planes.target - seen(solution)
+    solution, light = known
+    rest = planes.target - (seen(solution) if light is None else light)
     limit = SMALL * model.n_unknowns * float(weight[used] @ np.square(rest[used])) / used.sum()
     gradient = adjoint(rest) - penalty @ solution
     direction = solver.solve(gradient)
@@ -233,8 +256,11 @@ def _assemble_few(assembly, *arguments):
     return _assemble("gram" if assembly == "fourier" else assembly, *arguments)
 
 
-def _start(model, planes, rules):
-    """A first kernel from part of the pixels; light that is not in the model yet weighs less."""
+def _start(model, stiff, planes, rules):
+    """A first kernel from part of the pixels; light that is not in the model yet weighs less.
+
+    stiff : the same model or one of lower degree, which is the one that is fitted
+    """
     step = max(1, round(np.sqrt(planes.use.sum() / START)))
     use = np.zeros_like(planes.use)
     use[::step, ::step] = planes.use[::step, ::step]
@@ -242,14 +268,38 @@ def _start(model, planes, rules):
         use = planes.use
     variance = planes.variance[0] + np.square(FLOOR * planes.target)
     weight = 1 / variance if rules.weighted else np.ones(model.shape, np.float32)
-    base = np.zeros(model.n_unknowns)
+    base = np.zeros(stiff.n_unknowns)
     matrix, right = normal.by_tiles(
-        model, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
+        stiff, planes.template, use, weight, planes.target, coarse=1 + (step > 1)
     )
     first = dataclasses.replace(rules.penalties, smooth=max(rules.penalties.ridge, 1e-3))
     if rules.penalties.absolute:
         first = dataclasses.replace(rules.penalties, smooth=0.0)
-    return Solver(model, first).step(matrix, right, base)
+    kernel, background = stiff.split(Solver(stiff, first).step(matrix, right, base))
+    if model.spline is None:
+        kernel = np.pad(kernel, ((0, 0), (0, model.n_terms - stiff.n_terms)))
+    return np.concatenate([kernel.ravel(), background])
+
+
+def _stiff(model) -> Model:
+    """The model with a kernel that is linear over the field, at most."""
+    if model.spline is not None:
+        return model
+    order = min(model.order, STIFF)
+    return dataclasses.replace(model, order=order, flux_order=min(model.flux_order, order))
+
+
+def _changed(model, planes, variance, light) -> np.ndarray:
+    """Pixels (ny, nx) that a stiff kernel does not explain, and a third of the kernel around them.
+
+    A flexible one would: in a corner with one bright star it takes a new source beside that star
+    for its wing.
+    """
+    around = [2 * max(1, half // 3) + 1 for half in model.half]
+    # of the light nearby: where a PSF gets wider the residual in its wings exceeds these
+    floor = np.square(np.float32(UNLIKE) * ndimage.maximum_filter(light, around))
+    far = np.square(planes.target - light) > BLATANT**2 * variance + floor
+    return ndimage.maximum_filter(far & planes.use, around)
 
 
 def noise_variance(model, solution, variances) -> np.ndarray:
@@ -293,7 +343,7 @@ def outliers(residual, variance, light, use, clip) -> np.ndarray:
     level = light[use]
     count = np.array([TOP_RANK * (2**i - 1) for i in range(1, 31)])
     first = len(level) - count[2 * count < len(level)][::-1]
-    tops = np.partition(level, first)[first] if len(first) else level[:0]
+    tops = np.sort(level)[first]  # vectorised, and faster than a partition at many places
     edges = np.unique(tops)
     group = np.searchsorted(edges, level, side="right")
     least = robust_std(z[:: max(1, len(z) // 100_000)])

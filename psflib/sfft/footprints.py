@@ -56,7 +56,8 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
     sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
     smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
     half = _half(wanted.size, max(fwhms), a.shape)
-    use = _footprints((a, var_a), var_b, smooth, good, ~good_b, sources, half)
+    margin = min(half, int(np.ceil(fwhms[0])))
+    use = _footprints((a, var_a), var_b, smooth, good, ~good_b, sources, (half, margin))
     use &= ~_variable(sources, smooth, var_a, fwhms[0])
     model, lowered = _model(sources, a.shape, half, wanted, int(use.sum()))
     known = _filled(var_a), _filled(var_b)
@@ -89,13 +90,13 @@ def _half(size, fwhm, shape):
     return max(1, min(half, (min(shape) - 1) // 5))
 
 
-def _footprints(target, var_b, signal, good, filled, sources, half):
-    """The most telling pixels with the light of sources, off the border by half a kernel."""
+def _footprints(target, var_b, signal, good, filled, sources, reach):
+    """The most telling pixels with the light of sources, off the border by 1 FWHM."""
     a, var_a = target
     scale = np.float32(sources.scale)
     sigma_a = np.sqrt(np.median(pixels.sample(var_a, good)))
     noise = np.sqrt(sigma_a**2 + scale**2 * np.median(pixels.sample(var_b, good)))
-    inside = pixels.footprints(signal, noise, good, filled, half, half)
+    inside = pixels.footprints(signal, noise, good, filled, *reach)
     budget = max(LEAST_BUDGET, int(BUDGET * a.size))
     chosen = pixels.most_telling(signal, var_a, inside, budget)
     blocks = np.kron(chosen, np.ones((pixels.BLOCK, pixels.BLOCK), bool))

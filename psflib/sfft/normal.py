@@ -7,8 +7,8 @@ from scipy.linalg import blas
 
 from psflib.loops import sfft as loops
 
-CHUNK = 4096  # pixels whose patches are held together
-TILES = 32  # an axis: functions of the field are constant over so small a part of it ...
+CHUNK = 2048  # pixels whose patches are held together
+TILES = 24  # an axis: functions of the field are constant over so small a part of it ...
 SIDES = 12, 64  # ... but tiles are no smaller and no larger (px)
 BATCH = 32  # tiles whose matrices are summed up at once
 
@@ -44,7 +44,7 @@ def by_tiles(model, template, use, weight, residual, middles=None, matrix=True, 
     Parameters
     ----------
     template : ndarray (ny, nx) float32
-    use : ndarray (ny, nx) bool, off the border by half a kernel
+    use : ndarray (ny, nx) bool
     weight, residual : ndarray (ny, nx)
     middles : dict of tile number -> (x, y), optional
         Where functions are taken; tiles that it lacks are added.
@@ -54,19 +54,30 @@ def by_tiles(model, template, use, weight, residual, middles=None, matrix=True, 
     middles = {} if middles is None else middles
     sums, right = TileSums(model), np.zeros(model.n_unknowns)
     for number, y, x in tiles_of(use, coarse):
-        gram = np.zeros((model.n_shapes + 1,) * 2, np.float32, order="F")
+        gram = sums.blank().T if matrix else None
         for part in range(0, len(y), CHUNK):
             rows, columns = y[part : part + CHUNK], x[part : part + CHUNK]
             root = np.sqrt(weight[rows, columns]).astype(np.float32)
-            patches = seen(model, template, rows, columns, root)
-            if matrix:
-                gram = blas.ssyrk(1.0, patches.T, beta=1.0, c=gram, overwrite_c=1)
-            _add_right(model, patches, root * residual[rows, columns], rows, columns, right)
+            values = root * residual[rows, columns]
+            terms, background = model.both_at(columns, rows)
+            right[model.n_kernel :] += background @ (root * values)
+            if not matrix:
+                patches = seen(model, template, rows, columns, root)
+                kernel = patches[:, :-1].T @ (terms * values).T.astype(patches.dtype)
+                right[: model.n_kernel] += kernel.ravel()
+                continue
+            patches = seen(model, template, rows, columns, root, model.n_terms)
+            patches[:, model.n_shapes + 1 :] = (terms * values).T  # the right side comes with it
+            gram = blas.ssyrk(1.0, patches.T, beta=1.0, c=gram, overwrite_c=1)
         if matrix:
             if number not in middles:
                 middles[number] = middle_of(template, y, x, np.sqrt(weight[y, x]))
-            sums.add(gram, *middles[number])
-    return sums.matrix() if matrix else None, right
+            sums.add(*middles[number])
+    if not matrix:
+        return None, right
+    total = sums.matrix()
+    right[: model.n_kernel] += sums.right.ravel()
+    return total, right
 
 
 class TileSums:
@@ -75,28 +86,38 @@ class TileSums:
     def __init__(self, model):
         n, m, g = model.n_shapes, model.n_terms, model.n_background
         self.model, self.pairs = model, np.triu_indices(m)
-        self.kernel = np.zeros((len(self.pairs[0]), (n + 1) ** 2))
+        side = n + 1 + m
+        self.kernel, self.right = np.zeros((len(self.pairs[0]), side**2)), np.zeros((n, m))
         self.cross, self.background = np.zeros((n, m, g)), np.zeros((g, g))
-        self.waiting: list[tuple] = []
+        self.grams = np.empty((BATCH, side, side), np.float32)
+        self.middles: list[tuple] = []
 
-    def add(self, gram, x, y):
-        """A tile's matrix, of which the upper half is filled, and its middle."""
-        self.waiting.append((gram, x, y))
-        if len(self.waiting) == BATCH:
+    def blank(self) -> np.ndarray:
+        """Zeros for the next tile's matrix, of which the lower half is to be filled, then `add`."""
+        gram = self.grams[len(self.middles)]
+        gram[:] = 0
+        return gram
+
+    def add(self, x, y):
+        """The middle of the tile whose matrix has been filled."""
+        self.middles.append((x, y))
+        if len(self.middles) == BATCH:
             self._flush()
 
     def _flush(self):
-        if not self.waiting:
+        if not self.middles:
             return
-        grams, x, y = (np.array(column) for column in zip(*self.waiting, strict=True))
-        self.waiting = []
+        grams, (x, y) = self.grams[: len(self.middles)], np.array(self.middles).T
+        self.middles = []
         terms, background = self.model.terms(x, y), self.model.background_terms(x, y)
         q, r = self.pairs
         flat = grams.reshape(len(grams), -1)
         self.kernel += (terms[q] * terms[r]).astype(np.float32) @ flat
-        edge = grams[:, :-1, -1].astype(float)
+        n = self.model.n_shapes
+        self.right += grams[:, n + 1 :, :n].sum(0, dtype=float).T
+        edge = grams[:, n, :n].astype(float)
         self.cross += np.einsum("tn,qt,gt->nqg", edge, terms, background, optimize=True)
-        self.background += (background * grams[:, -1, -1]) @ background.T
+        self.background += (background * grams[:, n, n]) @ background.T
 
     def matrix(self):
         """Normal matrix of all unknowns."""
@@ -105,7 +126,7 @@ class TileSums:
         total = np.empty((self.model.n_unknowns,) * 2)
         kernel = total[:p, :p].reshape(n, m, n, m)
         for product, i, j in zip(self.kernel, *self.pairs, strict=True):
-            values = _both_halves(product.reshape(n + 1, n + 1)[:n, :n])
+            values = _both_halves(product.reshape(n + 1 + m, -1)[:n, :n].T)
             kernel[:, i, :, j] = values
             kernel[:, j, :, i] = values
         total[:p, p:] = self.cross.reshape(p, -1)
@@ -162,31 +183,24 @@ def exactly(model, template, y, x, weight, residual, pad=(0, 0)):
     return _both_halves(total), right
 
 
-def seen(model, template, y, x, root):
+def seen(model, template, y, x, root, spare=0):
     """Columns of the kernel's unknowns, without the functions of the field, at the listed pixels.
 
     Returns
     -------
-    ndarray (n, n_shapes + 1)
-        Times `root`, which is the last column.
+    ndarray (n, n_shapes + 1 + spare)
+        Times `root`, which is the last column but for the spare ones, which are not filled.
     """
     width = int(np.prod(model.kernel_shape)) + 1
-    patches = np.empty((len(y), width), template.dtype)
+    spare_now = spare if model.shapes is None else 0
+    patches = np.empty((len(y), width + spare_now), template.dtype)
     loops.gather_patches(template, y, x, *model.half, root, patches)
     if model.shapes is None:
         return patches
-    columns = np.empty((len(y), model.n_shapes + 1), template.dtype)
-    np.matmul(patches[:, :-1], model.shapes.T.astype(template.dtype), out=columns[:, :-1])
-    columns[:, -1] = patches[:, -1]
+    columns, n = np.empty((len(y), model.n_shapes + 1 + spare), template.dtype), model.n_shapes
+    columns[:, :n] = patches[:, :-1] @ model.shapes.T.astype(template.dtype)
+    columns[:, n] = patches[:, -1]
     return columns
-
-
-def _add_right(model, patches, values, y, x, right):
-    """Exact sums of the residuals with the columns of the model."""
-    terms, background = model.both_at(x, y)
-    kernel = patches[:, :-1].T @ (terms * values).T.astype(patches.dtype)
-    right[: model.n_kernel] += kernel.ravel()
-    right[model.n_kernel :] += background @ (patches[:, -1] * values)
 
 
 def _both_halves(upper):

@@ -7,7 +7,7 @@ LEAST = 0.05  # of its sum that a bump must have in the outer part
 
 
 def mixed_shapes(half: int, inner: float, spacing: float = 3.0) -> np.ndarray:
-    """Shapes of a kernel of side 2 half + 1.
+    """Shapes of a kernel of side 2 half + 1: a disc, for the corners would be noise alone.
 
     A box of 3 FWHM has 600 pixels, most of them in the faint wings; what the mixture leaves is
     a fourth (the idea, with blocks in place of bumps: Bramich et al. 2013, MNRAS 428, 2275).
@@ -27,7 +27,7 @@ def mixed_shapes(half: int, inner: float, spacing: float = 3.0) -> np.ndarray:
     line = np.arange(-half, half + 1)
     radius = np.hypot(line[:, None], line[None, :]).ravel()
     pixels = np.eye(len(radius))[radius <= inner]
-    outside = radius > inner
+    outside = (radius > inner) & (radius <= max(half, inner) + 0.5)
     if not outside.any():
         return pixels
     count = max(1, round((2 * half + 1) / spacing))

@@ -195,8 +195,10 @@ def _factor(matrix):
     scale = np.sqrt(np.diag(matrix))
     if not np.all(np.isfinite(scale)) or np.any(scale <= 0):
         return None
-    try:
-        lower, _ = linalg.cho_factor(matrix / np.outer(scale, scale), lower=True)
-    except linalg.LinAlgError:
+    scaled = np.divide(matrix, scale, order="F")
+    scaled /= scale[:, None]
+    lower, failed = lapack.dpotrf(scaled, lower=1, overwrite_a=1)  # clean: 0 above the diagonal
+    if failed:
         return None
-    return scale[:, None] * np.tril(lower), True
+    lower *= scale[:, None]
+    return lower, True

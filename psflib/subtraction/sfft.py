@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
 from psflib.errors import BadImage, SingularFit
+from psflib.matching import pixels
 from psflib.matching.candidates import positions
 from psflib.sfft.fit import MARGIN, Planes, Rules, fit, is_sparse, noise_variance
 from psflib.sfft.model import Model
@@ -135,7 +136,8 @@ def run_sfft(
 def _in_noise(name, image, mask, err, gain, as_is):
     """An image in units of its own scatter, and that unit; so other units change no bit."""
     plane, good = usable_pixels(name, image, mask)
-    spread = np.abs(plane[good] - np.median(plane[good]))
+    some = pixels.sample(plane, good)
+    spread = np.abs(some - np.median(some))
     unit = float(np.median(spread)) or float(np.mean(spread))
     unit = 1.0 if as_is else unit
     if err is not None and not isinstance(err, bool | np.bool_):
@@ -261,7 +263,7 @@ def _planes(science, reference, use) -> Planes:
     variances = []
     for exposure in (science, reference):
         known = exposure.usable & (exposure.variance > 0)
-        typical = np.median(exposure.variance[known])
+        typical = np.median(pixels.sample(exposure.variance, known))
         variances.append(np.where(known, exposure.variance, typical).astype(np.float32))
     return Planes(
         np.where(science.usable, science.image, 0).astype(np.float32),

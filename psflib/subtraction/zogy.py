@@ -110,7 +110,7 @@ def run_zogy(
     factor = 1 / _scale(pair, scale, image_obj, template_obj, say)
     good = _good(pair, good_regions, image_obj)
     matched = match_pair(
-        *pair, psfs, tiles, support,
+        pair[0], pair[1], psfs, tiles, support,
         MatchOptions(scale=factor, fit_scale=fit_scale, fit_shift=fit_shift, good=good),
     )  # fmt: skip
     _report(matched, psfs, say)

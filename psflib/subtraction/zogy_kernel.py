@@ -31,7 +31,7 @@ def implied_kernel(matched: MatchedPair, nodes, support: int, meta: dict) -> Mat
         Its width, px, odd.
     """
     x, y = nodes
-    kernels = [_ratio(*matched.pair.psfs(i, j), matched, support) for j in y for i in x]
+    kernels = [_ratio(matched.pair.psfs(i, j), support) for j in y for i in x]
     basis, amplitudes = _principal(np.array(kernels))
     order = ORDER if min(len(x), len(y)) > ORDER else 0
     shape = matched.bad.shape
@@ -48,10 +48,10 @@ def implied_kernel(matched: MatchedPair, nodes, support: int, meta: dict) -> Mat
     )  # fmt: skip
 
 
-def _ratio(psf_n, psf_r, matched, support):
+def _ratio(psfs, support):
     """P_n / P_r, displaced as the template is; (support, support) of unit sum."""
     side = fft.next_fast_len(2 * support, real=True)
-    p_n, p_r = (psf_spectrum(p, (side, side), float) for p in (psf_n, psf_r))
+    p_n, p_r = (psf_spectrum(p, (side, side), float) for p in psfs)
     power = np.square(np.abs(p_r))
     plane = fft.irfft2(p_n * np.conj(p_r) / (power + SMALLEST**2), (side, side))
     half = support // 2

@@ -47,11 +47,12 @@ class Pair:
         """The filters of one tile, for transforms that do not wrap within the PSF's support."""
         x, y = tile.x.centre, tile.y.centre
         shape = transform_shape(tile.shape, support)
-        noise = [
+        var_n, var_r = (
             value if power is None else value * power(shape)
             for value, power in zip(self.noise(x, y), self.power, strict=True)
-        ]
-        return proper_filters(*self.psfs(x, y), *noise, shape, self.shift)
+        )
+        psf_n, psf_r = self.psfs(x, y)
+        return proper_filters(psf_n, psf_r, var_n, var_r, shape, self.shift)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

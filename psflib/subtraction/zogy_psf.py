@@ -1,6 +1,7 @@
 """PSFs in the forms in which users have them, as stamps that proper subtraction can use."""
 
 import dataclasses
+import functools
 import logging
 from typing import Any
 
@@ -13,6 +14,7 @@ OFF_CENTRE = 0.2  # px, beyond which the centroid of a stamp is moved to its cen
 NEEDED = ("data", "width", "height", "sampling", "degree", "x0", "y0", "sx", "sy")
 WINDOW = 1.5  # px, least sigma of the window of a centroid
 SIZE_OF_FWHM = 8  # a PSF that is known without limits is cut to this many FWHM
+INNER = 0.75  # of the half width, from where a fitted PSF goes to 0, its error being the larger
 SUPPORTS = 11, 61  # px, least and most of it
 
 
@@ -27,15 +29,20 @@ class StampPsf:
         Odd side of the stamps, px.
     clean : float
         Values below this fraction of the peak are set to 0.
+    fitted : bool
+        The model knows its outskirts less than these are small: they go to 0 smoothly.
     """
 
     model: Any
     size: int
     clean: float = 0.0
+    fitted: bool = False
 
     def at(self, x: float, y: float, size: int | None = None) -> np.ndarray:
         """(size, size) float64 of unit sum; beyond the PSF's own size it is 0."""
         stamp = self.model.at(x, y, self.size)
+        if self.fitted:
+            stamp = stamp * _window(self.size)
         if self.clean:
             stamp = np.where(stamp < self.clean * stamp.max(), 0, stamp)
         return resized(stamp / stamp.sum(), self.size if size is None else size)
@@ -43,6 +50,14 @@ class StampPsf:
     def fwhm(self, x: float, y: float) -> float:
         """FWHM (px) of the Gaussian with the same noise area."""
         return float(2.355 * np.sqrt(1 / np.square(self.at(x, y)).sum() / (4 * np.pi)))
+
+
+@functools.cache
+def _window(size):
+    """1 up to `INNER` of the half width, 0 from the half width on."""
+    line = np.arange(size) - size // 2
+    radius = np.hypot(line[:, None], line[None, :]) / max(size // 2, 1)
+    return np.cos(np.pi / 2 * np.clip((radius - INNER) / (1 - INNER), 0, 1)) ** 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,13 +109,14 @@ def stamp_psf(name: str, psf, shape, fwhm=None, clean=0.0) -> StampPsf:
     ValueError
         Anything else; stamps that are not finite, have no light, or are larger than the image.
     """
-    if not (np.isscalar(clean) and 0 <= clean < 1):
+    if not (isinstance(clean, int | float) and 0 <= clean < 1):
         raise ValueError(f"psf_clean is a fraction of the PSF's peak; got {clean}")
     if isinstance(psf, dict):
-        model, size = _from_dict(name, psf), _dict_size(psf)
+        model: Any = _from_dict(name, psf)
+        size = _dict_size(psf)
     elif isinstance(psf, np.ndarray):
-        model = ConstantStamp(centred_stamp(name, psf))
-        size = len(model.stamp)
+        stamp = centred_stamp(name, psf)
+        model, size = ConstantStamp(stamp), len(stamp)
     elif hasattr(psf, "at"):
         model, size = psf, _model_size(psf, shape, fwhm)
     else:
@@ -110,7 +126,8 @@ def stamp_psf(name: str, psf, shape, fwhm=None, clean=0.0) -> StampPsf:
         )
     if size > min(shape):
         raise ValueError(f"{name} is {size} px wide, the image only {min(shape)} px")
-    checked = StampPsf(model, size, clean)
+    fitted = getattr(model, "error", None) is not None  # as `PsfField`, which comes from stars
+    checked = StampPsf(model, size, clean, fitted)
     centre = np.asarray(model.at((shape[1] - 1) / 2, (shape[0] - 1) / 2, size), float)
     _check_light(name, centre)
     return checked

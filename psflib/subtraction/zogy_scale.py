@@ -33,7 +33,7 @@ def columns_of(name, table) -> dict[str, np.ndarray]:
 
 def _plain(column):
     values = np.ma.asarray(getattr(column, "value", column)).astype(float)
-    return np.asarray(values.filled(np.nan))
+    return np.ma.filled(values, np.nan)
 
 
 def scale_of_objects(image_obj, template_obj, fwhm: float) -> float | None:

@@ -73,7 +73,8 @@ class Tiling:
     @property
     def nodes(self) -> tuple[np.ndarray, np.ndarray]:
         """Centres (x, y) of the tiles' columns and rows."""
-        return tuple(np.array([s.centre for s in strips]) for strips in (self.columns, self.rows))
+        x, y = (np.array([s.centre for s in strips]) for strips in (self.columns, self.rows))
+        return x, y
 
 
 def tiling(shape, nx: int, ny: int, ramp: float, margin: int) -> Tiling:
