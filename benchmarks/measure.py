@@ -1,5 +1,6 @@
 """CPU seconds and peak memory of a call, and tables of what was measured."""
 
+import argparse
 import ctypes
 import gc
 import resource
@@ -45,6 +46,21 @@ def replace_section(path, name, text):
         raise SystemExit(f"{path} needs one line {begin!r} and one {end!r}")
     head, rest = old.split(begin)
     path.write_text(f"{head}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
+def run_sections(description, sections, prefix):
+    """Command line of a benchmark: print its sections, and put them into a file on request."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(sections), metavar="SECTION")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="replace the tables in a file")
+    options = parser.parse_args()
+    for name in options.only or sections:
+        text = markdown(*sections[name]())
+        print(text, flush=True)
+        if options.write:
+            replace_section(options.write, f"{prefix} {name}", text)
 
 
 def _seconds():

@@ -4,27 +4,19 @@ import dataclasses
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
-from psflib.convolve import bilinear, convolve_by_tiles, convolve_sparse, edge_grid
+from psflib.convolve import convolve_by_tiles, convolve_sparse
 from psflib.difference import Difference
 from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.fill import fill_masked
 from psflib.matching import MatchingKernel, fit_kernel, pixels
 from psflib.matching.equations import fit_background
-from psflib.noise import input_correlation, robust_std, variance_factor
+from psflib.noise import input_correlation, variance_factor
+from psflib.subtraction import doubts
 
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured
-CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
-BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
-BRIGHT_BORDER = 5.0  # sigma; light above this at a border is taken to go on beyond it
-BORDER = 3  # px, rows that tell it
-MOST_GROWTH = 10.0  # of the light beyond these rows
-MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
-TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's
-CELL = 16  # px, cells of one error of the kernel
 TILE = 64  # px, tiles with one squared kernel each
 
 
@@ -99,7 +91,7 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     kernel = fit((target.image, target.variance, usable), (image, variance, ~bad), fwhms, direction)
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
-    doubt = _doubt(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
+    doubt = doubts.doubt_of_fill(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
     kernel, difference, noise, added = _apply(
         kernel, target, image, variance, usable, rho[1], doubt
     )
@@ -164,35 +156,19 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     kernel = _refit_background(kernel, difference, noise, sky)
     area = 4 * np.pi * (target.meta["fwhm"] / 2.355) ** 2
     added = np.float32(area) * np.square(doubt)
-    limit = np.float32(BRIGHT * np.sqrt(np.median(pixels.sample(variance, usable))))
-    unsure = _kernel_error(kernel, image, limit)
+    limit = np.float32(doubts.BRIGHT * np.sqrt(np.median(pixels.sample(variance, usable))))
+    unsure = doubts.kernel_error(kernel, image, limit)
     if unsure is not None:
         added += unsure
     # more would drown the variance of the sky in transforms of float32 planes
-    np.minimum(added, np.float32(MOST_DOUBT * np.median(pixels.sample(noise, usable))), out=added)
-    added += _crowded_offset(difference, noise, sky, usable)
-    np.maximum(added, -0.7 * target.variance, out=added)
+    np.minimum(
+        added, np.float32(doubts.MOST_DOUBT * np.median(pixels.sample(noise, usable))), out=added
+    )
+    if doubts.is_crowded(sky, usable):
+        added += doubts.sky_offset(difference, noise, sky)
+    np.maximum(added, -doubts.MOST_TAKEN * target.variance, out=added)
     noise += added
     return kernel, difference, noise, added
-
-
-def _kernel_error(kernel, image, limit):
-    """Variance (ny, nx) float32 of the matched light from what the fit does not know; or None."""
-    error = kernel.meta.get("kernel_error")
-    bright = image > limit
-    if error is None or not bright.any():
-        return None
-    half = len(error["profile"]) - 1
-    r = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
-    spread = np.interp(r, np.arange(half + 1), error["profile"], right=0) ** 2
-    out = convolve_sparse(np.square(image), bright, spread)
-    (ny, nx), nodes = image.shape, np.array(error["nodes"])[None]
-    x, y = edge_grid(image.shape, nodes.shape[1])
-    columns = np.arange(0, nx, CELL)
-    for row in range(0, ny, CELL):
-        factor = bilinear(nodes, x, y, columns[None, :], np.array([[row]]))[0, 0]
-        out[row : row + CELL] *= np.repeat(np.float32(factor**2), CELL)[:nx]
-    return np.maximum(out, 0, out=out)
 
 
 def _to_science_units(kernel, difference, noise):
@@ -205,63 +181,6 @@ def _to_science_units(kernel, difference, noise):
         total = kernel.kernel_sum(x, np.arange(y0, min(y0 + 128, len(difference)))[:, None])
         difference[rows] /= -total
         noise[rows] /= np.square(total)
-
-
-def _crowded_offset(difference, noise, sky, usable):
-    """What the variance of a crowded sky lacks, ADU² (negative: it holds unresolved stars).
-
-    Where sources cover most of the image the noise of the sky cannot be told from faint stars
-    on one image alone (20 % too high at 9000 stars per Mpx); the difference has no stars.
-    """
-    if sky.sum() > CROWDED * usable.sum() or sky.sum() < 3000:
-        return np.float32(0)
-    step = max(1, int(sky.sum()) // 100_000)
-    z = difference[sky][::step] / np.sqrt(noise[sky][::step])
-    return np.float32((robust_std(z) ** 2 - 1) * np.median(noise[sky][::step]))
-
-
-def _doubt(kernel, image, bad, variance):
-    """One sigma of the error that filled-in values leave in the matched image, ADU (ny, nx).
-
-    Half of the value, through the kernel; around saturated stars also beyond the kernel's box,
-    where the wings of the two PSFs differ unseen: the kernel is continued as r^-TAIL.
-    """
-    ny, nx = image.shape
-    centre = np.abs(kernel.at((nx - 1) / 2, (ny - 1) / 2))
-    doubt = convolve_sparse(0.5 * np.abs(image), bad, centre)
-    bright = bad & (np.abs(image) > np.float32(BRIGHT * np.sqrt(variance)))
-    if bright.any():
-        doubt += convolve_sparse(np.abs(image), bright, _tail(centre))
-    _doubt_border(doubt, image, centre, np.float32(BRIGHT_BORDER * np.sqrt(variance)))
-    return doubt
-
-
-def _doubt_border(doubt, image, kernel, limit):
-    """Add what the kernel would take from beyond the borders, where the convolution takes 0.
-
-    A star at the border goes on beyond it: its light there is that of the last rows, and more
-    where they get brighter outwards.
-    """
-    half = len(kernel) // 2
-    for turns in range(4):
-        plane, into, weight = (np.rot90(a, turns) for a in (image, doubt, kernel))
-        light = plane[:BORDER].max(0)
-        slope = plane[0] / np.maximum(plane[BORDER - 1], limit)
-        light *= np.clip(slope**2, 1, MOST_GROWTH)
-        light[light < limit] = 0
-        for j in range(min(half, len(plane)) if light.any() else 0):
-            into[j] += ndimage.convolve1d(light, weight[half + j + 1 :].sum(0), mode="constant")
-
-
-def _tail(kernel):
-    """Continuation of a kernel (k, k) beyond its box, to twice its width."""
-    half = kernel.shape[0] // 2
-    r = np.hypot(*np.mgrid[-2 * half : 2 * half + 1, -2 * half : 2 * half + 1])
-    inner = r[half:-half, half:-half]
-    rim = kernel[(inner > 0.8 * half) & (inner <= half)].mean()
-    tail = rim * (np.maximum(r, half) / (0.9 * half)) ** -TAIL
-    tail[(r <= half) | (r > 2 * half)] = 0
-    return tail
 
 
 def _refit_background(kernel, difference, noise, sky):

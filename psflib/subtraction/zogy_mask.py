@@ -4,10 +4,8 @@ import numpy as np
 
 from psflib.convolve import convolve_sparse
 from psflib.exposure import MaskBit, has_bits
+from psflib.subtraction.doubts import BRIGHT, tail
 from psflib.subtraction.zogy_pair import masked_share
-
-BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the filters' box
-TAIL = 4.0  # fall of what is left beyond it; between that of the wings of stars and a Moffat's
 
 
 def doubt_of_fill(planes, holes, filters, sigma) -> np.ndarray:
@@ -31,19 +29,8 @@ def doubt_of_fill(planes, holes, filters, sigma) -> np.ndarray:
         total += np.square(convolve_sparse(0.5 * size, hole, np.abs(filter_)))
         bright = hole & (size > BRIGHT * noise)
         if bright.any():
-            total += np.square(convolve_sparse(size, bright, _beyond(np.abs(filter_))))
+            total += np.square(convolve_sparse(size, bright, tail(np.abs(filter_))))
     return np.sqrt(total)
-
-
-def _beyond(filter_):
-    """Continuation of a filter beyond its box, to twice its width."""
-    half = len(filter_) // 2
-    r = np.hypot(*np.mgrid[-2 * half : 2 * half + 1, -2 * half : 2 * half + 1])
-    inner = r[half:-half, half:-half]
-    rim = filter_[(inner > 0.8 * half) & (inner <= half)].mean()
-    tail = rim * (np.maximum(r, half) / (0.9 * half)) ** -TAIL
-    tail[(r <= half) | (r > 2 * half)] = 0
-    return tail
 
 
 def proper_mask(science, template, filters, spoiled, bad_fraction) -> np.ndarray:

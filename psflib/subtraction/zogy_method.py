@@ -9,6 +9,7 @@ from psflib.convolve import blend_nodes, constant_kernel, convolve_by_tiles, edg
 from psflib.difference import Difference
 from psflib.exposure import UNUSABLE, Exposure, MaskBit, has_bits
 from psflib.noise import empty_sky, robust_std
+from psflib.subtraction import doubts
 from psflib.subtraction.al import correlation
 from psflib.subtraction.zogy_kernel import implied_kernel
 from psflib.subtraction.zogy_mask import doubt_of_fill, proper_mask
@@ -21,9 +22,6 @@ from psflib.whitening.filters import cut, reach
 
 COUNTS = (1, 3, 5, 9)  # nodes an axis; each grid but the first holds the one before
 COVERED = 0.5  # share of the PSF that must fall on usable pixels for a score
-MOST_DOUBT = 300.0  # times the typical variance; most that doubts add to it
-MOST_TAKEN = 0.7  # of a variance that a crowded sky may take away
-CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
 EMPTIEST = 0.2  # share of the pixels, those with the least light, that tell it
 TOO_FAR = 0.1  # of the predicted noise, that the measured may be off if inputs seem correlated
 
@@ -179,10 +177,10 @@ def _difference(images, psf, matched: MatchedPair, made, tiles: Tiling, support,
     spoiled = np.square(doubt) > np.float32(settings.doubt**2) * made.variance
     mask = proper_mask(science, template, filters, spoiled, settings.bad_fraction)
     area = np.float32(1 / np.square(psf_d).sum())
-    most = np.float32(MOST_DOUBT * np.median(made.variance[::7, ::7]))
+    most = np.float32(doubts.MOST_DOUBT * np.median(made.variance[::7, ::7]))
     added = np.minimum(area * np.square(doubt), most)
     added += _crowded_offset(matched, made, ~has_bits(mask, UNUSABLE))
-    variance = made.variance + np.maximum(added, -MOST_TAKEN * made.variance)
+    variance = made.variance + np.maximum(added, -doubts.MOST_TAKEN * made.variance)
     score = made.flux / np.sqrt(
         made.flux_variance * (variance / made.variance)
         + (0 if made.systematic is None else made.systematic)
@@ -202,22 +200,15 @@ def _difference(images, psf, matched: MatchedPair, made, tiles: Tiling, support,
 
 
 def _crowded_offset(matched, made, usable):
-    """What the variance of a crowded sky lacks, ADU² (negative: it holds unresolved stars).
-
-    Where sources cover most of the image the noise of the sky cannot be told from faint stars on
-    one image alone; the difference has no stars.
-    """
+    """What the variance of a crowded sky lacks, ADU², told by the difference; 0 if not crowded."""
     pair = matched.pair
     psf = pair.psfs(*_centre(usable.shape))[0]
     light = convolve_by_tiles(pair.template, psf[None], max(usable.shape), tolerance=1e-2)
     sky = usable & (np.abs(light) < np.float32(np.sqrt(np.median(pair.var_n[::7, ::7]))))
-    if sky.sum() > CROWDED * usable.sum() or sky.sum() < 3000:
+    if not doubts.is_crowded(sky, usable):
         return np.float32(0)
-    sky = usable & (light < np.quantile(light[usable][::7], EMPTIEST))
-    step = max(1, int(sky.sum()) // 100_000)
-    noise = made.variance[sky][::step]
-    z = made.image[sky][::step] / np.sqrt(noise)
-    return np.float32((robust_std(z) ** 2 - 1) * np.median(noise))
+    emptiest = usable & (light < np.quantile(light[usable][::7], EMPTIEST))
+    return doubts.sky_offset(made.image, made.variance, emptiest)
 
 
 def _filters(matched, tiles, support):

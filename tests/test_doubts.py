@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from psflib.subtraction import al
+from psflib.subtraction import doubts
 
 SIDE = 60
 
@@ -34,7 +34,7 @@ def test_a_star_at_or_beyond_the_border_is_doubted(turns, beyond):
     error = (signal.fftconvolve(whole, kernel, "same")[inside]
              - signal.fftconvolve(image, kernel, "same"))  # fmt: skip
     doubt = np.zeros(image.shape, np.float32)
-    al._doubt_border(doubt, image, kernel, 5.0)
+    doubts.doubt_border(doubt, image, kernel, 5.0)
     unseen = (doubt < 1) & (np.abs(error) > 2)
     assert not unseen.any(), "of what is not masked"
     assert doubt.max() > 1 and (doubt > 1).mean() < 0.05
@@ -44,7 +44,7 @@ def test_empty_borders_are_not_doubted():
     rng = np.random.default_rng(1)
     doubt = np.zeros((SIDE, SIDE), np.float32)
     image = rng.normal(0, 1, doubt.shape).astype(np.float32)
-    al._doubt_border(doubt, image, gaussian(1.5), 5.0)
+    doubts.doubt_border(doubt, image, gaussian(1.5), 5.0)
     assert not doubt.any()
 
 
@@ -55,11 +55,11 @@ def test_the_kernel_s_error_follows_the_light():
     factor = np.ones((5, 5))
     factor[:, 0] = 3
     meta = {"kernel_error": {"profile": [0.02, 0.01, 0.0], "nodes": factor.tolist()}}
-    found = al._kernel_error(types.SimpleNamespace(meta=meta), image, 100.0)
+    found = doubts.kernel_error(types.SimpleNamespace(meta=meta), image, 100.0)
     assert found[30, 20] == pytest.approx(400, rel=0.3)
     assert found[30, 21] == pytest.approx(100, rel=0.3)
     assert found[30, 40] == 0
-    twice = al._kernel_error(types.SimpleNamespace(meta=meta), 2 * image, 100.0)
+    twice = doubts.kernel_error(types.SimpleNamespace(meta=meta), 2 * image, 100.0)
     np.testing.assert_allclose(twice, 4 * found, rtol=1e-5)
-    assert al._kernel_error(types.SimpleNamespace(meta={}), image, 100.0) is None
-    assert al._kernel_error(types.SimpleNamespace(meta=meta), image, 1e6) is None
+    assert doubts.kernel_error(types.SimpleNamespace(meta={}), image, 100.0) is None
+    assert doubts.kernel_error(types.SimpleNamespace(meta=meta), image, 1e6) is None
