@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import real_pairs
 
+import psflib
 from psflib.comparison import compare
 from psflib.preparation import prepare
 from psflib.simulate import SCENES, simulate_scene
@@ -19,6 +21,7 @@ SCRIPT = Path(__file__).with_name("zogy_cost.py")
 SEED = 71
 SHAPE = 768, 1024  # px, of what is measured on noise
 SIDE = 31
+CUTOUT = slice(500, 1100)  # px, of both axes of the GOTO pair
 S_N, S_R = 10.0, 6.0  # ADU
 PEER = {
     "cost": "8-10", "white": "", "bright": "", "flux": "wrong on tiles that are not square",
@@ -43,14 +46,30 @@ def methods():
     for name in SCENES:
         scene = simulate_scene(name, 768, SEED)
         pair = [prepare(o.exposure) for o in (scene.science, scene.template)]
-        made = compare(*pair, warm=True, seed=SEED)
-        for row in made.table:
-            values = [float(getattr(row[c], "value", row[c])) for c in COLUMNS]
-            rows.append([name, row["method"], *(f"{v:.3g}" for v in values)])
+        rows.extend(_rows(name, compare(*pair, warm=True, seed=SEED)))
     return "Methods side by side, scenes of 768 x 768 (compare_methods)", head, rows
 
 
-SECTIONS = {"zogy": zogy, "zogy-methods": methods}
+def survey():
+    """The same on a piece of the real pair of GOTO, with PSFs of its own stars."""
+    folder = real_pairs.data_folder() / "goto_pair"
+    rows = []
+    if folder.is_dir():
+        files = (folder / f"goto_virgo_{name}.fits.fz" for name in ("sci", "ref"))
+        pair = [psflib.read(file).cutout(CUTOUT, CUTOUT) for file in files]
+        rows = _rows("GOTO", compare(*pair, warm=True, seed=SEED))
+    return "Methods side by side, 600 x 600 px of GOTO", ["pair", "method", *COLUMNS], rows
+
+
+SECTIONS = {"zogy": zogy, "zogy-methods": methods, "zogy-survey": survey}
+
+
+def _rows(name, made):
+    rows = []
+    for row in made.table:
+        values = [float(getattr(row[c], "value", row[c])) for c in COLUMNS]
+        rows.append([name, row["method"], *(f"{v:.3g}" for v in values)])
+    return rows
 
 
 def _judged(value, low, high, text):
