@@ -282,7 +282,7 @@ def _start(model, stiff, planes, rules):
 
 
 def _stiff(model) -> Model:
-    """The model with a kernel that is linear over the field, at most."""
+    """The model with a kernel that is the same all over the field, if polynomials vary it."""
     if model.spline is not None:
         return model
     order = min(model.order, STIFF)

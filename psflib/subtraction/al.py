@@ -40,13 +40,8 @@ class AlSettings(BaseModel):
         description="highest degree of the flux scale's variation (transparency, flat field), "
         "chosen likewise",
     )  # fmt: skip
-    background_order: int = Field(
-        3, ge=0, le=4, description="degree of the differential background"
-    )
-    doubt: float = Field(
-        1.0, gt=0,
-        description="doubt about filled-in values, in sigma, above which the result is masked",
-    )  # fmt: skip
+    background_order: doubts.BackgroundOrder = 3
+    doubt: doubts.MostDoubt = 1.0
     bad_fraction: float = Field(
         0.3, gt=0, lt=1,
         description="masked share of the kernel's weight above which the result is masked",

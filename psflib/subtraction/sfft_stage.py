@@ -6,6 +6,7 @@ from psflib.difference import Difference
 from psflib.exposure import Exposure
 from psflib.sfft.footprints import Wanted, fit_kernel
 from psflib.subtraction.al import subtract_fitted
+from psflib.subtraction.doubts import BackgroundOrder, MostDoubt
 
 
 class SfftSettings(BaseModel):
@@ -33,18 +34,13 @@ class SfftSettings(BaseModel):
     flux_order: int = Field(
         2, ge=0, le=3, description="degree of the flux scale's variation, at most kernel_order"
     )
-    background_order: int = Field(
-        3, ge=0, le=4, description="degree of the differential background"
-    )
+    background_order: BackgroundOrder = 3
     smoothness: float | None = Field(
         None, ge=0,
         description="strength of the penalty on the kernel's Laplacian; none: generalised "
         "cross-validation chooses it",
     )  # fmt: skip
-    doubt: float = Field(
-        1.0, gt=0,
-        description="doubt about filled-in values, in sigma, above which the result is masked",
-    )  # fmt: skip
+    doubt: MostDoubt = 1.0
     bad_fraction: float = Field(
         0.3, gt=0, lt=1,
         description="masked share of the kernel's weight above which the result is masked",

@@ -44,9 +44,7 @@ class ZogySettings(BaseModel):
     scale_order: int = Field(
         2, ge=0, le=3, description="highest degree of the flux scale's variation over the field"
     )
-    background_order: int = Field(
-        3, ge=0, le=4, description="degree of the differential background"
-    )
+    background_order: doubts.BackgroundOrder = 3
     astrometric_error: float = Field(
         0.0, ge=0, description="standard deviation of the registration, px; lowers the score of "
         "residuals on bright stars, and of sources on bright galaxies too",
@@ -58,10 +56,7 @@ class ZogySettings(BaseModel):
     psf_clean: float = Field(
         0.0, ge=0, lt=1, description="PSF values below this fraction of the peak count as 0"
     )
-    doubt: float = Field(
-        1.0, gt=0,
-        description="doubt about filled-in values, in sigma, above which the result is masked",
-    )  # fmt: skip
+    doubt: doubts.MostDoubt = 1.0
     bad_fraction: float = Field(
         0.3, gt=0, lt=1,
         description="masked share of a filter's weight above which the result is masked",
