@@ -161,8 +161,9 @@ class TestNoiseFree:
         kernel, truth = self.fitted(order)
         for x, y in ((170, 160), (60, 60), (280, 260)):
             expected = truth(x, y)
-            # float32 pixels are good to 6e-8; stars see fine detail 100 times worse than the sum
-            assert np.abs(kernel.at(x, y) - expected).max() < 3e-5 * expected.max()
+            # float32 pixels are good to 6e-8; the finest detail of 51 images is seen 1000 times
+            # worse than the sum
+            assert np.abs(kernel.at(x, y) - expected).max() < 6e-5 * expected.max()
 
     @staticmethod
     def fitted(order):

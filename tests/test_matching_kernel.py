@@ -8,7 +8,7 @@ from psflib import polynomial
 from psflib.errors import NotEnoughStars, SingularFit
 from psflib.matching import MatchingKernel, fit_kernel, solve
 from psflib.matching import prior as priors
-from psflib.matching.basis import alard_lupton, sized_for
+from psflib.matching.basis import DEGREES, LARGER, alard_lupton, members, sized_for
 
 SHAPE = (320, 340)
 FWHM_SHARP, FWHM_BROAD = 2.8, 3.6
@@ -224,6 +224,11 @@ class TestBasis:
             np.testing.assert_allclose(images[1:].sum((1, 2)), 0, atol=1e-12)
             np.testing.assert_allclose(np.square(images[1:]).sum((1, 2)), 1, rtol=1e-12)
 
+    def test_the_larger_basis_holds_the_smaller_one(self):
+        small, large = sized_for(2.8, 3.6), sized_for(2.8, 3.6, LARGER)
+        known = members(DEGREES, LARGER)
+        np.testing.assert_allclose(large.images[known], small.images, atol=1e-15)
+
     def test_equal_seeing(self):
         assert np.isfinite(sized_for(3.0, 3.0).images).all()
         assert np.isfinite(sized_for(3.1, 3.0).images).all()
@@ -324,21 +329,41 @@ class TestSolve:
         np.testing.assert_array_equal(coef[1], [7, 8, 9, 0, 0, 0])
         np.testing.assert_array_equal(background, [13])
 
+    def test_join_is_the_inverse_of_split(self):
+        for layout in (solve.Layout(3, 1, 2, 0), solve.Layout(3, 3, 1, 2)):
+            solution = np.arange(1.0, len(layout.index) + 1)
+            np.testing.assert_array_equal(layout.join(*layout.split(solution)), solution)
+
 
 class TestPrior:
-    def test_it_leaves_constants_alone(self):
+    def test_what_it_adds_to_which_unknown(self):
         layout = solve.Layout(3, 2, 1, 1)
         matrix = np.zeros((len(layout.index),) * 2)
-        priors.add_to(layout, matrix, np.eye(2))
+        priors.add_to(layout, matrix, priors.Prior(np.diag([7.0, 8, 9]), np.eye(2)))
         # flux (3 terms), two shapes of 6 terms each, background (3 terms)
-        shape = [0, 1, 1, *[1 / priors.DEGREE] * 3]
-        np.testing.assert_allclose(np.diag(matrix), [0, 0, 0, *shape, *shape, 0, 0, 0])
+        varying = [1, 1, *[1 / priors.DEGREE] * 3]
+        expected = [7, 0, 0, 8, *varying, 9, *varying, 0, 0, 0]
+        np.testing.assert_allclose(np.diag(matrix), expected)
         assert np.count_nonzero(matrix - np.diag(np.diag(matrix))) == 0
+
+    def test_a_core_is_free_and_wings_are_not(self):
+        basis = sized_for(2.6, 4.0)
+        half, sigma = basis.half, 4.0 / 2.355
+        r2 = np.sum(np.square(np.mgrid[-half : half + 1, -half : half + 1]), 0)
+        flat = basis.images.reshape(len(basis.images), -1)
+        cost = {}
+        for name, width in (("core", 1.3), ("wings", 4.5)):
+            gauss = np.exp(-0.5 * r2 / width**2)
+            coefficients = np.linalg.lstsq(flat.T, (gauss / gauss.sum()).ravel(), rcond=1e-10)[0]
+            expected = priors.expected(basis, gauss / gauss.sum(), sigma)
+            cost[name] = coefficients @ expected.constant @ coefficients
+        assert cost["core"] < 1  # a kernel of unit sum is within one standard deviation
+        assert cost["wings"] > 100  # 10 % of it in the wings costs 1
 
     def test_determinant(self):
         layout = solve.Layout(3, 3, 0, 0)
         matrix = np.zeros((len(layout.index),) * 2)
-        expected = np.array([[2.0, 0.5], [0.5, 1.0]])
+        expected = priors.Prior(np.zeros((3, 3)), np.array([[2.0, 0.5], [0.5, 1.0]]))
         priors.add_to(layout, matrix, expected)
         varying = [2, 3, 4, 5, 6, 7, 8, 9, 10]
         varying += [v + 10 for v in varying]
@@ -355,6 +380,7 @@ class TestPrior:
         assert np.linalg.eigvalsh(expected).min() > 0
         flat = images[1:].reshape(len(images) - 1, -1)
         wider = np.linalg.lstsq(flat.T, (wide - gauss).ravel(), rcond=1e-10)[0]
-        ragged = np.random.default_rng(1).normal(size=len(flat))
-        ragged *= np.linalg.norm(wider @ flat) / np.linalg.norm(ragged @ flat)
-        assert wider @ expected @ wider < 0.1 * (ragged @ expected @ ragged)
+        ragged = np.random.default_rng(1).normal(size=(20, len(flat)))
+        size = np.linalg.norm(wider @ flat) / np.linalg.norm(ragged @ flat, axis=1)
+        costs = np.einsum("ri,ij,rj->r", ragged, expected, ragged) * size**2
+        assert wider @ expected @ wider < 0.1 * costs.mean()

@@ -14,72 +14,25 @@ from threadpoolctl import threadpool_limits
 
 from psflib import polynomial
 from psflib.convolve import node_grid
-from psflib.errors import NotEnoughStars
-from psflib.loops import footprints as loops
-from psflib.matching import basis as bases
-from psflib.matching import equations, pixels, selection, solve
 from psflib.matching import prior as priors
+from psflib.matching import selection, solve
 from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.leverage import MOST, leverage
+from psflib.matching.problem import START_ORDER, State, enlarged, prepare
 
 log = logging.getLogger(__name__)
 
 FLOORS = (0.1, 0.03, 0.002, 0.002)  # model-error floor of each round, fraction of the model
 TOLERANCES = (0.10, 0.05, 0.03, 0.02)  # flux change of a source that is tolerated, by round
-START_ORDER = 2  # degree of the kernel until held-out cells have their say ...
-CHOICE = 2  # ... before this round
+CHOICE = 2  # round before which held-out cells choose the degrees
 NODES = 9  # an axis, at which the kernel is asked whether it sharpens
+BRIGHT = 10.0  # sigma of a pixel; where stars are as bright, they show what the basis lacks
+FEWEST = 100  # such pixels
+MISFIT = 1.1  # times the chi-square of all pixels there, above which a larger basis is tried
+WORSE = 1.05  # times the chi-square before it, at which a round has not converged
+NOISE_FREE = 1e-3  # chi-square of a pixel below which the images are simulated ones without noise
 AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak modes are shrunk
-BUDGET = 0.07  # largest share of the pixels to fit ...
-LEAST_BUDGET, MOST_BUDGET = 70_000, 200_000  # ... but no fewer and no more than this
-
-
-@dataclasses.dataclass
-class Problem:
-    """All that stays the same during the rounds.
-
-    a, var_a, var_b : target and variances at the fit pixels, (n,) float64; var_b is spread as by
-    the kernel;  smooth : first guess of K conv b there;  excluded : pixels of variable sources.
-    """
-
-    a: np.ndarray
-    var_a: np.ndarray
-    var_b: np.ndarray
-    plane_var_b: np.ndarray
-    smooth: np.ndarray
-    excluded: np.ndarray
-    sources: pixels.Sources
-    design: equations.Design
-    sky: equations.Sky
-    sigma: float
-    match_sigma: float
-    sharpens: bool
-    noise: np.ndarray | None = None
-
-    @property
-    def at(self):
-        return self.design.at
-
-    @property
-    def layout(self):
-        return self.design.layout
-
-    def use(self, layout):
-        """Fit these unknowns from now on."""
-        self.design = dataclasses.replace(self.design, layout=layout)
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """Result of a round: unknowns, what was left out, the model at the fit pixels, and the
-    normal matrix with its prior."""
-
-    solution: np.ndarray
-    clipped: np.ndarray
-    dropped: int
-    model: np.ndarray
-    matrix: np.ndarray
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -99,7 +52,7 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     ------
     NotEnoughStars, SingularFit
     """
-    problem = _prepare(target, convolved, fwhms, orders)
+    problem = prepare(target, convolved, fwhms, orders)
     highest = problem.layout
     problem.use(dataclasses.replace(highest, order=min(highest.order, START_ORDER)))
     state: Any = None
@@ -107,10 +60,12 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         if number == CHOICE:
             state = _choose(problem, state, highest)
         state = _round(problem, state, floor, tolerance)
+    problem, state = _enlarged(problem, state)
     layout = problem.layout
     coef, background = layout.split(state.solution)
     counts = {
         "order": layout.order,
+        "n_basis": layout.n_basis,
         "lowered": highest.order < min(orders[0], START_ORDER),
         "n_sources": int(np.isfinite(problem.sources.ratio).sum()),
         "n_variable": int(problem.sources.variable.sum()),
@@ -141,80 +96,6 @@ def _deconvolved(kernel):
     return float(np.mean(np.square(grid).sum((1, 2)) > np.square(grid.sum((1, 2)))))
 
 
-def _prepare(target, convolved, fwhms, orders):
-    a, var_a, good_a = target
-    b, var_b, good_b = convolved
-    good = good_a & good_b
-    if not good.any():
-        raise NotEnoughStars("matching kernel (no pixel is usable in both images)", 0, 1)
-    basis = bases.sized_for(fwhms[1], fwhms[0])
-    match_sigma = max(np.sqrt(max(fwhms[0] ** 2 - fwhms[1] ** 2, 0)) / 2.355, 0.7)
-    smooth = pixels.smoothed(b, match_sigma)
-    sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
-    smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
-    at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
-    sharpens = fwhms[0] < fwhms[1]
-    if sharpens:
-        log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
-        orders = (min(orders[0], START_ORDER), *orders[1:])
-    layout = _layout(sources, at, orders, len(basis.pair_x))
-    design = equations.make_design(b, at, basis, layout)
-    change = np.where(sources.variable, sources.ratio / sources.scale - 1, 0.0)
-    change = np.append(np.nan_to_num(change), 0.0)[at.near]
-    at_fit = at.y, at.x
-    excluded = np.abs(change * smooth[at_fit]) > 0.3 * np.sqrt(var_a[at_fit])
-    return Problem(
-        a[at_fit].astype(float), var_a[at_fit].astype(float),
-        pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), var_b,
-        smooth[at_fit].astype(float), excluded, sources, design,
-        equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
-        fwhms[0] / 2.355, match_sigma, sharpens,
-    )  # fmt: skip
-
-
-def _regions(target, var_b, signal, good, filled, sources, half, fwhm):
-    """Footprints to fit the kernel on, sky to fit the background on."""
-    a, var_a = target
-    scale = np.float32(sources.scale)
-    margin = min(half, int(np.ceil(fwhm)))
-    sigma_a = np.sqrt(np.median(pixels.sample(var_a, good)))
-    noise = np.sqrt(sigma_a**2 + scale**2 * np.median(pixels.sample(var_b, good)))
-    inside = pixels.footprints(signal, noise, good, filled, half, margin)
-    budget = int(np.clip(BUDGET * a.size, LEAST_BUDGET, MOST_BUDGET))
-    chosen = pixels.most_telling(signal, var_a, inside, budget)
-    source = np.full(a.shape, -1, np.int32)
-    distance2 = np.full(a.shape, pixels.FAR, np.float32)
-    loops.nearest_source(sources.x, sources.y, 4.0 * fwhm, source, distance2)
-    at = pixels.sort_pixels(inside, chosen, source, distance2, fwhm)
-    sky = pixels.sky(signal, sigma_a, good, distance2, 1.5 * fwhm, inside, margin)
-    return at, sky
-
-
-def _layout(sources, at, orders, n_basis):
-    """Degrees that the number of sources holds up."""
-    with np.errstate(invalid="ignore"):
-        useful = (
-            np.isfinite(sources.ratio) & (sources.error < 0.1 * sources.ratio) & ~sources.variable
-        )
-    count = int(useful.sum())
-    if count == 0:
-        raise NotEnoughStars("matching kernel", 0, 1)
-    if len(at.y) < 2 * n_basis:
-        inside = len(np.unique(at.source[at.source >= 0]))
-        signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"
-        raise NotEnoughStars(f"matching kernel ({signal})", inside, inside + 1)
-    limit = 0 if count < 8 else 1 if count < 20 else 2 if count < 100 else 3
-    order, flux_order, bg_order = orders
-    lowered = solve.Layout(
-        n_basis, min(order, limit), min(flux_order, limit), min(bg_order, limit + 1)
-    )
-    if lowered.order < min(order, START_ORDER):
-        log.warning(
-            "only %d sources for the kernel: its degree is %d, not %d", count, lowered.order, order
-        )
-    return lowered
-
-
 def _round(problem, state, floor, tolerance):
     """One round: weights from the current kernel, rejection, solution."""
     first = state is None
@@ -234,24 +115,58 @@ def _round(problem, state, floor, tolerance):
     corrected = floor == FLOORS[-1]
     solution, matrix = _solve(problem, state, problem.a if first else residual, weight, corrected)
     model = problem.design.model(*problem.layout.split(solution))
-    if not first and weight @ np.square(problem.a - model) > 1.05 * (weight @ residual**2):
-        # noise-free images: what the blocks' polynomials leave out exceeds all weak modes
-        solution, matrix = _solve(problem, None, problem.a, weight, corrected, state)
+    if not first and weight @ np.square(problem.a - model) > WORSE * (weight @ residual**2):
+        # what the blocks' polynomials leave out exceeds the weak modes
+        if _chi2(problem, state)["chi2_median"] < NOISE_FREE:
+            step = model - state.model
+            length = (weight * step) @ residual / (weight @ step**2)
+            solution = state.solution + length * (solution - state.solution)
+        else:
+            solution, matrix = _solve(problem, None, problem.a, weight, corrected, state)
         model = problem.design.model(*problem.layout.split(solution))
     return State(solution, clipped, dropped, model, matrix)
 
 
 def _choose(problem, state, highest):
     """State with the unknowns that predict held-out cells best, at most the highest."""
-    weight = 1 / _variance(problem, state)
-    residual = problem.a - state.model
-    weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
     old = problem.layout
-    prior = _prior(problem, state)
-    problem.use(selection.choose(problem, state, weight, prior, highest))
+    problem.use(selection.choose(_judged(problem, state), highest))
     solution = solve.convert(state.solution, old, problem.layout)
     model = problem.design.model(*problem.layout.split(solution))
     return dataclasses.replace(state, solution=solution, model=model)
+
+
+def _judged(problem, state) -> selection.Judged:
+    weight = 1 / _variance(problem, state)
+    residual = problem.a - state.model
+    weight[problem.excluded | _clip_pixels(problem, residual, weight)] = 0
+    return selection.Judged(problem, state, weight, _prior(problem, state))
+
+
+def _enlarged(problem, state):
+    """Problem and state with the larger basis, if bright stars ask for it and held-out cells too.
+
+    Two images of which neither is the sharper one in all directions need it.
+    """
+    if _misfit(problem, state) < MISFIT:
+        return problem, state
+    larger, start = enlarged(problem, state)
+    if not selection.predicts_better(_judged(problem, state), _judged(larger, start)):
+        return problem, state
+    for floor, tolerance in list(zip(FLOORS, TOLERANCES, strict=True))[CHOICE:]:
+        start = _round(larger, start, floor, tolerance)
+    return larger, start
+
+
+def _misfit(problem, state):
+    """Chi-square of a pixel where stars are bright, relative to that of all pixels."""
+    variance = _variance(problem, state)
+    keep = ~(problem.excluded | state.clipped)
+    bright = keep & (np.square(state.model) > BRIGHT**2 * variance)
+    if bright.sum() < FEWEST:
+        return 1.0
+    z2 = np.square(problem.a - state.model) / variance
+    return z2[bright].mean() / z2[keep].mean()
 
 
 def _variance(problem, state):
@@ -325,8 +240,9 @@ def _solve(problem, state, residual, weight, corrected, known=None):
     if corrected and problem.noise is None:
         # no more than the residuals show: a variance plane four times too large (GOTO, whose
         # template holds the science image) would have the noise overcorrected
-        claimed = _chi2(problem, state)["chi2_median"]
-        problem.noise = design.regressor_noise(problem.plane_var_b, weight) * min(claimed, 1.0)
+        if problem.claimed is None:
+            problem.claimed = min(_chi2(problem, state)["chi2_median"], 1.0)
+        problem.noise = design.regressor_noise(problem.plane_var_b, weight) * problem.claimed
     noise = problem.noise if corrected else None
     if not problem.sharpens:
         solution = solve.solve(layout, matrix, vector, noise)
@@ -346,16 +262,14 @@ def _amplifies(problem, solution):
 
 
 def _prior(problem, state):
-    """Inverse covariance of the kernel's variation, see `prior.precision`.
+    """What the kernel is expected to be, see `prior`.
 
     Weaker where the images have less noise than they claim, for then the stars say more.
     """
-    if state is None:
-        return priors.precision(problem.design.basis, _guess(problem), problem.sigma)
-    expected = priors.precision(
-        problem.design.basis, _central(problem, state.solution), problem.sigma
-    )
-    return expected * min(_chi2(problem, state)["chi2_median"], 1.0)
+    known = state is not None
+    kernel = _central(problem, state.solution) if known else _guess(problem)
+    share = min(_chi2(problem, state)["chi2_median"], 1.0) if known else 1.0
+    return priors.expected(problem.design.basis, kernel, problem.sigma) * share
 
 
 def _guess(problem):

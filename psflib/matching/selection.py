@@ -6,6 +6,7 @@ whatever the truth; so the kernel's degree is raised, too, where the marginal li
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -18,20 +19,32 @@ from psflib.matching import solve
 FOLDS = 4
 CELL = 128  # px; cells of this size are held out together
 FEWEST = 3e-4  # gain in chi-square, relative, below which the simpler model is kept
+WORTHWHILE = 0.02  # the same for a larger basis, which costs as much again and knows less of each
 CLEARLY = 5.0  # gain in the logarithm of the marginal likelihood that raises a degree
 
 
-def choose(problem, state, weight, prior, highest: solve.Layout) -> solve.Layout:
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A fit to compare others with.
+
+    problem, state : problem.Problem, problem.State;  weight : of the fit pixels, (n,) float64;
+    prior : prior.Prior
+    """
+
+    problem: Any
+    state: Any
+    weight: np.ndarray
+    prior: priors.Prior
+
+
+def choose(fit: Judged, highest: solve.Layout) -> solve.Layout:
     """The best layout between the present one and `highest`, by held-out cells.
 
     The kernel's degree first, then that of its sum.  All candidates are parts of one set of
     normal equations, so that each costs a small solution a fold.
-
-    prior : ndarray (nb - 1, nb - 1), the last argument of `prior.add_to`
     """
-    design = problem.design
-    folds = _Folds(problem, state, weight, prior, highest)
-    best = design.layout
+    folds = _Folds(fit, highest)
+    best = fit.problem.layout
     score = folds.score(best)
     for order in range(best.order + 1, highest.order + 1):
         higher = dataclasses.replace(best, order=order)
@@ -48,6 +61,16 @@ def choose(problem, state, weight, prior, highest: solve.Layout) -> solve.Layout
     return best
 
 
+def predicts_better(first: Judged, second: Judged) -> bool:
+    """Whether the second of two bases, the larger one, predicts held-out cells so much better.
+
+    Both states are the same model of the same pixels.
+    """
+    folds = [_Folds(fit, fit.problem.layout) for fit in (first, second)]
+    before, after = (f.score(f.full) for f in folds)
+    return before - after > WORTHWHILE * abs(folds[0].total)
+
+
 def _better(folds, best, score, other):
     """The better of two layouts; the simpler one unless the other gains enough."""
     value = folds.score(other)
@@ -59,8 +82,9 @@ def _better(folds, best, score, other):
 class _Folds:
     """Normal equations of each fold for corrections to the present solution."""
 
-    def __init__(self, problem, state, weight, prior, highest):
-        self.prior = prior
+    def __init__(self, fit, highest):
+        self.prior = fit.prior
+        problem, state, weight = fit.problem, fit.state, fit.weight
         design = problem.design
         self.full = dataclasses.replace(
             highest, flux_order=max(highest.flux_order, design.layout.flux_order)

@@ -53,6 +53,13 @@ class Layout:
         terms = polynomial.n_terms(max(self.order, self.flux_order))
         return full[:-1, :terms], full[-1, : polynomial.n_terms(self.bg_order)]
 
+    def join(self, coef, background) -> np.ndarray:
+        """Solution of these coefficients, the inverse of `split`."""
+        full = np.zeros((self.n_basis + 1, polynomial.n_terms(self.top)))
+        full[:-1, : coef.shape[1]] = coef
+        full[-1, : len(background)] = background
+        return full.ravel()[self.index]
+
 
 def positions(part: Layout, whole: Layout) -> np.ndarray:
     """Where the unknowns of `part` stand among those of `whole`, which has them all."""

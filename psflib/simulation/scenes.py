@@ -1,8 +1,9 @@
-"""Six scenes that judge a subtraction: what is true of each pixel is known.
+"""Seven scenes that judge a subtraction: what is true of each pixel is known.
 
 sparse, crowded, reverse (the template is the worse image), shallow (the template is as noisy as
-the science image), steep (the PSF and the flux scale change strongly over the field) and equal
-(nearly the same seeing, PSFs of different shape).
+the science image), steep (the PSF and the flux scale change strongly over the field), equal
+(nearly the same seeing, PSFs of different shape) and crossed (the same, elongated across each
+other, so that neither image is the sharper one in all directions).
 """
 
 import dataclasses
@@ -27,9 +28,9 @@ MASKED_RAYS = 0.7  # share of the cosmic rays that the mask knows of
 class Preset:
     """One kind of scene; densities are per 1e6 px.
 
-    fwhm : px, science and template;  stars : density above `faintest` ADU;  noise : of the
-    template's empty sky, relative to the science image's;  variation, scale_slope : relative
-    change of the PSF's width and of the flux scale over the field.
+    fwhm, shear : px and (g1, g2), science and template;  stars : density above `faintest` ADU;
+    noise : of the template's empty sky, relative to the science image's;  variation, scale_slope :
+    relative change of the PSF's width and of the flux scale over the field.
     """
 
     fwhm: tuple[float, float]
@@ -38,6 +39,7 @@ class Preset:
     variation: float = 0.06
     scale_slope: float = 0.03
     galaxies: float = 100.0
+    shear: tuple[tuple[float, float], tuple[float, float]] = ((0.03, -0.02), (-0.03, 0.03))
 
 
 SCENES = {
@@ -47,6 +49,7 @@ SCENES = {
     "shallow": Preset((4.5, 2.5), noise=1.0),
     "steep": Preset((4.2, 2.7), variation=0.2, scale_slope=0.10),
     "equal": Preset((3.2, 3.1)),
+    "crossed": Preset((3.4, 3.2), shear=((0.15, 0.02), (-0.15, -0.01))),
 }
 
 
@@ -125,18 +128,19 @@ def simulate_scene(name: str, size: int = 1024, seed: int = 1) -> MatchingScene:
 def _cameras(preset, size):
     shape, area = (size, size), size**2 / 1e6
     science, template = preset.fwhm
+    (g1, g2), (h1, h2) = preset.shear
     rays, columns = round(40 * area), max(1, round(2 * size / 1024))
     blocks = max(1, round(3 * area))
     # noise of the sky at gain g: √(sky/g + (read noise/g)²); a stacked template has a higher gain
     gain = 4.0 / preset.noise**2
     return (
         Camera(
-            PsfModel(science, 0.03, -0.02, preset.variation, 3.2, shape=shape, coma=0.2),
+            PsfModel(science, g1, g2, preset.variation, 3.2, shape=shape, coma=0.2),
             sky=400.0, sky_gradient=(0.08, -0.06), gain=4.0, read_noise=8.0,
             cosmic_rays=rays, bad_columns=columns, nan_blocks=blocks,
         ),
         Camera(
-            PsfModel(template, -0.03, 0.03, -0.04, 3.6, shape=shape, coma=-0.15),
+            PsfModel(template, h1, h2, -0.04, 3.6, shape=shape, coma=-0.15),
             sky=360.0, sky_gradient=(-0.03, 0.04), gain=gain, read_noise=8.0 / preset.noise,
             cosmic_rays=rays, bad_columns=columns, nan_blocks=blocks,
         ),

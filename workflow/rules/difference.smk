@@ -23,10 +23,10 @@ HALO_INPUTS = {
 rule subtract:
     """Science minus template, method {params.settings[method]}: {wildcards.field}, {wildcards.epoch}."""
     input:
+        **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
-        **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
     output:
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",
