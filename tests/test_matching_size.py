@@ -22,14 +22,17 @@ def subtract_scene(name, seed=5, size=768):
     return scene, difference, np.sqrt(oracle_difference(scene)[1])
 
 
-def subtract_pair(seed, n_stars):
+def subtract_pair(seed, n_stars, fwhms=(3.6, 2.8), convolve="auto", **options):
     """Difference of two images of 320 px whose PSFs are the same everywhere."""
-    science, template, _ = simulate_pair((320, 320), seed, n_stars=n_stars, brightest=2e5)
+    science, template, _ = simulate_pair(
+        (320, 320), seed, n_stars=n_stars, brightest=2e5, fwhm_science=fwhms[0],
+        fwhm_template=fwhms[1], **options,
+    )  # fmt: skip
     pair = (
         e.replace(meta={**e.meta, "fwhm": f, "sky_rms": 10.0})
-        for e, f in ((science, 3.6), (template, 2.8))
+        for e, f in zip((science, template), fwhms, strict=True)
     )
-    return subtract_al(*pair, AlSettings(), lambda e: e.meta["psf"])
+    return subtract_al(*pair, AlSettings(convolve=convolve), lambda e: e.meta["psf"])
 
 
 def on_bright_stars(scene, difference, sigma):

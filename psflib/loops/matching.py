@@ -58,11 +58,39 @@ def convolve_at(  # noqa: C901
 
 
 @loop
+def _products(rows, i, n, out):
+    """Scalar products of row i with itself and all later ones, over the first n pixels.
+
+    Four at a time, so that each pixel is loaded once for them.
+    """
+    row, j = rows[i], i
+    while j + 3 < len(rows):
+        other0, other1, other2, other3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+        total0, total1, total2, total3 = 0.0, 0.0, 0.0, 0.0
+        for q in range(n):
+            value = row[q]
+            total0 += value * other0[q]
+            total1 += value * other1[q]
+            total2 += value * other2[q]
+            total3 += value * other3[q]
+        k = j - i
+        out[k], out[k + 1], out[k + 2], out[k + 3] = total0, total1, total2, total3
+        j += 4
+    while j < len(rows):
+        other = rows[j]
+        total = 0.0
+        for q in range(n):
+            total += row[q] * other[q]
+        out[j - i] = total
+        j += 1
+
+
+@loop
 def block_gram(design, residual, weight, start, gram, right):
     """Weighted normal equations of each block; the last column of the model is a constant.
 
     design (nb, n) float32, residual and weight (n,), start (blocks + 1,);
-    gram (blocks, nb + 1, nb + 1), both halves; right (blocks, nb + 1).
+    gram (blocks, (nb + 1) (nb + 2) / 2), the upper halves row by row; right (blocks, nb + 1).
     """
     nb = design.shape[0]
     most = 0
@@ -91,13 +119,7 @@ def block_gram(design, residual, weight, start, gram, right):
             for q in range(n):
                 total += row[q] * rest[q]
             right[t, i] = total
-            for j in range(i, nb + 1):
-                other = rows[j]
-                total = 0.0
-                for q in range(n):
-                    total += row[q] * other[q]
-                gram[t, i, j] = total
-                gram[t, j, i] = total
+            _products(rows, i, n, gram[t, i * (2 * nb + 3 - i) // 2 :])
 
 
 @loop

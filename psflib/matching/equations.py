@@ -41,12 +41,17 @@ class Design:
 
     def normal(self, residual, weight):
         """Normal matrix of all unknowns, and the right side of their correction."""
-        m = len(self.columns) + 1
-        gram = np.empty((len(self.at.block_x), m, m))
-        right = np.empty((len(self.at.block_x), m))
-        loops.block_gram(self.columns, residual, weight, self.at.block_start, gram, right)
+        gram, right = self.blocks(residual, weight)
         terms = polynomial.evaluate(self.layout.top, self.at.block_x, self.at.block_y, self.shape)
         return solve.assemble(self.layout, gram, right, terms)
+
+    def blocks(self, residual, weight):
+        """Normal equations of each block, the first two arguments of `solve.assemble`."""
+        m = len(self.columns) + 1
+        gram = np.empty((len(self.at.block_x), m * (m + 1) // 2))
+        right = np.empty((len(self.at.block_x), m))
+        loops.block_gram(self.columns, residual, weight, self.at.block_start, gram, right)
+        return gram, right
 
     def regressor_noise(self, var_b, weight):
         """Expected contribution of b's noise to the normal matrix of the kernel unknowns.
@@ -65,15 +70,18 @@ class Design:
         sums = np.zeros((len(numbers), 2 * half + 1, 2 * half + 1))
         loops.lagged_sums(var_b, y, x, 2 * weight[odd], cell, half, sums)
         images = self.basis.images.reshape(layout.n_basis, -1)
-        blocks = np.zeros((len(sums), layout.n_basis + 1, layout.n_basis + 1))
+        whole = np.zeros((layout.n_basis + 1, layout.n_basis + 1))
+        upper = np.triu_indices(len(whole))
+        blocks = np.empty((len(sums), len(upper[0])))
         for block, lagged in zip(blocks, sums[:, :, ::-1].reshape(len(sums), -1), strict=True):
-            block[:-1, :-1] = (images * lagged) @ images.T
+            whole[:-1, :-1] = (images * lagged) @ images.T
+            block[:] = whole[upper]
         middle = (NOISE_CELL - 1) / 2
         terms = polynomial.evaluate(
             layout.top, numbers % cells * NOISE_CELL + middle,
             numbers // cells * NOISE_CELL + middle, self.shape,
         )  # fmt: skip
-        matrix, _ = solve.assemble(layout, blocks, np.zeros(blocks.shape[:2]), terms)
+        matrix, _ = solve.assemble(layout, blocks, np.zeros((len(blocks), len(whole))), terms)
         return matrix[: layout.n_kernel, : layout.n_kernel]
 
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from psflib import polynomial
 from psflib.convolve import node_grid
 from psflib.matching import prior as priors
-from psflib.matching import selection, solve
+from psflib.matching import selection, sharpening, solve
 from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.leverage import MOST, leverage
@@ -48,10 +48,32 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     orders : (int, int, int)
         Highest degrees of the kernel, its sum, and the background; lowered for few sources.
 
+    A target that is the sharper image is broadened for the fit, see `sharpening`; `broadened` in
+    the kernel's `meta` is the sigma (px), 0 if it was not.
+
     Raises
     ------
     NotEnoughStars, SingularFit
     """
+    sigma = sharpening.broadening(fwhms)
+    if sigma:
+        log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
+        target = sharpening.broadened(target, sigma)
+        fwhms = float(np.hypot(fwhms[0], 2.355 * sigma)), fwhms[1]
+    kernel = _fit(target, convolved, fwhms, orders, convolved_name)
+    kernel = sharpening.brought_back(kernel, sigma) if sigma else kernel
+    kernel.meta["deconvolved"] = _deconvolved(kernel)
+    if kernel.meta["deconvolved"] > 0:
+        log.warning(
+            "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
+            "one everywhere", convolved_name, 100 * kernel.meta["deconvolved"],
+        )  # fmt: skip
+    log.info("kernel: %s", kernel.meta)
+    return kernel
+
+
+def _fit(target, convolved, fwhms, orders, convolved_name):
+    """The kernel of `fit_kernel` by rounds of weights, rejection and solution."""
     problem = prepare(target, convolved, fwhms, orders)
     highest = problem.layout
     problem.use(dataclasses.replace(highest, order=min(highest.order, START_ORDER)))
@@ -73,20 +95,14 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         "n_pixels": len(problem.at.y),
         "n_clipped": int(state.clipped.sum()),
         **_chi2(problem, state),
+        "broadened": 0.0,
     }
     kernel = MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
     )  # fmt: skip
-    counts["deconvolved"] = _deconvolved(kernel)
     share = min(counts["chi2_median"], 1.0)
     counts["kernel_error"] = kernel_error(problem.design, state.matrix, fwhms[1], share)
-    if counts["deconvolved"] > 0:
-        log.warning(
-            "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
-            "one everywhere", convolved_name, 100 * counts["deconvolved"],
-        )  # fmt: skip
-    log.info("kernel: %s", counts)
     return kernel
 
 
@@ -159,14 +175,15 @@ def _enlarged(problem, state):
 
 
 def _misfit(problem, state):
-    """Chi-square of a pixel where stars are bright, relative to that of all pixels."""
+    """Chi-square of a pixel where stars are bright, and relative to that of all pixels if these
+    are above 1: variance planes can be too small, and faint crowded stars are noise twice."""
     variance = _variance(problem, state)
     keep = ~(problem.excluded | state.clipped)
     bright = keep & (np.square(state.model) > BRIGHT**2 * variance)
     if bright.sum() < FEWEST:
         return 1.0
     z2 = np.square(problem.a - state.model) / variance
-    return z2[bright].mean() / z2[keep].mean()
+    return z2[bright].mean() / max(z2[keep].mean(), 1.0)
 
 
 def _variance(problem, state):

@@ -12,7 +12,6 @@ import numpy as np
 from scipy import linalg
 
 from psflib import polynomial
-from psflib.loops import matching as loops
 from psflib.matching import prior as priors
 from psflib.matching import solve
 
@@ -90,10 +89,8 @@ class _Folds:
             highest, flux_order=max(highest.flux_order, design.layout.flux_order)
         )
         at = design.at
-        m = len(design.columns) + 1
-        gram, right = np.empty((len(at.block_x), m, m)), np.empty((len(at.block_x), m))
         residual = problem.a - state.model
-        loops.block_gram(design.columns, residual, weight, at.block_start, gram, right)
+        gram, right = design.blocks(residual, weight)
         terms = polynomial.evaluate(self.full.top, at.block_x, at.block_y, design.shape)
         fold = (at.block_x // CELL + 2 * (at.block_y // CELL)).astype(int) % FOLDS
         self.parts = [

@@ -80,15 +80,14 @@ def assemble(layout: Layout, gram, right, terms):
 
     Parameters
     ----------
-    gram : ndarray (blocks, m, m), right : ndarray (blocks, m)
-        With m = n_basis + 1 (background last).
+    gram : ndarray (blocks, m (m + 1) / 2), right : ndarray (blocks, m)
+        With m = n_basis + 1 (background last); upper halves, row by row.
     terms : ndarray (n_terms(top), blocks)
         Polynomials at the block centres, used on both sides of the equation.
     """
-    n, m = terms.shape[0], gram.shape[1]
+    n, m = terms.shape[0], right.shape[1]
     p, q = np.triu_indices(n)  # both the products and the blocks' matrices are symmetric
-    i, j = np.triu_indices(m)
-    half = (terms[p] * terms[q]) @ gram[:, i, j]
+    half = (terms[p] * terms[q]) @ gram
     which, term = np.divmod(layout.index, n)
     # one gather of what the layout has; filling the whole matrix takes five times as long
     place = _symmetric(n)[np.ix_(term, term)] * half.shape[1] + _symmetric(m)[np.ix_(which, which)]
