@@ -28,7 +28,7 @@ def kernel(matching, points=5, x=None, y=None, title="Matching kernel"):
     ny, nx = matching.shape
     x = (nx - 1) / 2 if x is None else x
     y = (ny - 1) / 2 if y is None else y
-    figure = canvas.new_figure(12.5, 8.6, f"{title}: the {matching.convolved} is convolved")
+    figure = canvas.new_figure(12.5, 8.6, f"{title}: {_direction(matching)}")
     axes = figure.subplots(2, 2)
     _mosaic(figure, axes[0, 0], matching, points)
     _single(figure, axes[0, 1], matching, x, y)
@@ -40,6 +40,12 @@ def kernel(matching, points=5, x=None, y=None, title="Matching kernel"):
     _map(figure, axes[1, 1], background, matching.shape, "differential background", "ADU")
     axes[1, 0].plot(x, y, "+", color="white", ms=12, mew=2)
     return figure
+
+
+def _direction(matching):
+    said = f"the {matching.convolved} is convolved"
+    by = matching.meta.get("broadened", 0)
+    return f"{said}, sharpened by way of a target broadened by {by:.2g} px" if by else said
 
 
 def _mosaic(figure, axes, matching, points):

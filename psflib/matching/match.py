@@ -63,7 +63,7 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     kernel = _fit(target, convolved, fwhms, orders, convolved_name)
     kernel = sharpening.brought_back(kernel, sigma) if sigma else kernel
     kernel.meta["deconvolved"] = _deconvolved(kernel)
-    if kernel.meta["deconvolved"] > 0:
+    if kernel.meta["deconvolved"] > 0 and not sigma:
         log.warning(
             "the kernel sharpens the %s over %.0f %% of the field: neither image is the sharper "
             "one everywhere", convolved_name, 100 * kernel.meta["deconvolved"],
