@@ -39,6 +39,9 @@ AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak mo
 def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -> MatchingKernel:
     """Fit the kernel that turns `convolved` into `target`.
 
+    A target that is the sharper image is broadened for the fit, see `sharpening`; `broadened` in
+    the kernel's `meta` is the sigma (px), 0 if it was not.
+
     Parameters
     ----------
     target, convolved : tuple (image, variance, usable)
@@ -47,9 +50,6 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
         FWHM of target and convolved in px.
     orders : (int, int, int)
         Highest degrees of the kernel, its sum, and the background; lowered for few sources.
-
-    A target that is the sharper image is broadened for the fit, see `sharpening`; `broadened` in
-    the kernel's `meta` is the sigma (px), 0 if it was not.
 
     Raises
     ------
