@@ -181,6 +181,7 @@ def matching_kernel():
         at=at,
         flux_scale=lambda x, y: 1.0 + 1e-4 * x,
         background_at=lambda x, y: 0.1 * y - 3,
+        meta={"broadened": 1.4},
     )
 
 
