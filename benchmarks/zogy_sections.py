@@ -40,7 +40,7 @@ def zogy():
 
 
 def methods():
-    """All methods of `METHODS` on the six scenes, by `compare_methods`, with PSFs of their own."""
+    """All methods of `METHODS` on every scene, by `compare_methods`, with PSFs of their own."""
     head = ["scene", "method", *COLUMNS]
     rows = []
     for name in SCENES:

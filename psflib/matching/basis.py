@@ -83,10 +83,14 @@ def sized_for(fwhm_sharp: float, fwhm_broad: float, degrees=DEGREES) -> Basis:
     ellipticity (14 false candidates per Mpx on the embedded field, against 3 with four of degrees
     4, 4, 2, 2); degree 4 of the third takes away those of S/N 1700 where the PSF varies by 20 %.
     """
-    excess = max(fwhm_broad**2 - fwhm_sharp**2, 0) ** 0.5
-    match = max(excess / 2.355, 0.7)
+    match = match_sigma(fwhm_sharp, fwhm_broad)
     sigmas = (max(0.5 * match, 0.6), max(match, 1.0), max(2 * match, 2.0), max(4 * match, 4.0))
     return alard_lupton(int(np.ceil(3.0 * fwhm_broad)), sigmas, degrees)
+
+
+def match_sigma(fwhm_sharp: float, fwhm_broad: float) -> float:
+    """Sigma (px) of the Gaussian that matches two images, none narrower than pixels can carry."""
+    return max(max(fwhm_broad**2 - fwhm_sharp**2, 0) ** 0.5 / 2.355, 0.7)
 
 
 def members(degrees, larger) -> np.ndarray:

@@ -56,8 +56,9 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     NotEnoughStars, SingularFit
     """
     sigma = sharpening.broadening(fwhms)
-    if sigma:
+    if fwhms[0] < fwhms[1]:
         log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
+    if sigma:
         target = sharpening.broadened(target, sigma)
         fwhms = float(np.hypot(fwhms[0], 2.355 * sigma)), fwhms[1]
     kernel = _fit(target, convolved, fwhms, orders, convolved_name)
@@ -82,7 +83,7 @@ def _fit(target, convolved, fwhms, orders, convolved_name):
         if number == CHOICE:
             state = _choose(problem, state, highest)
         state = _round(problem, state, floor, tolerance)
-    problem, state = _enlarged(problem, state)
+    problem, state = _choose_basis(problem, state)
     layout = problem.layout
     coef, background = layout.split(state.solution)
     counts = {
@@ -159,7 +160,7 @@ def _judged(problem, state) -> selection.Judged:
     return selection.Judged(problem, state, weight, _prior(problem, state))
 
 
-def _enlarged(problem, state):
+def _choose_basis(problem, state):
     """Problem and state with the larger basis, if bright stars ask for it and held-out cells too.
 
     Two images of which neither is the sharper one in all directions need it.

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import spatial
 
 from psflib import polynomial
+from psflib.errors import NotEnoughStars
 from psflib.loops import footprints as loops
 from psflib.noise import clipped
 
@@ -42,6 +43,21 @@ class Sources:
         """Flux ratio at the centre of the field."""
         centre = polynomial.evaluate(self.order, 0.5, 0.5, (2, 2))
         return float(self.trend @ centre)
+
+    def count_useful(self) -> int:
+        """Number of constant sources whose flux ratio is known to 10 %.
+
+        Raises
+        ------
+        NotEnoughStars
+            There is none.
+        """
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(self.ratio) & (self.error < 0.1 * self.ratio)
+        count = int((known & ~self.variable).sum())
+        if count == 0:
+            raise NotEnoughStars("matching kernel", 0, 1)
+        return count
 
 
 @dataclasses.dataclass(frozen=True)

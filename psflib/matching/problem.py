@@ -39,7 +39,6 @@ class Problem:
     design: equations.Design
     sky: equations.Sky
     fwhms: tuple[float, float]
-    match_sigma: float
     sharpens: bool
     noise: np.ndarray | None = None
     claimed: float | None = None
@@ -56,6 +55,11 @@ class Problem:
     def sigma(self):
         """Of the target's PSF, px."""
         return self.fwhms[0] / 2.355
+
+    @property
+    def match_sigma(self):
+        """Of the Gaussian that about matches the two images, px."""
+        return bases.match_sigma(self.fwhms[1], self.fwhms[0])
 
     def use(self, layout):
         """Fit these unknowns from now on."""
@@ -99,14 +103,13 @@ def prepare(target, convolved, fwhms, orders) -> Problem:
     if not good.any():
         raise NotEnoughStars("matching kernel (no pixel is usable in both images)", 0, 1)
     basis = bases.sized_for(fwhms[1], fwhms[0])
-    match_sigma = max(np.sqrt(max(fwhms[0] ** 2 - fwhms[1] ** 2, 0)) / 2.355, 0.7)
+    match_sigma = bases.match_sigma(fwhms[1], fwhms[0])
     smooth = pixels.smoothed(b, match_sigma)
     sources = pixels.find_sources((a, var_a), (b, var_b), smooth, good, fwhms[0])
     smooth *= polynomial.product_map(sources.trend, sources.order, a.shape)
     at, sky = _regions((a, var_a), var_b, smooth, good, ~good_b, sources, basis.half, fwhms[0])
     sharpens = fwhms[0] < fwhms[1]
     if sharpens:
-        log.warning("the kernel is to sharpen: FWHM %.2f px from %.2f px", *fwhms)
         orders = (min(orders[0], START_ORDER), *orders[1:])
     layout = _layout(sources, at, orders, len(basis.pair_x))
     design = equations.make_design(b, at, basis, layout)
@@ -119,7 +122,7 @@ def prepare(target, convolved, fwhms, orders) -> Problem:
         pixels.smoothed(var_b, match_sigma / np.sqrt(2))[at_fit].astype(float), b, var_b,
         smooth[at_fit].astype(float), excluded, sources, design,
         equations.sky_sums(np.subtract(a, smooth, out=smooth), var_a, sky),
-        fwhms, match_sigma, sharpens,
+        fwhms, sharpens,
     )  # fmt: skip
 
 
@@ -143,13 +146,7 @@ def _regions(target, var_b, signal, good, filled, sources, half, fwhm):
 
 def _layout(sources, at, orders, n_basis):
     """Degrees that the number of sources holds up."""
-    with np.errstate(invalid="ignore"):
-        useful = (
-            np.isfinite(sources.ratio) & (sources.error < 0.1 * sources.ratio) & ~sources.variable
-        )
-    count = int(useful.sum())
-    if count == 0:
-        raise NotEnoughStars("matching kernel", 0, 1)
+    count = sources.count_useful()
     if len(at.y) < 2 * n_basis:
         inside = len(np.unique(at.source[at.source >= 0]))
         signal = f"{len(at.y)} pixels with signal off the borders, {2 * n_basis} needed"

@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 from scipy import fft
-from scipy.special import erf
 
 from psflib.convolve import constant_kernel
+from psflib.matching.basis import alard_lupton
 from psflib.matching.kernel import MatchingKernel
 
 SLIGHT = 0.7  # px; quadratic difference of the sigmas up to which the basis sharpens by itself
@@ -63,7 +63,4 @@ def brought_back(kernel: MatchingKernel, sigma: float) -> MatchingKernel:
 
 def _gaussian(sigma):
     """Pixel-integrated, of unit sum, (k, k) float64."""
-    half = int(np.ceil(REACH * sigma))
-    profile = np.diff(erf(np.arange(-half - 0.5, half + 1) / (sigma * np.sqrt(2))))
-    profile /= profile.sum()
-    return np.outer(profile, profile)
+    return alard_lupton(int(np.ceil(REACH * sigma)), [sigma], [0]).images[0]

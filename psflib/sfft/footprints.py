@@ -115,13 +115,7 @@ def _variable(sources, signal, variance, fwhm):
 
 def _model(sources, shape, half, wanted, count):
     """The model with degrees that sources and pixels hold up, and whether they are lower."""
-    with np.errstate(invalid="ignore"):
-        useful = (
-            np.isfinite(sources.ratio) & (sources.error < 0.1 * sources.ratio) & ~sources.variable
-        )
-    number = int(useful.sum())
-    if number == 0:
-        raise NotEnoughStars("matching kernel", 0, 1)
+    number = sources.count_useful()
     shapes = mixed_shapes(half, wanted.inner if wanted.inner > 0 else 2.0 * half)
     limit = sum(number >= stars for stars in STARS)
     for order in range(min(wanted.order, limit), -1, -1):
