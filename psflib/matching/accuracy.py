@@ -5,6 +5,7 @@ from scipy import linalg, signal
 
 from psflib import polynomial
 from psflib.convolve import edge_grid
+from psflib.matching.solve import RIDGE, unit_diagonal
 
 NODES = 5  # an axis, at which the error is given
 MARGIN = 3  # widths of the star beyond which there is no light
@@ -55,8 +56,7 @@ def kernel_error(design, matrix, fwhm, share=1.0) -> dict:
 
 
 def _inverse(matrix):
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    scaled = matrix * np.outer(scale, scale) + 1e-10 * np.eye(len(matrix))
+    scaled, scale = unit_diagonal(matrix, RIDGE)
     return linalg.inv(scaled, check_finite=False) * np.outer(scale, scale)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import linalg
 
 from psflib import polynomial
+from psflib.matching.solve import RIDGE, unit_diagonal
 
 MOST = 0.9  # beyond this a source is nearly all that is known of the kernel around it
 
@@ -40,8 +41,7 @@ def leverage(design, matrix, source, listed, model, weight) -> np.ndarray:
     terms = polynomial.evaluate(design.layout.top, x, y, design.shape)
     columns = np.array([*(sums(light * c[inside]) for c in design.columns), sums(light)])
     seen = (columns[:, None] * terms).reshape(-1, count)[design.layout.index]
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    scaled = matrix * np.outer(scale, scale) + 1e-10 * np.eye(len(matrix))
+    scaled, scale = unit_diagonal(matrix, RIDGE)
     seen *= scale[:, None]
     power = np.maximum(sums(light * model[inside]), 1e-300)
     known = linalg.solve(scaled, seen, assume_a="pos", check_finite=False)

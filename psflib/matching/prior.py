@@ -5,8 +5,8 @@ transform of the kernel K by a smooth function of frequency, whose Taylor terms 
 of K: its shift, its width and elongation, its coma and so on.  Kernels that vary otherwise are far
 less likely.
 
-What it is everywhere: a core as wide as the two seeings ask for, in which all is possible, and
-little around it.  Many stars decide that alone; few faint ones cannot tell the wings of the kernel,
+What it is everywhere: a core as wide as the target's PSF, in which all is possible, and little
+around it.  Many stars decide that alone; few faint ones cannot tell the wings of the kernel,
 and with it its sum, from noise (thirty stars: a flux scale of 4.6 for 1).
 """
 
@@ -99,7 +99,7 @@ def _derivatives(kernel, sigma):
 
 
 def add_to(layout: Layout, matrix: np.ndarray, prior: Prior) -> None:
-    """Add the prior to a normal matrix, in place; the terms of the kernel's sum stay free."""
+    """Add the prior to a normal matrix, in place; how the kernel's sum varies stays free."""
     terms = polynomial.n_terms(layout.order)
     first = polynomial.n_terms(layout.flux_order)
     block = matrix[first : layout.n_kernel, first : layout.n_kernel]

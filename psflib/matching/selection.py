@@ -110,8 +110,8 @@ class _Folds:
         vector = (sum(part[1] for part in self.parts) + matrix @ start)[select]
         matrix = matrix[np.ix_(select, select)]
         priors.add_to(layout, matrix, self.prior)
-        scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-        factor, failed = linalg.lapack.dpotrf(matrix * np.outer(scale, scale))
+        scaled, scale = solve.unit_diagonal(matrix)
+        factor, failed = linalg.lapack.dpotrf(scaled)
         if failed:
             return -np.inf
         half = linalg.solve_triangular(factor, vector * scale, trans="T")
@@ -143,9 +143,7 @@ class _Folds:
 
 
 def _solution(matrix, vector):
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    scaled = matrix * np.outer(scale, scale)
-    scaled[np.diag_indices_from(scaled)] += 1e-10
+    scaled, scale = solve.unit_diagonal(matrix, solve.RIDGE)
     try:
         return scale * linalg.solve(scaled, vector * scale, assume_a="pos", check_finite=False)
     except linalg.LinAlgError:

@@ -10,6 +10,7 @@ from psflib.exposure import Exposure, has_bits
 from psflib.matching.candidates import bits_of, inner_box
 from psflib.matching.cells import CandidateFit, KernelCandidate
 from psflib.matching.delta_basis import choose_lambda
+from psflib.matching.solve import unit_diagonal
 
 SINGULAR = 1e-13  # reciprocal condition number below which only rounding is left
 
@@ -120,8 +121,7 @@ def solve_symmetric(matrix, vector, max_condition):
 
     Returns the solution (NaN if there is none) and notes: () or ("truncated",).
     """
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    scaled = matrix * np.outer(scale, scale)
+    scaled, scale = unit_diagonal(matrix)
     if not (np.isfinite(scaled).all() and np.isfinite(vector).all()):
         return np.full(len(vector), np.nan), ()
     factor, failed = linalg.lapack.dpotrf(scaled)

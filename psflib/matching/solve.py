@@ -8,6 +8,7 @@ from scipy import linalg
 from psflib import polynomial
 from psflib.errors import SingularFit
 
+RIDGE = 1e-10  # on the diagonal of matrices that were scaled to 1 there
 EIGEN_FLOOR = 0.1  # modes this close to the noise of the regressors stay shrunk ...
 SHARPENING = 0.5  # ... and those of kernels that sharpen, whose weak modes amplify noise tenfold
 
@@ -134,9 +135,9 @@ def solve(layout: Layout, matrix, vector, noise, floor: float = EIGEN_FLOOR):
 
 
 def _solve_kernel(schur, right, noise, floor):
-    scale = 1 / np.sqrt(np.maximum(np.diag(schur), 1e-300))
-    schur, right = schur * np.outer(scale, scale), right * scale
-    ridge = 1e-10 * np.eye(len(schur))
+    schur, scale = unit_diagonal(schur)
+    right = right * scale
+    ridge = RIDGE * np.eye(len(schur))
     if noise is not None:
         ridge = noise * np.outer(scale, scale) + ridge
     # no mode is below the floor: the division by w - 1 is that by (M + N) - N
@@ -148,6 +149,14 @@ def _solve_kernel(schur, right, noise, floor):
         raise SingularFit("the matching kernel has no solution: too few stars") from failure
     amplitude = (vectors.T @ right) / np.maximum(values - 1, floor)
     return vectors @ amplitude * scale
+
+
+def unit_diagonal(matrix, ridge: float = 0.0):
+    """The matrix with rows and columns scaled to ones on its diagonal, plus `ridge`; the scale."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix * np.outer(scale, scale)
+    scaled[np.diag_indices_from(scaled)] += ridge
+    return scaled, scale
 
 
 def _definite(matrix):

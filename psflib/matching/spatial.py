@@ -13,6 +13,7 @@ from psflib import polynomial
 from psflib.matching.delta_basis import zero_sum
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.single import condition_number, solve_symmetric
+from psflib.matching.solve import unit_diagonal
 
 log = logging.getLogger(__name__)
 
@@ -90,10 +91,9 @@ def solve_spatial(candidates, fits, images, shape, model, config, convolved="tem
         Condition number of the scaled equations, NaN beyond 1500 unknowns.
     """
     matrix, vector = _assemble(candidates, fits, len(images), shape, model)
-    scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     condition = np.nan
     if len(matrix) <= 1500:
-        condition = condition_number(matrix * np.outer(scale, scale), config.condition_number_type)
+        condition = condition_number(unit_diagonal(matrix)[0], config.condition_number_type)
     solution, _ = solve_symmetric(matrix, vector, config.max_spatial_condition_number)
     top = max(model.order, model.flux_order)
     coefficients = np.zeros((len(images), polynomial.n_terms(top)))
