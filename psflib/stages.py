@@ -13,26 +13,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from psflib import (
-    decorrelation,
-    detection,
-    files,
-    haloes,
-    preparation,
-    products,
-    subtraction,
-    warp,
-)
-from psflib import report as reports
-from psflib import simulate as simulation
-from psflib import stamps as cutouts
-from psflib import stars as selection
+from psflib import files, haloes, products, subtraction
 from psflib.config import section_settings
+from psflib.decorrelation import decorrelate as decorrelation
+from psflib.detection import detect as detection
 from psflib.errors import PsflibError
 from psflib.files.writing import write_image
-from psflib.psf import core as psf_core
-from psflib.psf import wings as psf_wings
-from psflib.summary import summarise
+from psflib.image import warp
+from psflib.preparation import prepare as preparation
+from psflib.psf.core import stage as psf_core
+from psflib.psf.wings import stage as psf_wings
+from psflib.report import report as reports
+from psflib.report.summary import summarise
+from psflib.simulation import simulate as simulation
+from psflib.stamps import build as cutouts
+from psflib.stars import select as selection
 from psflib.version import __version__
 
 log = logging.getLogger(__name__)

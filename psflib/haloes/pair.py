@@ -14,18 +14,18 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import spatial
 
-from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.haloes.choice import choose_stars
 from psflib.haloes.fit import HaloFit, fit_haloes, saturated
 from psflib.haloes.model import profiles
 from psflib.haloes.removal import remove
 from psflib.haloes.settings import HaloSettings
-from psflib.psf.core import core_epsf
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.psf.core.field import PsfField
+from psflib.psf.core.stage import core_epsf
 from psflib.psf.extended import raised_cosine
-from psflib.psf.field import PsfField
-from psflib.psf.wings import ExtendedPsfField, extended_psf
-from psflib.stamps import build_stamps, pixels
-from psflib.stars import select_stars
+from psflib.psf.wings.stage import ExtendedPsfField, extended_psf
+from psflib.stamps.build import build_stamps, pixels
+from psflib.stars.select import select_stars
 
 log = logging.getLogger(__name__)
 

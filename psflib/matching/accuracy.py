@@ -3,8 +3,8 @@
 import numpy as np
 from scipy import linalg, signal
 
-from psflib import polynomial
-from psflib.convolve import edge_grid
+from psflib.image import polynomial
+from psflib.image.convolve import edge_grid
 from psflib.matching.solve import RIDGE, unit_diagonal
 
 NODES = 5  # an axis, at which the error is given

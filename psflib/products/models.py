@@ -21,14 +21,14 @@ def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
 
 
 def read_stamps(path: str | Path):
-    """Read what `write_stamps` wrote, a `psflib.stamps.Stamps`.
+    """Read what `write_stamps` wrote, a `psflib.stamps.build.Stamps`.
 
     Raises
     ------
     BadFile
         If the file is missing, damaged or another product; so for all `read_` functions here.
     """
-    from psflib.stamps import Stamps
+    from psflib.stamps.build import Stamps
 
     with open_product(path, "stamps") as hdus:
         metas = read_meta(hdus, path)
@@ -44,7 +44,7 @@ def write_psf(path: str | Path, psf, settings: Any = None) -> None:
 
 
 def read_psf(path: str | Path):
-    """Read what `write_psf` wrote, a `psflib.psf.field.PsfField`."""
+    """Read what `write_psf` wrote, a `psflib.psf.core.field.PsfField`."""
     with open_product(path, "psf") as hdus:
         return psf_from(hdus, path, read_meta(hdus, path))
 
@@ -64,7 +64,7 @@ def psf_metas(psf) -> dict[str, dict]:
 
 
 def psf_from(hdus, path, metas):
-    from psflib.psf.field import PsfField
+    from psflib.psf.core.field import PsfField
 
     terms, header = read_named(hdus, path, "EPSF", float)
     stars = read_table(hdus, path, "STARS", metas.get("stars"))
@@ -103,8 +103,8 @@ def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None
 
 
 def read_extended_psf(path: str | Path):
-    """Read what `write_extended_psf` wrote, a `psflib.psf.wings.ExtendedPsfField`."""
-    from psflib.psf.wings import ExtendedPsfField
+    """Read what `write_extended_psf` wrote, a `psflib.psf.wings.stage.ExtendedPsfField`."""
+    from psflib.psf.wings.stage import ExtendedPsfField
 
     with open_product(path, "extended_psf") as hdus:
         metas = read_meta(hdus, path)
@@ -143,7 +143,7 @@ def _tail_cards(tail):
 
 def _tail_from(header, path):
     """The power law of the header; None in products without one."""
-    from psflib.psf.wing_field import PowerLaw
+    from psflib.psf.wings.field import PowerLaw
 
     if "TAILRAD" not in header:
         return None

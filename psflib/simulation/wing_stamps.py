@@ -5,8 +5,8 @@ import functools
 
 import numpy as np
 
-from psflib.psf.wing_sky import tukey_mean
-from psflib.psf.wing_stars import sources_in
+from psflib.psf.wings.sky import tukey_mean
+from psflib.psf.wings.stars import sources_in
 from psflib.simulation.star_stamps import gaussian, moffat, node_offsets, spike, wing
 
 SATURATION = 6e4  # e-

@@ -6,14 +6,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from psflib import polynomial
-from psflib.convolve import convolve_by_tiles, convolve_sparse
-from psflib.difference import Difference
-from psflib.exposure import Exposure, MaskBit, has_bits
-from psflib.fill import fill_masked
+from psflib.image import polynomial
+from psflib.image.convolve import convolve_by_tiles, convolve_sparse
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.fill import fill_masked
+from psflib.image.noise import input_correlation, variance_factor
 from psflib.matching import MatchingKernel, fit_kernel, pixels
 from psflib.matching.equations import fit_background
-from psflib.noise import input_correlation, variance_factor
 from psflib.subtraction import doubts
 
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured

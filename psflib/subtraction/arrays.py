@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import ndimage
 
-from psflib.background import fit_sky
 from psflib.errors import BadImage
-from psflib.exposure import Exposure
-from psflib.noise import robust_std
+from psflib.image.exposure import Exposure
+from psflib.image.noise import robust_std
+from psflib.preparation.sky import fit_sky
 
 
 def exposure_of(name: str, image, mask=None, err=None, gain=None) -> Exposure:
