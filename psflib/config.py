@@ -19,7 +19,7 @@ from psflib.haloes import SubtractStarsSettings
 from psflib.preparation.prepare import PrepareSettings
 from psflib.psf.core.stage import EpsfSettings
 from psflib.psf.wings.stage import ExtendedSettings
-from psflib.report.report import ReportSettings
+from psflib.report.settings import ReportSettings
 from psflib.simulation.simulate import SimulateSettings
 from psflib.stamps.build import StampSettings
 from psflib.stars.select import StarSettings

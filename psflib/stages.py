@@ -23,7 +23,6 @@ from psflib.image import warp
 from psflib.preparation import prepare as preparation
 from psflib.psf.core import stage as psf_core
 from psflib.psf.wings import stage as psf_wings
-from psflib.report import report as reports
 from psflib.report.summary import summarise
 from psflib.simulation import simulate as simulation
 from psflib.stamps import build as cutouts
@@ -127,10 +126,13 @@ def detect(decorrelated, candidates, settings) -> None:
 
 def report(fields, output, page, summary, settings) -> None:
     """A page on every field and a row on every epoch, of whatever has been made."""
+    # imported here: the other stages do without the 0.4 s and 60 MB of matplotlib
+    from psflib.report.report import write_report
+
     table = files.read_fields(fields)
     rows = summarise(table, Path(output))
     products.write_summary(summary, rows, settings)
-    reports.write_report(page, table, Path(output), rows, settings)
+    write_report(page, table, Path(output), rows, settings)
 
 
 #: Arguments that may stand in other folders than those of their field and epoch.

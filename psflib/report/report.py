@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
-from pydantic import BaseModel, ConfigDict, Field
 
+from psflib import figures
 from psflib.files import TEMPLATE, FieldsTable, atomic_path
 from psflib.image.noise import empty_sky, noise_correlation
 from psflib.judging import metrics
 from psflib.psf.facts import doubts, facts
 from psflib.report.page import PAGE
+from psflib.report.settings import ReportSettings
 from psflib.report.summary import COLUMNS, Epoch
 from psflib.version import __version__
 
@@ -22,20 +23,6 @@ log = logging.getLogger(__name__)
 
 NO_SKY = "Too little empty sky to measure the noise in."
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")
-
-
-class ReportSettings(BaseModel):
-    """Settings of the stage `report`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    candidates: int = Field(12, ge=0, description="candidates shown, strongest first")
-    stamps: int = Field(40, ge=1, description="stamps shown, evenly picked")
-    max_lag: int = Field(3, ge=1, le=8, description="noise correlation is shown to this lag, px")
-    blocks: int = Field(
-        4, ge=1, le=16, description="blocks on each axis of the maps of the noise over the field"
-    )
-    dpi: int = Field(80, ge=30, le=300, description="of the pictures; raise for print")
 
 
 def write_report(
@@ -98,21 +85,18 @@ def _warnings(epoch) -> Iterator[str]:
 
 
 def _pictures(epoch, settings) -> Iterator[str]:
-    # imported here: stages without pictures do without the 0.4 s and 60 MB of matplotlib
-    from psflib import figures
-
     for title, needed, draw in _DRAWINGS:
         values = [epoch.read(name) for name in needed]
         if any(value is None for value in values):
             continue
-        picture = figures.to_png(draw(figures, settings, *values), settings.dpi)
+        picture = figures.to_png(draw(settings, *values), settings.dpi)
         del values  # or the next products are read while these are still held
         data = base64.b64encode(picture).decode()
         source = f"data:image/png;base64,{data}"
         yield f'<figure><img alt="{title}" loading="lazy" src="{source}"></figure>'
 
 
-def _draw_noise(figures, settings, raw, clean, science):
+def _draw_noise(settings, raw, clean, science):
     planes = {"raw": raw, "decorrelated": clean}
     sky = _sky(raw, clean, science)
     if sky.sum() < 100:
@@ -124,7 +108,7 @@ def _draw_noise(figures, settings, raw, clean, science):
     return figures.noise(correlations, planes)
 
 
-def _draw_noise_field(figures, settings, raw, clean, science):
+def _draw_noise_field(settings, raw, clean, science):
     sky = _sky(raw, clean, science)
     maps = {
         name: metrics.noise_correlation(
@@ -142,11 +126,11 @@ def _sky(raw, clean, science):
     return empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 
 
-def _draw_candidates(figures, settings, clean, found, science, template):
+def _draw_candidates(settings, clean, found, science, template):
     return figures.candidate_gallery(clean, found, science, template, top=settings.candidates)
 
 
-def _draw_halo(figures, _, exposure, starless):
+def _draw_halo(_, exposure, starless):
     removed = starless.removed[np.asarray(starless.removed["ok"])]
     if not len(removed):
         return figures.message("No star of this image has a halo to be removed.")
@@ -159,27 +143,27 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     (
         "Image",
         ("exposure.fits",),
-        lambda figures, _, exposure: figures.overview(exposure),
+        lambda _, exposure: figures.overview(exposure),
     ),
     (
         "Star selection",
         ("stars.ecsv", "exposure.fits"),
-        lambda figures, _, stars, exposure: figures.star_selection(stars, exposure.shape),
+        lambda _, stars, exposure: figures.star_selection(stars, exposure.shape),
     ),
     (
         "Stamps",
         ("stamps.fits",),
-        lambda figures, settings, stamps: figures.stamp_gallery(stamps, settings.stamps),
+        lambda settings, stamps: figures.stamp_gallery(stamps, settings.stamps),
     ),
     (
         "Core ePSF",
         ("epsf.fits", "stamps.fits"),
-        lambda figures, _, psf, stamps: figures.epsf(psf, stamps),
+        lambda _, psf, stamps: figures.epsf(psf, stamps),
     ),
     (
         "Extended PSF",
         ("extended_psf.fits",),
-        lambda figures, _, extended: figures.extended_psf(extended),
+        lambda _, extended: figures.extended_psf(extended),
     ),
     (
         "The brightest star removed",
@@ -189,12 +173,12 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     (
         "Matching kernel",
         ("kernel.fits",),
-        lambda figures, _, kernel: figures.kernel(kernel),
+        lambda _, kernel: figures.kernel(kernel),
     ),
     (
         "Subtraction",
         ("exposure.fits", "template.fits", "difference.fits"),
-        lambda figures, _, *images: figures.triplet(*images),
+        lambda _, *images: figures.triplet(*images),
     ),
     (
         "Noise",
@@ -209,7 +193,7 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     (
         "Significance",
         ("decorrelated.fits", "candidates.ecsv"),
-        lambda figures, _, clean, found: figures.score_map(clean, found),
+        lambda _, clean, found: figures.score_map(clean, found),
     ),
     (
         "Candidates",

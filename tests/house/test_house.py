@@ -70,7 +70,7 @@ def test_each_import_has_its_place(path):
         assert "numba" not in imports, "compiled functions stand in psflib/loops"
     if folder != "widgets":
         assert not {"ipywidgets", "IPython"} & imports
-    if folder not in ("files", "products", "validation.py"):
+    if folder not in ("files", "products") and path.name != "validation.py":
         opened = re.search(r"fits\.open|\.writeto\(|Table\.read\(", path.read_text("utf-8"))
         assert opened is None, "only psflib.files and psflib.products open FITS and ECSV"
 
