@@ -2,13 +2,23 @@
 
 import numpy as np
 
-from psflib.image.convolve import VaryingKernel, blend_nodes, convolve_by_tiles, edge_grid
+from psflib.image.convolve import (
+    VaryingKernel,
+    bilinear,
+    blend_nodes,
+    convolve_by_tiles,
+    edge_grid,
+    node_grid,
+)
 from psflib.image.difference import Difference
 
 NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
 TILE = 64  # px, tiles with one squared PSF each
 WIDE = 61  # px, box over which the PSF has unit sum
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
+FEWEST = 1000  # values that a scatter is taken from
+CELLS, LEAST_CELL = 8, 128  # of the score's scatter: most an axis, smallest side in px
+ROWS = 256  # rows at a time of what needs float64 planes
 
 
 def score(difference: Difference) -> np.ndarray:
@@ -70,3 +80,29 @@ def psf_size(difference: Difference) -> int:
     area = 1 / np.square(psf).sum()  # noise area of a Gaussian: 4 pi sigma²
     fwhm = 2.355 * np.sqrt(area / (4 * np.pi))
     return 2 * int(np.ceil(2.5 * fwhm)) + 1
+
+
+def scatter(values: np.ndarray) -> float:
+    """Standard deviation about 0 (n,), robust; 1 if there are too few values."""
+    return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else 1.0
+
+
+def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> None:
+    """Divide a score (ny, nx) by its scatter in empty sky, bilinear between cells, in place.
+
+    `typical` is the scatter of cells that have too little sky.
+    """
+    cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in values.shape]
+    x, y = node_grid(values.shape, cells[1])[0], node_grid(values.shape, cells[0])[1]
+    edges = [np.linspace(0, n, c + 1).astype(int) for n, c in zip(values.shape, cells, strict=True)]
+    nodes = np.full(cells, float(typical))
+    for j, i in np.ndindex(*cells):
+        cell = np.s_[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
+        sample = values[cell][sky[cell]]
+        sample = sample[sample != 0]
+        if sample.size > FEWEST:
+            nodes[j, i] = scatter(sample)
+    columns = np.arange(values.shape[1])[None, :]
+    for y0 in range(0, len(values), ROWS):
+        rows = np.arange(y0, min(y0 + ROWS, len(values)))[:, None]
+        values[y0 : y0 + ROWS] /= bilinear(nodes[None], x, y, columns, rows)[0]

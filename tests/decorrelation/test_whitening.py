@@ -8,11 +8,10 @@ import pytest
 from scipy import ndimage, signal, special
 
 from psflib import products
-from psflib.decorrelation import propagate
 from psflib.decorrelation.decorrelate import DecorrelateSettings, decorrelate
 from psflib.decorrelation.field import varying_filter
 from psflib.decorrelation.filters import score_filter, spectrum, whitening_filter
-from psflib.decorrelation.propagate import NoiseOfInputs
+from psflib.decorrelation.propagate import NoiseOfInputs, propagate
 from psflib.decorrelation.score import reversed_psf
 from psflib.decorrelation.sky_variance import SkyVariance
 from psflib.image import noise
