@@ -18,13 +18,22 @@ from psflib.image.exposure import Exposure
 from psflib.image.noise import robust_std
 from psflib.matching.apply import convolved_exposure, subtract_matched
 from psflib.matching.cells.candidates import positions
-from psflib.subtraction.arrays import measured_variance, read_variance, usable_pixels, valid_range
+from psflib.subtraction.arrays import (
+    check_shapes,
+    measured_variance,
+    read_variance,
+    speaker,
+    takes_planes,
+    usable_pixels,
+    valid_range,
+)
 from psflib.subtraction.hotpants.options import HotpantsOptions, read_options
 from psflib.subtraction.hotpants.stamps import StampFit, fit_stamps
 
 log = logging.getLogger(__name__)
 
 
+@takes_planes
 def run_hotpants(
     image, template, mask=None, template_mask=None, err=None, template_err=None, extra=None,
     image_fwhm=None, template_fwhm=None, image_gain=None, template_gain=1000, rel_r=3, rel_rss=4,
@@ -35,10 +44,7 @@ def run_hotpants(
 
     Parameters
     ----------
-    image, template : ndarray (ny, nx)
-        Science image and template on one grid, ADU; sky may be left in both.
-    mask, template_mask : ndarray (ny, nx), optional
-        True or nonzero is bad.
+    {planes}
     err, template_err : ndarray (ny, nx) or True, optional
         Sigma of each pixel, ADU.  True measures it: noise of the sky, and photon noise of what
         exceeds the sky, slightly smoothed, if there is a gain.  None takes HOTPANTS's own model,
@@ -82,7 +88,7 @@ def run_hotpants(
     science = _exposure("image", image, mask, err, image_gain, options, "i")
     reference = _exposure("template", template, template_mask, template_err, template_gain,
                           options, "t")  # fmt: skip
-    say = verbose if callable(verbose) else (log.info if verbose else log.debug)
+    say = speaker(verbose, log)
     result = _regions(science, reference, options, say)
     wanted = (get_convolved, get_scaled, get_noise, get_kernel, get_header)
     values = (result.convolved, result.scaled, result.noise, result.kernels, result.header)
@@ -161,8 +167,7 @@ def _variance(name, plane, good, err, gain, options, letter):
 
 def _regions(science, template, options, say) -> _Planes:
     """Each region with its own kernel, computed with a margin so that no seam lacks light."""
-    if science.shape != template.shape:
-        raise ValueError(f"image {science.shape} and template {template.shape} differ in shape")
+    check_shapes(science, template)
     empty = [options.fi] * 3 + [options.fi if options.fin is None else options.fin]
     planes = [np.full(science.shape, value, np.float32) for value in empty]
     rows, header = [], fits.Header()

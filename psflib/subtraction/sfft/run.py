@@ -16,7 +16,13 @@ from psflib.errors import BadImage, SingularFit
 from psflib.image import polynomial
 from psflib.matching import pixels
 from psflib.matching.cells.candidates import positions
-from psflib.subtraction.arrays import exposure_of, usable_pixels
+from psflib.subtraction.arrays import (
+    check_shapes,
+    exposure_of,
+    speaker,
+    takes_planes,
+    usable_pixels,
+)
 from psflib.subtraction.sfft.fit import MARGIN, Planes, Rules, fit, is_sparse, noise_variance
 from psflib.subtraction.sfft.model import Model
 from psflib.subtraction.sfft.result import SfftResult, in_units
@@ -29,6 +35,7 @@ OBJECTS = 2  # for each function of the field
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
+@takes_planes
 def run_sfft(
     image, template, mask=None, template_mask=None, err=None, template_err=None, image_gain=None,
     template_gain=None, kernel_shape=(7, 7), kernel_poly_order=2, bg_poly_order=2,
@@ -41,10 +48,7 @@ def run_sfft(
 
     Parameters
     ----------
-    image, template : ndarray (ny, nx)
-        Science image and template on one grid, ADU; sky may be left in both.
-    mask, template_mask : ndarray (ny, nx), optional
-        True or nonzero is bad.
+    {planes}
     err, template_err : ndarray (ny, nx) or True, optional
         Sigma of each pixel, ADU; pixels are weighted by them.  True measures it: noise of the sky,
         and photon noise of what exceeds it if there is a gain.  None for both: no weights, and the
@@ -98,13 +102,12 @@ def run_sfft(
     BadImage, SingularFit
         The data do not allow it; numbers are in the message.
     """
-    say = verbose if callable(verbose) else (log.info if verbose else log.debug)
+    say = speaker(verbose, log)
     science, unit = _in_noise("image", image, mask, err, image_gain, legacy_units)
     reference, own = _in_noise(
         "template", template, template_mask, template_err, template_gain, legacy_units
     )
-    if science.shape != reference.shape:
-        raise ValueError(f"image {science.shape} and template {reference.shape} differ in shape")
+    check_shapes(science, reference)
     model = _model(science.shape, kernel_shape, kernel_poly_order, bg_poly_order, flux_poly_order,
                    kernel_spline)  # fmt: skip
     weighted = err is not None or template_err is not None

@@ -13,7 +13,13 @@ from psflib.image.exposure import Exposure
 from psflib.image.noise import robust_std
 from psflib.preparation.sky import fit_sky
 from psflib.psf.build import build_psf
-from psflib.subtraction.arrays import exposure_of, usable_pixels
+from psflib.subtraction.arrays import (
+    check_shapes,
+    exposure_of,
+    speaker,
+    takes_planes,
+    usable_pixels,
+)
 from psflib.subtraction.zogy.pair import MatchedPair, MatchOptions, masked_share, match_pair
 from psflib.subtraction.zogy.planes import node_filters, proper_difference
 from psflib.subtraction.zogy.psf import StampPsf, stamp_psf
@@ -27,6 +33,7 @@ SAMPLE = 100_000  # pixels that tell the noise to 0.4 %
 SAME_CENTRE = 0.2  # px, difference of the PSFs' centroids that is worth a word
 
 
+@takes_planes
 def run_zogy(
     image, template, mask=None, template_mask=None, err=None, template_err=None, image_psf=None,
     template_psf=None, image_gain=None, template_gain=None, image_fwhm=None, template_fwhm=None,
@@ -38,10 +45,7 @@ def run_zogy(
 
     Parameters
     ----------
-    image, template : ndarray (ny, nx)
-        Science image and template on one grid, ADU; sky may be left in both.
-    mask, template_mask : ndarray (ny, nx), optional
-        True or nonzero is bad.
+    {planes}
     err, template_err : ndarray (ny, nx) or True, optional
         Sigma of each pixel, ADU; None and True measure it (with photon noise, if there is a gain).
     image_psf, template_psf : dict, ndarray (k, k) or object with ``at(x, y, size)``, optional
@@ -94,15 +98,14 @@ def run_zogy(
     BadImage, NotEnoughStars
         The data do not allow it.
     """
-    say = verbose if callable(verbose) else (log.info if verbose else log.debug)
+    say = speaker(verbose, log)
     _check_numbers(scale, dx, dy, nx, ny, overlap, image_fwhm, template_fwhm)
     unit = _unit(image, mask)
     pair = (
         _exposure("image", image, mask, err, image_gain, unit),
         _exposure("template", template, template_mask, template_err, template_gain, unit),
     )
-    if pair[0].shape != pair[1].shape:
-        raise ValueError(f"image {pair[0].shape} and template {pair[1].shape} differ in shape")
+    check_shapes(*pair)
     psfs = _psfs(pair, (image_psf, template_psf), psf_clean, kwargs)
     pair = _with_fwhm(pair, psfs, (image_fwhm, template_fwhm))
     support = max(psf.size for psf in psfs)
