@@ -1,15 +1,12 @@
-"""What the header of somebody else's image says: detector constants and coordinates."""
+"""What the header of somebody else's image says: detector constants and units."""
 
 import dataclasses
 import math
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,29 +18,32 @@ class Constant:
     keywords: tuple[str, ...]  # the first with a sane value is taken
     per_amplifier: re.Pattern  # else all that match, reduced to one number by `reduce`
     reduce: Callable
+    spread: float = math.inf  # amplifiers that differ from their mean by more have no one number
 
 
-#: `ESO DET OUT1 GAIN` is missing on purpose: it is ADU/e-, and CONAD its inverse.
+#: `ESO DET OUT1 GAIN` is missing on purpose: it is ADU/e-, and CONAD its inverse.  EGAIN comes
+#: first because GAIN beside it is the setting of a camera (N.I.N.A., ASI, QHY), not e-/ADU.
 CONSTANTS = (
     Constant(
         "gain",
         "e-/ADU",
-        ("GAIN", "EGAIN", "CCDGAIN", "GAINEFF", "ESO DET OUT1 CONAD"),
-        re.compile(r"(CCD|ATOD)?(GAIN|GN)_?([1-9]|[A-D])"),
+        ("EGAIN", "GAIN", "CCDGAIN", "GAINEFF", "CELL.GAIN", "ESO DET OUT1 CONAD"),
+        re.compile(r"(CCD|ATOD|T_)?(GAIN|GN)_?(0?[1-9]|[1-9]\d|[A-P])"),
         fmean,
+        0.1,
     ),
     Constant(
         "saturation",
         "ADU",
         ("SATURATE", "SATUR_LEVEL", "SATLEVEL", "SATURATION", "SATURLEV", "SATUR", "MAXLIN"),
-        re.compile(r"(SATURAT|SATURATE|SATLEVEL|SATUR|SATLEV)_?([1-9]|[A-D])"),
+        re.compile(r"(SATURAT|SATURATE|SATLEVEL|SATUR|SATLEV)_?(0?[1-9]|[1-9]\d|[A-P])"),
         min,
     ),
     Constant(
         "read_noise",
         "e-",
         ("RDNOISE", "READNOISE", "READNOIS", "RON", "ENOISE", "CCDRON", "ESO DET OUT1 RON"),
-        re.compile(r"(CCD)?(RDNOISE|RDNOIS|READNOIS|READNSE|RON|ENOISE)_?([1-9]|[A-D])"),
+        re.compile(r"(CCD)?(RDNOISE|RDNOIS|READNOIS|READNSE|RON|ENOISE)_?(0?[1-9]|[1-9]\d|[A-P])"),
         max,
     ),
 )
@@ -82,13 +82,21 @@ def _find(constant, header, notes):
         if value is not None:
             notes.append(f"{label} {value:g} {constant.unit} from {keyword} in the header")
             return value
-    matching = sorted({k for k in header if constant.per_amplifier.fullmatch(k)})
+    matching = [k for k in header if constant.per_amplifier.fullmatch(k)]
     several = {k: _sane(header, k, label, notes) for k in matching}
     several = {k: v for k, v in several.items() if v is not None}
     if not several:
         return None
     value = float(constant.reduce(several.values()))
     keywords = " and ".join(several)
+    off = max(abs(v / value - 1) for v in several.values())
+    if off > constant.spread:
+        listed = ", ".join(f"{k} {v:g}" for k, v in several.items())
+        notes.append(
+            f"{label}: the amplifiers differ by up to {off:.0%} from their mean ({listed}), so "
+            "none is taken"
+        )
+        return None
     notes.append(f"{label} {value:g} {constant.unit} from {keywords} in the header")
     return value
 
@@ -109,56 +117,78 @@ def _sane(header, keyword, label, notes):
     return None
 
 
-def celestial_wcs(header: fits.Header, hdus: fits.HDUList | None = None):
-    """The header's celestial WCS, or None and the reason why it is not usable.
+#: Unit of brightness: a header's gain and saturation are not in these.
+_BRIGHTNESS = re.compile(r"(?i).*(jy|magg|mgy|/\s*sr|erg|flam|fnu|mag\b|w/|w m).*")
+_ELECTRONS = re.compile(r"(?i)\s*(photo-?)?e(l|lectrons?|lec|-|\b).*")
+_RATE = re.compile(r"(?i).*(/\s*s(ec|econd)?s?\b|\bs\s*(-1|\*\*-1|\^-1)|per sec|cps).*")
+
+
+def gain_in_unit(constants: dict[str, float], headers: Sequence[fits.Header], exposure_time):
+    """Constants of a header as far as they hold in the unit of the pixels, and why.
+
+    The gain of a header is e-/ADU; what the noise needs is electrons per unit of a pixel: in a
+    rate (counts/s) that is GAIN x EXPTIME, in electrons 1, in electrons/s EXPTIME, and in a
+    brightness no number of the header.
+
+    Parameters
+    ----------
+    constants : dict
+        As `find_constants` gives them.
+    headers : sequence of Header
+        The image's own first, then the primary one.
+    exposure_time : float or None
+        EXPTIME, s.
 
     Returns
     -------
-    wcs : WCS or None
+    constants : dict
     notes : list of str
     """
-    header, notes = _settle_distortion(header)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old keywords are brought up to date by astropy
-        try:
-            wcs = WCS(header, fobj=hdus).celestial
-            if wcs.naxis != 2:
-                return None, notes
-            _check_round_trip(wcs, header)
-        except Exception as error:  # wcslib and astropy raise a dozen kinds
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            return None, [*notes, f"the WCS of the header is not usable ({reason[0]}): ignored"]
-    return wcs, notes
+    units = [str(h["BUNIT"]).strip() for h in headers if str(h.get("BUNIT", "")).strip()]
+    odd = [u for u in units if _is_odd(u)]
+    if not odd:
+        return constants, []
+    unit, notes = odd[0], []
+    if len(set(map(str.lower, units))) > 1:
+        notes.append(f"BUNIT is {units[0]!r} beside the image, but {units[1]!r} in the primary "
+                     f"header: taken as {unit!r}")  # fmt: skip
+    constants = dict(constants)
+    if any(str(h.get("SOFTNAME", "")).strip().lower() == "swarp" for h in headers):
+        notes.append(f"BUNIT is {unit!r}, but SWarp's GAIN refers to the pixels as they are")
+        return constants, notes
+    detector = constants.pop("gain", None)
+    if _BRIGHTNESS.fullmatch(unit):
+        constants.pop("saturation", None)
+        notes.append(
+            f"BUNIT is {unit!r}: gain and saturation of the header are in ADU and not used. Give "
+            "as `gain` the electrons per pixel unit, or a plane of noise"
+        )
+        return constants, notes
+    return constants, notes + _counted(constants, unit, detector, exposure_time)
 
 
-def _settle_distortion(header):
-    """Make headers agree that say two things about distortion.
-
-    SIP coefficients without `-SIP` in CTYPE are meant to be used; beside TPV, which holds the
-    whole distortion in its PV keywords, SIP ones are a second copy that must not be added.
-    """
-    types = [str(header.get(f"CTYPE{axis}", "")) for axis in (1, 2)]
-    if "A_ORDER" not in header or "B_ORDER" not in header or any("-SIP" in t for t in types):
-        return header, []
-    header = header.copy()
-    if all(t.endswith("-TAN") for t in types):
-        for axis, name in enumerate(types, start=1):
-            header[f"CTYPE{axis}"] = f"{name}-SIP"
-        return header, ["SIP distortion is used, though CTYPE does not name it"]
-    for keyword in [k for k in header if re.fullmatch(r"[AB]P?_(ORDER|DMAX|\d+_\d+)", k)]:
-        del header[keyword]
-    return header, [f"SIP keywords beside a {types[0][-3:]} projection are ignored"]
+def _is_odd(unit):
+    return bool(_BRIGHTNESS.fullmatch(unit) or _ELECTRONS.fullmatch(unit) or _RATE.fullmatch(unit))
 
 
-def _check_round_trip(wcs, header):
-    """Centre of the image to the sky and back within 0.1 px, else the keywords are nonsense."""
-    for axis in (1, 2):  # astropy would put a pixel of one degree in place of a zero row
-        row = [header.get(f"CD{axis}_{column}") for column in (1, 2)]
-        if row != [None, None] and not any(row):
-            raise ValueError(f"CD{axis}_1 and CD{axis}_2 are zero")
-    centre = np.array([[header.get("NAXIS1", 2), header.get("NAXIS2", 2)]]) / 2.0
-    sky = wcs.all_pix2world(centre, 0)
-    if not np.isfinite(sky).all() or abs(sky[0, 1]) > 90:
-        raise ValueError("the centre of the image has no sky position")
-    if not np.abs(wcs.wcs_world2pix(wcs.wcs_pix2world(centre, 0), 0) - centre).max() < 0.1:
-        raise ValueError("positions do not survive the way to the sky and back")
+def _counted(constants, unit, detector, exposure_time):
+    """Gain of pixels in electrons or in a rate, set in `constants`; returns notes."""
+    electrons, rate = _ELECTRONS.fullmatch(unit), _RATE.fullmatch(unit)
+    factors = {} if electrons else {"GAIN": detector}
+    if rate:
+        factors["EXPTIME"] = exposure_time
+        constants.pop("saturation", None)
+    what = " x ".join(factors) or "1"
+    lost = [name for name, value in factors.items() if value is None]
+    rest = "; the saturation level of the header is in ADU and not used" if rate else ""
+    if lost:
+        return [
+            f"BUNIT is {unit!r}: the electrons per pixel unit are {what}, but the header has no "
+            f"{' and no '.join(lost)}, so give their product as `gain`{rest}"
+        ]
+    constants["gain"] = math.prod(factors.values())
+    refused = f", not the header's {detector:g} e-/ADU" if electrons and detector else ""
+    return [
+        f"BUNIT is {unit!r}: gain {constants['gain']:g} electrons per pixel unit ({what})"
+        f"{refused}{rest}"
+    ]

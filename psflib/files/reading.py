@@ -9,7 +9,8 @@ import numpy as np
 
 from psflib.errors import BadFile, BadImage
 from psflib.files.fitsio import open_fits, read_plane, select_hdu
-from psflib.files.header import celestial_wcs, find_constants
+from psflib.files.header import find_constants
+from psflib.files.wcs import celestial_wcs
 from psflib.image.exposure import Exposure
 
 #: Header keywords that travel along in `Exposure.meta`, where they are present.

@@ -10,7 +10,7 @@ from astropy.table import Column, QTable, Table
 
 from psflib.errors import BadFile
 from psflib.files.fitsio import blame, read_array, read_plane
-from psflib.files.header import celestial_wcs
+from psflib.files.wcs import celestial_wcs
 from psflib.image.exposure import MaskBit
 from psflib.products.provenance import find_hdu, find_image
 
