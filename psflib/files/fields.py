@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from psflib.errors import BadFile, BadImage, BadTable
+from psflib.files.formats import AUTO, companions, names
+from psflib.files.masks import parse_choice
 from psflib.files.reading import read
 from psflib.image.exposure import Exposure
 
@@ -32,14 +34,20 @@ class Row:
     field: str
     epoch: str
     image: Path
+    format: str = AUTO  # the survey's product
     hdu: int | str | None = None
     mask: Path | None = None
     mask_hdu: int | str | None = None
+    mask_bits: tuple[int | str, ...] | None = None  # bad bits
+    mask_ignore: tuple[int | str, ...] | None = None  # bits that are no defects
+    mask_codes: tuple[int | str, ...] | None = None  # bad values, where they are no bits
     variance: Path | None = None
     variance_hdu: int | str | None = None
+    sigma: Path | None = None
+    sigma_hdu: int | str | None = None
     weight: Path | None = None
     weight_hdu: int | str | None = None
-    gain: float | None = None  # e-/ADU
+    gain: float | None = None  # electrons per unit of a pixel
     read_noise: float | None = None  # e-
     saturation: float | None = None  # ADU
     catalog: Path | None = None  # read by `select_stars`
@@ -66,9 +74,10 @@ class Row:
 
     @property
     def files(self) -> list[Path]:
-        """Every file of the image itself, each once."""
-        named = (self.image, self.mask, self.variance, self.weight)
-        return list(dict.fromkeys(path for path in named if path is not None))
+        """Every file of the image itself, each once, with those that a named format implies."""
+        named = (self.image, self.mask, self.variance, self.sigma, self.weight)
+        files = [path for path in named if path is not None]
+        return list(dict.fromkeys([*files, *companions(self.image, self.format)]))
 
 
 _READ_OPTIONS = tuple(
@@ -121,8 +130,8 @@ def read_fields(path: str | Path) -> FieldsTable:
     """Read and check the table of images (CSV; one row an image).
 
     Columns `field, epoch, image` are required; the optional ones are the arguments of
-    `psflib.read` and `catalog`, a catalogue of the sky for the choice of the stars.  Paths are
-    relative to the table.  Lines that begin with # and blank lines are skipped; semicolons or
+    `psflib.read` (lists of bits with blanks between them) and `catalog`, a catalogue of the sky
+    for the choice of the stars.  Paths are relative to the table.  Lines that begin with # and blank lines are skipped; semicolons or
     tabs may stand for the commas.  Whether the images exist is not checked: a missing one must
     stop its own field only.
 
@@ -249,9 +258,15 @@ def _row(cells, line, table, problems):
 
 
 def _check_planes(values, line, problems):
-    if {"variance", "variance_hdu"} & set(values) and {"weight", "weight_hdu"} & set(values):
-        problems.append(f"line {line}: both a variance and a weight are given. Leave one empty")
-    for what in ("mask", "variance", "weight"):
+    noise = [n for n in ("variance", "sigma", "weight") if {n, f"{n}_hdu"} & set(values)]
+    if len(noise) > 1:
+        what = " and a ".join(noise)
+        problems.append(f"line {line}: both a {what} are given. Leave all but one empty")
+    choices = [n for n in ("mask_bits", "mask_ignore", "mask_codes") if n in values]
+    if len(choices) > 1:
+        what = " and ".join(choices)
+        problems.append(f"line {line}: {what} say each what is bad. Leave all but one empty")
+    for what in ("mask", "variance", "sigma", "weight"):
         if what in values and f"{what}_hdu" not in values and values[what] == values.get("image"):
             problems.append(
                 f"line {line}: {what} and image are the same file. "
@@ -297,6 +312,21 @@ def _path(cell, table):
     return table.parent / Path(cell).expanduser()
 
 
+def _format(cell, table):
+    if cell not in names():
+        known = ", ".join(names())
+        raise ValueError(f"{cell!r} is not known{did_you_mean(cell, names())}. Known: {known}")
+    return cell
+
+
+def _words(name):
+    def parse(cell, table):
+        choice = parse_choice(**{name: cell})
+        return getattr(choice, name.removeprefix("mask_"))
+
+    return parse
+
+
 def _hdu(cell, table):
     if re.fullmatch(r"-\d+", cell):
         raise ValueError(f"{cell} is no HDU. Give its number, counted from 0, or its EXTNAME")
@@ -320,8 +350,10 @@ def _number(positive):
 _PARSERS: dict[str, Callable[[str, Path], Any]] = {
     "field": _name,
     "epoch": _name,
-    **dict.fromkeys(("image", "mask", "variance", "weight", "catalog"), _path),
-    **dict.fromkeys(("hdu", "mask_hdu", "variance_hdu", "weight_hdu"), _hdu),
+    "format": _format,
+    **dict.fromkeys(("image", "mask", "variance", "sigma", "weight", "catalog"), _path),
+    **dict.fromkeys(("hdu", "mask_hdu", "variance_hdu", "sigma_hdu", "weight_hdu"), _hdu),
+    **{name: _words(name) for name in ("mask_bits", "mask_ignore", "mask_codes")},
     "gain": _number(positive=True),
     "read_noise": _number(positive=False),
     "saturation": _number(positive=True),

@@ -10,9 +10,11 @@ import numpy as np
 from astropy.io import fits
 
 from psflib.errors import BadFile, PsflibError
+from psflib.files.asdf_tree import open_asdf
 
 #: First bytes of gzip, bzip2, xz, compress and zip: astropy looks inside these itself.
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x1f\x9d", b"PK")
+_ASDF = b"#ASDF"
 _COPY_AGAIN = "It is probably truncated or damaged: copy or download it again"
 
 
@@ -20,17 +22,20 @@ _COPY_AGAIN = "It is probably truncated or damaged: copy or download it again"
 def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
     """An open `HDUList`; warnings about odd headers are silenced within the block.
 
+    ASDF files come as FITS images in memory.
+
     Raises
     ------
     BadFile
-        If the file is missing, empty, unreadable or not FITS.
+        If the file is missing, empty, unreadable or neither FITS nor ASDF.
     """
     path = Path(path)
-    _check_start(path)
+    start = _check_start(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with blame(path):
-            hdus = fits.open(path)  # mapped into memory where the pixels allow it
+            # mapped into memory where the pixels allow it
+            hdus = open_asdf(path) if start.startswith(_ASDF) else fits.open(path)
         with hdus:
             yield hdus
 
@@ -56,13 +61,13 @@ def select_hdu(hdus: fits.HDUList, path: str | Path, hdu: int | str | None = Non
         If it is not there, listing what is, or holds no 2-D image.
     """
     with blame(path):
-        found = _first_image(hdus) if hdu is None else _named(hdus, hdu)
+        found = first_image(hdus) if hdu is None else _named(hdus, hdu)
     if found is None:
         wanted = "has no 2-D image" if hdu is None else f"has no HDU {hdu!r}"
-        raise BadFile(path, wanted, f"{_contents(hdus, path)}. Choose one by its number or name")
+        raise BadFile(path, wanted, f"{contents(hdus, path)}. Choose one by its number or name")
     if len(plane_shape(found)) != 2:
         what = f"HDU {hdu!r} holds {_describe(found)}, not a 2-D image"
-        raise BadFile(path, what, f"{_contents(hdus, path)}. {_plane_remedy(found)}")
+        raise BadFile(path, what, f"{contents(hdus, path)}. {_plane_remedy(found)}")
     return found
 
 
@@ -116,10 +121,11 @@ def _check_start(path):
         raise BadFile(path, f"cannot be opened ({error.strerror})", "Check permissions") from error
     if not start:
         raise BadFile(path, "is empty", "Copy or download it again")
-    if not start.startswith((b"SIMPLE", *_COMPRESSED)):
+    if not start.startswith((b"SIMPLE", _ASDF, *_COMPRESSED)):
         text = start[:30].decode("ascii", "replace").strip()
         page = "A web page was saved in place of the image" if b"<" in start else _COPY_AGAIN
         raise BadFile(path, f"is not a FITS file (it begins with {text!r})", page)
+    return start
 
 
 def check_complete(hdu, path):
@@ -149,7 +155,8 @@ def _unsigned_blank(hdu):
     return blank + signed_bits if isinstance(blank, int) else None
 
 
-def _first_image(hdus):
+def first_image(hdus: fits.HDUList):
+    """The first HDU with a 2-D image, or None."""
     return next((h for h in hdus if len(plane_shape(h)) == 2 and 0 not in plane_shape(h)), None)
 
 
@@ -163,7 +170,8 @@ def _named(hdus, hdu):
     return None
 
 
-def _contents(hdus, path):
+def contents(hdus: fits.HDUList, path: str | Path) -> str:
+    """What a file holds, in a sentence."""
     with blame(path):
         listed = [f"{i} {h.name or '(no name)'}: {_describe(h)}" for i, h in enumerate(hdus)]
     more = f"; {len(listed) - 20} more" if len(listed) > 20 else ""

@@ -101,6 +101,12 @@ def _find(constant, header, notes):
     return value
 
 
+def number(headers: Sequence[fits.Header], keyword: str) -> float | None:
+    """A positive number from the first header that has the keyword, or None."""
+    header = next((h for h in headers if keyword in h), None)
+    return None if header is None else _sane(header, keyword, keyword, [])
+
+
 def _sane(header, keyword, label, notes):
     """A positive, finite number or None; a refused value is noted."""
     if keyword not in header:

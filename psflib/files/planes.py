@@ -5,27 +5,60 @@ from astropy.io import fits
 
 from psflib.errors import BadFile
 
+FLOOR = 1e-4  # of the median weight: whatever made it, it is no measurement
+SPIKE = 30.0  # no flat field, vignetting or coverage changes so much from one pixel to the next
+
 #: Columns that name a plane of noise -> what it holds.
 KINDS = {"variance": "variance", "sigma": "sigma", "weight": "inverse variance"}
 COLUMN = {kind: column for column, kind in KINDS.items()}
 
 
-def to_variance(plane: np.ndarray, kind: str, floor: float = 0.0) -> np.ndarray:
-    """A plane of noise as variance, (ny, nx) float32, in the square of the pixels' unit.
+def to_variance(plane: np.ndarray, kind: str, floor: float = 0.0) -> tuple[np.ndarray, list[str]]:
+    """A plane of noise as variance, in the square of the pixels' unit.
 
-    Pixels without a positive, finite value get 0, which an `Exposure` takes for no data; so do
-    weights below `floor` of the median weight.
+    Pixels without a positive, finite value get 0, which an `Exposure` takes for no data.  So do
+    weights below `floor` of the median weight, and single pixels whose weight is absurd beside
+    their neighbours': a weight 1e5 times too large would make one pixel rule a whole fit.
+
+    Returns
+    -------
+    variance : ndarray (ny, nx) float32
+    notes : list of str
     """
     with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
         good = (plane > 0) & np.isfinite(plane)
-        if floor and good.any():
-            good &= plane >= floor * np.median(plane[good])
+        if not good.any():
+            return np.zeros(plane.shape, np.float32), []
         values = np.where(good, plane, 1).astype(np.float64)
-        if kind == "sigma":
-            values = np.square(values)
-        elif kind == "inverse variance":
-            values = 1 / values
-        return np.where(good, values, 0).astype(np.float32)
+        power = {"variance": -1, "sigma": -2, "inverse variance": 1}[kind]
+        weight = np.where(good, values**power, 0)
+        median = np.median(weight[good])
+        low = good & (weight < max(floor, FLOOR) * median)
+        absurd = _spikes(weight, good, median)
+        good &= ~low & ~absurd
+        variance = np.where(good, 1 / np.where(good, weight, 1), 0).astype(np.float32)
+    notes = [
+        f"noise plane: {int(wrong.sum())} pixels count as no data, their weight is {why}"
+        for wrong, why in (
+            (low, f"below {max(floor, FLOOR):g} of the median"),
+            (absurd, f"more than {SPIKE:g} times that of their neighbours"),
+        )
+        if wrong.any()
+    ]
+    return variance, notes
+
+
+def _spikes(weight, good, median):
+    """Lone pixels of absurd weight; deep parts of a mosaic are areas, and stay."""
+    spikes = np.zeros(good.shape, bool)
+    y, x = np.nonzero(good & (weight > SPIKE * median))
+    if len(y) > 0.01 * good.size:  # not single pixels
+        return spikes
+    for row, column in zip(y, x, strict=True):
+        box = np.s_[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        around = weight[box][good[box]]
+        spikes[row, column] = weight[row, column] > SPIKE * np.median(around)
+    return spikes
 
 
 def _asinh(plane, header, path):
