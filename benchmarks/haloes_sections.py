@@ -126,7 +126,7 @@ def des():
     """The coadd, its repaired cores taken for what they are: saturated."""
     exposure = psflib.read(data_folder() / DES, mask_hdu="MASK")
     mask = np.where(has_bits(exposure.mask, MaskBit.BAD), np.uint16(MaskBit.SAT), exposure.mask)
-    return psflib.prepare(exposure.replace(mask=mask.astype(np.uint16)))
+    return psflib.prepare(exposure.replace(mask=mask.astype(np.uint16), mask_bits="psflib"))
 
 
 def goto():

@@ -50,7 +50,8 @@ def exposure(rng, shape=SHAPE):
     mask = np.zeros(shape, np.uint16)
     mask[:, shape[1] // 3] |= np.uint16(MaskBit.BAD)
     image[10:30, 10:25] = np.nan
-    return Exposure(image, variance=np.full(shape, SIGMA**2), mask=mask)
+    variance = np.full(shape, SIGMA**2)
+    return Exposure(image, variance=variance, mask=mask, mask_bits="psflib")
 
 
 def star_table(rng, shape=SHAPE, count=60):

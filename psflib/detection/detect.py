@@ -11,6 +11,7 @@ from scipy import ndimage, spatial
 from psflib.decorrelation.score import reversed_psf, score
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
+from psflib.image.sky_frames import to_icrs
 
 REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
 STEPS = 8  # of that fit, at most ...
@@ -236,7 +237,8 @@ def _table(rows, difference, threshold, fwhm):
     table["id"] = np.arange(1, len(x) + 1)
     table["x"], table["y"] = x * u.pix, y * u.pix
     if difference.wcs is not None:
-        ra, dec = difference.wcs.all_pix2world(x, y, 0) if len(x) else (x, y)
+        wcs = difference.wcs
+        ra, dec = to_icrs(wcs.all_pix2world(x, y, 0), wcs) if len(x) else (x, y)
         table["ra"], table["dec"] = ra * u.deg, dec * u.deg
     table["flux"] = np.array(columns[2], float) * u.adu
     table["flux_err"] = np.array(columns[3], float) * u.adu

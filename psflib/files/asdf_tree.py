@@ -3,7 +3,7 @@
 Needs the packages asdf and gwcs: ``pip install "psflib[asdf]"``.
 """
 
-import importlib
+import importlib.util
 import math
 import warnings
 from pathlib import Path
@@ -12,6 +12,11 @@ import numpy as np
 from astropy.io import fits
 
 from psflib.errors import BadFile, BadImage
+
+try:
+    import asdf
+except ImportError:  # an extra; `open_asdf` says so
+    asdf = None
 
 #: Place in the tree -> keyword of the image's header.
 _CARDS = {
@@ -40,8 +45,7 @@ def open_asdf(path: str | Path) -> fits.HDUList:
     BadImage
         If the WCS cannot be fitted to 0.01 px.
     """
-    asdf = _needed("asdf", path)
-    _needed("gwcs", path)  # registers how a WCS is read
+    _check_installed(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tags of the observatory's own are read as plain trees
         with asdf.open(path, lazy_load=True) as file:
@@ -55,14 +59,16 @@ def open_asdf(path: str | Path) -> fits.HDUList:
     return fits.HDUList([fits.PrimaryHDU(), *hdus])
 
 
-def _needed(package, path):
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
+def _check_installed(path):
+    # asdf itself loads gwcs when a file holds a WCS
+    missing = [package for package, there in (
+        ("asdf", asdf is not None), ("gwcs", importlib.util.find_spec("gwcs") is not None)
+    ) if not there]  # fmt: skip
+    if missing:
         raise BadFile(
-            path, f"is an ASDF file, and the package {package} is not installed",
+            path, f"is an ASDF file, and the package {' and '.join(missing)} is not installed",
             'Install what reads it: pip install "psflib[asdf]"',
-        ) from error  # fmt: skip
+        )  # fmt: skip
 
 
 def _image_tree(tree, path):

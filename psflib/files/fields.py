@@ -131,9 +131,9 @@ def read_fields(path: str | Path) -> FieldsTable:
 
     Columns `field, epoch, image` are required; the optional ones are the arguments of
     `psflib.read` (lists of bits with blanks between them) and `catalog`, a catalogue of the sky
-    for the choice of the stars.  Paths are relative to the table.  Lines that begin with # and blank lines are skipped; semicolons or
-    tabs may stand for the commas.  Whether the images exist is not checked: a missing one must
-    stop its own field only.
+    for the choice of the stars.  Paths are relative to the table.  Lines that begin with #
+    and blank lines are skipped; semicolons or tabs may stand for the commas.  Whether the images
+    exist is not checked: a missing one must stop its own field only.
 
     Raises
     ------

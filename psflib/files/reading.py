@@ -16,7 +16,7 @@ from psflib.files.places import Column, Image, find_mask, find_variance, found_i
 from psflib.files.planes import undo_stretch
 from psflib.files.recognise import find_format, find_hdu
 from psflib.files.wcs import celestial_wcs
-from psflib.image.exposure import Exposure
+from psflib.image.exposure import OWN_BITS, Exposure
 
 #: Header keywords that travel along in `Exposure.meta`, where they are present.
 KEPT = ("OBJECT", "DATE-OBS", "MJD-OBS", "FILTER", "EXPTIME", "AIRMASS", "TELESCOP", "INSTRUME")
@@ -128,7 +128,9 @@ def read(
         "notes": notes,
     }
     plane = None if bad is None else bad.plane
-    exposure = Exposure(pixels, noise_plane, plane, wcs=wcs, **constants, meta=meta)
+    exposure = Exposure(
+        pixels, noise_plane, plane, wcs=wcs, **constants, meta=meta, mask_bits=OWN_BITS
+    )
     _check_usable(exposure, path, image.planes)
     return exposure
 

@@ -22,6 +22,7 @@ _PV = re.compile(r"PV([12])_(\d+)")
 _NUMBERS = re.compile(
     r"(CRVAL|CRPIX|CDELT|CROTA|CD|PC|PV|NAXIS)\d.*|LONPOLE|LATPOLE|[AB]P?_(ORDER|\d+_\d+)"
 )
+_FRAMES = ("ICRS", "FK5", "FK4", "FK4-NO-E", "")
 _TIMES = ("MJD-OBS", "DATE-OBS")
 #: Projections of IRAF that FITS does not know: their polynomials stand in WAT cards.
 _IRAF = ("TNX", "ZPX")
@@ -108,7 +109,7 @@ def _settle_distortion(header):
     the native pole instead, which puts the image elsewhere on the sky by up to 90 degrees.
     """
     types = _types(header)
-    notes = []
+    header, notes = _known_frame(header)
     pvs = [k for k in header if _PV.fullmatch(k)]
     sip = "A_ORDER" in header and "B_ORDER" in header
     if all(t.endswith("-SIP") for t in types) and pvs:
@@ -127,6 +128,15 @@ def _settle_distortion(header):
         header = _renamed(header, [t.replace("-TAN", "-TPV") for t in types])
         notes.append("CTYPE says TAN, but the PV keywords are SCAMP's: read as TPV")
     return _with_linear_terms(header), notes
+
+
+def _known_frame(header):
+    """Without a RADESYS that names no frame."""
+    keyword = "RADESYS" if "RADESYS" in header else "RADECSYS"
+    frame = str(header.get(keyword, "ICRS")).strip().upper()
+    if frame in _FRAMES:
+        return header, []
+    return _without(header, [keyword]), [f"{keyword} = {frame} names no frame: ignored"]
 
 
 def _with_linear_terms(header):

@@ -19,7 +19,8 @@ from psflib.haloes.fit import HaloFit, fit_haloes, saturated
 from psflib.haloes.model import profiles
 from psflib.haloes.removal import remove
 from psflib.haloes.settings import HaloSettings
-from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
+from psflib.image.sky_frames import pixel_to_pixel
 from psflib.psf.core.field import PsfField
 from psflib.psf.core.stage import core_epsf
 from psflib.psf.extended import raised_cosine
@@ -135,8 +136,7 @@ def _to_grid(source, target, positions):
     """Positions (n, 2) on one image's grid as seen on the other's."""
     if source.wcs is None or target.wcs is None or not len(positions):
         return positions
-    sky = source.wcs.all_pix2world(positions, 0)
-    return target.wcs.all_world2pix(sky, 0, quiet=True)
+    return np.stack(pixel_to_pixel(source.wcs, target.wcs, *positions.T, quiet=True), 1)
 
 
 def _table(places):
@@ -192,4 +192,4 @@ def _doubted(exposure, fit: HaloFit, psf, shares, inner):
     mask[lost] |= np.uint16(MaskBit.SAT | MaskBit.INTERP)
     area = 4 * np.pi * (fit.fwhm / 2.355) ** 2
     variance[known] += np.float32(area) * np.minimum(error, noise).astype(np.float32)[known]
-    return exposure.replace(image=image, variance=variance, mask=mask)
+    return exposure.replace(image=image, variance=variance, mask=mask, mask_bits=OWN_BITS)

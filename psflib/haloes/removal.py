@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from psflib.haloes.fit import HaloFit, fit_haloes
 from psflib.haloes.settings import Starless, SubtractStarsSettings
-from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.preparation.sky import fit_sky
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,9 @@ def remove(exposure, fit: HaloFit, psf, settings, share=None) -> Starless:
     total = np.where(exposure.variance > 0, exposure.variance + variance, 0)
     meta = {**exposure.meta, "stars_removed": len(fit.haloes)}
     log.info("%d of %d bright stars removed", len(fit.haloes), len(fit.table))
-    cleaned = exposure.replace(image=image, variance=total, mask=mask, meta=meta)
+    cleaned = exposure.replace(
+        image=image, variance=total, mask=mask, mask_bits=OWN_BITS, meta=meta
+    )
     return Starless(cleaned, fit.table, light)
 
 
@@ -132,7 +134,7 @@ def interpolate_saturated(
     filled = blank == 0
     image[filled] = light[filled]
     variance[filled] = np.median(exposure.variance[exposure.usable]) + doubt[filled]
-    return exposure.replace(image=image, variance=variance, mask=mask)
+    return exposure.replace(image=image, variance=variance, mask=mask, mask_bits=OWN_BITS)
 
 
 def refit_background(starless: Starless, settings) -> Starless:

@@ -32,6 +32,10 @@ UNUSABLE = (
 )
 
 
+#: The word that says that a mask holds `MaskBit` values.
+OWN_BITS = "psflib"
+
+
 def has_bits(mask: np.ndarray, bits: MaskBit) -> np.ndarray:
     """Boolean plane: True where `mask` has any of `bits` set."""
     return (mask & np.uint16(bits)) != 0
@@ -50,11 +54,12 @@ class Exposure:
         Variance of the noise in ADU²; None means "to be measured" (`prepare` does it).
         Pixels with a variance that is not finite or not positive are flagged NO_DATA.
     mask : ndarray (ny, nx), optional
-        Boolean (True is bad) or an integer plane.  Booleans become `MaskBit.BAD`; integers are
-        taken as `MaskBit` values when dtype is uint16, else any nonzero value means BAD.
+        Any nonzero value (or True) means bad and becomes `MaskBit.BAD`, whatever the type; only
+        with ``mask_bits="psflib"`` are the values taken as `MaskBit`.
     wcs : astropy.wcs.WCS, optional
     gain : float, optional
-        e-/ADU.
+        Electrons per unit of a pixel, the exposure time included: e-/ADU for counts, that times
+        the exposure time for counts/s, 1 for electrons, the exposure time for electrons/s.
     read_noise : float, optional
         e-.
     saturation : float, optional
@@ -64,11 +69,15 @@ class Exposure:
         Level of the sky in ADU that was subtracted; None if the image still has its sky.
     meta : dict, optional
         Anything else that should travel along (name, date, filter, what was measured ...).
+    mask_bits : "psflib", optional
+        Says that `mask` holds `MaskBit` values.  No type of number says so by itself: other
+        people's masks are uint16, too.  An exposure's own mask always holds them.
 
     Raises
     ------
     ValueError
-        If shapes disagree, the image is not 2-D and real, or gain is not positive.
+        If shapes disagree, the image is not 2-D and real, gain is not positive, or `mask_bits`
+        is another word.
     """
 
     image: np.ndarray
@@ -80,10 +89,11 @@ class Exposure:
     saturation: float | None = None
     sky: float | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mask_bits: str | None = None  # "psflib" after construction
 
     def __post_init__(self):
         image = _native(self.image, "image")
-        mask = _bits(self.mask, image.shape)
+        mask = _bits(self.mask, image.shape, self.mask_bits)
         image, mask = _flag_bad(image, mask, ~np.isfinite(image))
         if self.variance is not None:
             variance = _native(self.variance, "variance", image.shape)
@@ -96,6 +106,7 @@ class Exposure:
             _check_number(name, getattr(self, name), positive=name != "read_noise")
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "mask", mask)
+        object.__setattr__(self, "mask_bits", OWN_BITS)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,7 +127,9 @@ class Exposure:
         return weight
 
     def replace(self, **changes) -> "Exposure":
-        """A copy with some fields changed."""
+        """A copy with some fields changed; a new `mask` is read as the constructor reads it."""
+        if "mask" in changes:
+            changes.setdefault("mask_bits", None)
         return dataclasses.replace(self, **changes)
 
     def cutout(self, y: slice, x: slice) -> "Exposure":
@@ -141,7 +154,11 @@ class Exposure:
             mask=~self.usable,
             flags=self.mask.copy(),
             wcs=self.wcs,
-            meta={**self.meta, **{k: v for k, v in scalars.items() if v is not None}},
+            meta={
+                **self.meta,
+                **{k: v for k, v in scalars.items() if v is not None},
+                "mask_bits": OWN_BITS,  # of the flags
+            },
         )
 
     @classmethod
@@ -164,8 +181,9 @@ class Exposure:
                     variance = ccd.uncertainty.represent_as(VarianceUncertainty).array
         meta = dict(ccd.meta)
         scalars = {n: meta.pop(n, None) for n in ("gain", "read_noise", "saturation", "sky")}
-        mask = ccd.flags if ccd.flags is not None else ccd.mask
-        return cls(ccd.data, variance, mask, ccd.wcs, **scalars, meta=meta)
+        bits = meta.pop("mask_bits", None)
+        mask, bits = (ccd.mask, None) if ccd.flags is None else (ccd.flags, bits)
+        return cls(ccd.data, variance, mask, ccd.wcs, **scalars, meta=meta, mask_bits=bits)
 
 
 def as_exposure(image) -> Exposure:
@@ -201,13 +219,17 @@ def _native(array, name, shape=None):
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _bits(mask, shape):
+def _bits(mask, shape, meaning):
+    if meaning not in (None, OWN_BITS):
+        raise ValueError(f"mask_bits must be {OWN_BITS!r} or None; got {meaning!r}")
     if mask is None:
         return np.zeros(shape, np.uint16)
     mask = np.asarray(mask)
     if mask.shape != shape:
         raise ValueError(f"mask has shape {mask.shape}, the image {shape}")
-    if mask.dtype.kind == "u" and mask.dtype.itemsize == 2:
+    if meaning == OWN_BITS and mask.dtype.kind != "b":
+        if mask.dtype.kind not in "ui":
+            raise ValueError(f"a mask of {OWN_BITS}'s bits must hold integers; got {mask.dtype}")
         return np.ascontiguousarray(mask, dtype=np.uint16)
     return np.where(mask != 0, np.uint16(MaskBit.BAD), np.uint16(0))
 

@@ -8,8 +8,9 @@ import numpy as np
 from astropy.wcs import WCS, NoConvergence
 
 from psflib.errors import NoOverlap
-from psflib.image.exposure import Exposure
+from psflib.image.exposure import OWN_BITS, Exposure
 from psflib.image.fill import fill_masked
+from psflib.image.sky_frames import pixel_to_pixel
 from psflib.loops import warp as loops
 
 RADIUS = (
@@ -59,7 +60,7 @@ def align(template: Exposure, science: Exposure) -> tuple[Exposure, dict]:
     fwhm = template.meta.get("fwhm")
     meta = {**template.meta, "fwhm": None if fwhm is None else fwhm / np.sqrt(area)}
     aligned = template.replace(
-        image=image, variance=variance, mask=mask, wcs=science.wcs, meta=meta
+        image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, wcs=science.wcs, meta=meta
     )
     return aligned, {"aligned": "by WCS", "overlap": overlap, "area": area}
 
@@ -77,9 +78,8 @@ def _node_positions(source: WCS, target: WCS, shape):
     """Position in the source of every STEP-th target pixel (one node more than needed)."""
     y, x = (np.arange(0, n + STEP, STEP, dtype=float) for n in shape)
     gx, gy = np.meshgrid(x, y)
-    sky = target.all_pix2world(gx, gy, 0)
     try:
-        return source.all_world2pix(*sky, 0, tolerance=1e-4, maxiter=40)
+        return pixel_to_pixel(target, source, gx, gy, tolerance=1e-4, maxiter=40)
     except NoConvergence as failure:  # far outside the source: distortion has no inverse there
         best = failure.best_solution
         lost = np.zeros(len(best), bool)
@@ -100,7 +100,8 @@ def _pixel_area(wcs: WCS, shape):
     cy, cx = (shape[0] - 1) / 2, (shape[1] - 1) / 2
     x = cx + np.array([-4, 4, 0, 0.0])
     y = cy + np.array([0, 0, -4, 4.0])
-    ra, dec = np.deg2rad(wcs.all_pix2world(x, y, 0))
+    sky = np.deg2rad(wcs.all_pix2world(x, y, 0))
+    ra, dec = sky[wcs.wcs.lng], sky[wcs.wcs.lat]
     ux, uy, uz = np.cos(ra) * np.cos(dec), np.sin(ra) * np.cos(dec), np.sin(dec)
     points = np.stack([ux, uy, uz], 1)
     return np.linalg.norm(np.cross(points[1] - points[0], points[3] - points[2])) / 64

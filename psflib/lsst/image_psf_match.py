@@ -13,6 +13,7 @@ from astropy.table import Table
 
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure, as_exposure
+from psflib.image.sky_frames import pixel_to_pixel
 from psflib.image.warp import align
 from psflib.lsst.assess import find_candidates, judge_candidates
 from psflib.lsst.basis_choice import degrees_by_bic
@@ -354,8 +355,8 @@ def _require_registered(template, science):
         return
     ny, nx = science.shape
     corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], float)
-    sky = science.wcs.all_pix2world(corners, 0)
-    moved = template.wcs.wcs_world2pix(sky, 0) - corners
+    there = pixel_to_pixel(science.wcs, template.wcs, *corners.T, distorted=False)
+    moved = np.stack(there, 1) - corners
     if not np.abs(moved).max() < 0.1:
         raise ValueError(
             f"images are not registered (corners differ by {np.nanmax(np.abs(moved)):.1f} px) and "

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from psflib.image.convolve import constant_kernel
-from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
 from psflib.image.polynomial import evaluate
 from psflib.matching.kernel import MatchingKernel
@@ -51,7 +51,9 @@ def convolved_exposure(
     noise = np.maximum(kernel.squared().convolve(variance), 0)
     mask = _mask(kernel, exposure, good_share)
     meta = {k: v for k, v in exposure.meta.items() if k not in OF_THE_PSF}
-    return exposure.replace(image=matched, variance=_positive(noise), mask=mask, meta=meta)
+    return exposure.replace(
+        image=matched, variance=_positive(noise), mask=mask, mask_bits=OWN_BITS, meta=meta
+    )
 
 
 def _positive(noise):
@@ -95,7 +97,8 @@ def subtract_matched(kernel: MatchingKernel, science, template, matched) -> Expo
     mask[has_bits(template.mask, MaskBit.NO_DATA)] |= np.uint16(MaskBit.NO_DATA)
     no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data], variance[no_data] = 0, 0
-    return with_psf_of(target, science.replace(image=image, variance=variance, mask=mask))
+    planes = {"image": image, "variance": variance, "mask": mask, "mask_bits": OWN_BITS}
+    return with_psf_of(target, science.replace(**planes))
 
 
 def with_psf_of(target: Exposure, exposure: Exposure) -> Exposure:

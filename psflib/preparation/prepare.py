@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from psflib.errors import BadImage
-from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars import sources
 
@@ -89,7 +89,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     )
     meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm}
     return exposure.replace(
-        image=image, variance=variance, mask=mask, sky=sky.median_level,
+        image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,
     )  # fmt: skip
 
@@ -179,18 +179,36 @@ def _variance(exposure, image, sky: Sky, notes):
     """Variance plane: the given one, or sky noise plus photon noise of the sources."""
     gain = exposure.gain
     if exposure.variance is not None:
-        return exposure.variance.copy(), gain
+        variance = exposure.variance.copy()
+        if exposure.meta.get("source_noise") is False:
+            _complete(variance, image, sky, gain, notes)
+        return variance, gain
     if gain is None:
         gain = _gain_from_sky(sky, notes)
     variance = np.square(sky.rms)
     if gain is not None:
-        # faint pixels take a smoothed value: weights that follow the noise bias the fits
-        source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
-        variance += np.maximum(source, 0, out=source) / np.float32(gain)
+        variance += _photon_noise(image, sky, gain)
     notes.append(
         "variance measured: sky noise of the image" + (" and photon noise" if gain else "")
     )
     return variance, gain
+
+
+def _photon_noise(image, sky, gain):
+    """Variance of the sources' own light; `image` without sky."""
+    # faint pixels take a smoothed value: weights that follow the noise bias the fits
+    source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
+    return np.maximum(source, 0, out=source) / np.float32(gain)
+
+
+def _complete(variance, image, sky, gain, notes):
+    """Photon noise of the sources into a given plane that is known to lack it."""
+    if gain is None:
+        notes.append("the variance lacks the photon noise of sources, and no gain is known")
+        return
+    known = variance > 0
+    variance[known] += _photon_noise(image, sky, gain)[known]
+    notes.append("photon noise of sources is added to the variance, which lacks it")
 
 
 def _gain_from_sky(sky, notes):

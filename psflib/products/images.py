@@ -10,7 +10,7 @@ from psflib.haloes.settings import Starless
 from psflib.image.convolve import BilinearWeights, VaryingKernel, constant_kernel
 from psflib.image.covariance import CovarianceMaps
 from psflib.image.difference import Difference
-from psflib.image.exposure import Exposure, MaskBit
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit
 from psflib.products import models
 from psflib.products.hdus import (
     array_hdu,
@@ -154,7 +154,7 @@ def _exposure_from(hdus, path):
     header = hdus["IMAGE"].header
     scalars = {name: header.get(keyword) for name, (keyword, _) in _SCALARS.items()}
     meta = read_meta(hdus, path).get("exposure", {})
-    return Exposure(image, variance, mask, wcs, **scalars, meta=meta)
+    return Exposure(image, variance, mask, wcs, **scalars, meta=meta, mask_bits=OWN_BITS)
 
 
 def _fits_a_card(value):

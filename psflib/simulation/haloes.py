@@ -7,7 +7,7 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage
 
-from psflib.image.exposure import Exposure, MaskBit
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit
 from psflib.simulation.halo_psf import HaloPsf
 
 REACH = 25  # px, of faint stars
@@ -64,7 +64,7 @@ def halo_field(
     mask = np.where(ndimage.binary_dilation(both > full, iterations=2), MaskBit.SAT, 0)
     exposure = Exposure(
         image, variance, mask.astype(np.uint16), gain=1.0, saturation=full, sky=0.0,
-        meta={"fwhm": psf.fwhm, "sky_rms": float(np.sqrt(sky + 25))},
+        meta={"fwhm": psf.fwhm, "sky_rms": float(np.sqrt(sky + 25))}, mask_bits=OWN_BITS,
     )  # fmt: skip
     stars = {"id": np.arange(n_bright), "x": x * u.pix, "y": y * u.pix, "flux": flux * u.adu}
     return HaloField(exposure, QTable(stars), light)

@@ -13,7 +13,7 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage
 
-from psflib.image.exposure import MaskBit
+from psflib.image.exposure import OWN_BITS, MaskBit
 from psflib.simulation.camera import Camera, Observation, draw_defects, observe, optimal_snr
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
@@ -240,8 +240,9 @@ def _masked(seen: Observation, rng) -> Observation:
     mask[(rays > 0) & ~known] &= np.uint16(0xFFFF ^ int(MaskBit.CR))
     saturated = ndimage.binary_dilation((mask & MaskBit.SAT) > 0)
     mask[saturated] |= np.uint16(MaskBit.SAT)
-    exposure = seen.exposure
-    return dataclasses.replace(seen, exposure=exposure.replace(mask=exposure.mask | mask))
+    bits = seen.exposure.mask | mask
+    masked = seen.exposure.replace(mask=bits, mask_bits=OWN_BITS)
+    return dataclasses.replace(seen, exposure=masked)
 
 
 def _table(stars, galaxies, factor, transients, snr, scale):

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from psflib.image import polynomial
 from psflib.image.convolve import convolve_by_tiles, convolve_sparse
 from psflib.image.difference import Difference
-from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
 from psflib.image.noise import input_correlation, variance_factor
 from psflib.matching import MatchingKernel, fit_kernel, pixels
@@ -134,7 +134,8 @@ def _patches(exposure):
         np.concatenate([plane[box] for box in boxes])
         for plane in (exposure.image, exposure.variance, exposure.mask)
     )
-    return Exposure(image, variance, mask, meta={"fwhm": exposure.meta["fwhm"]})
+    meta = {"fwhm": exposure.meta["fwhm"]}
+    return Exposure(image, variance, mask, meta=meta, mask_bits=OWN_BITS)
 
 
 def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):

@@ -62,7 +62,14 @@ def constant(kappa, convolved="template"):
 def difference(still, moved, sigmas, kernel, rho=(None, None), psf_sigma=1.5, mask=None):
     """Difference of two images of pure noise, as `subtract` would return it."""
     planes = [
-        Exposure(image, np.full(SHAPE, s * s), mask, sky=0.0, meta={"fwhm": 2.355 * psf_sigma})
+        Exposure(
+            image,
+            np.full(SHAPE, s * s),
+            mask,
+            sky=0.0,
+            meta={"fwhm": 2.355 * psf_sigma},
+            mask_bits="psflib",
+        )
         for image, s in zip((still, moved), sigmas, strict=True)
     ]
     image = still - kernel.varying().convolve(moved.astype(np.float32))

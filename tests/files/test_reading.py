@@ -241,7 +241,10 @@ class TestConstants:
             ({"GAIN": 1.8}, "gain", 1.8),
             ({"EGAIN": 2}, "gain", 2),
             ({"GAIN": 0.0, "EGAIN": 2.5}, "gain", 2.5),
-            ({"GAIN1": 1.0, "GAIN2": 2.0}, "gain", 1.5),
+            ({"GAIN": 100.0, "EGAIN": 0.246}, "gain", 0.246),
+            ({"HIERARCH CELL.GAIN": 1.2}, "gain", 1.2),
+            ({"GAIN1": 1.4, "GAIN2": 1.6}, "gain", 1.5),
+            ({f"GAIN{i}": 1.5 + 0.16 * (i > 8) for i in range(1, 17)}, "gain", 1.58),
             ({"CCDGAIN": "1.5"}, "gain", 1.5),
             ({"HIERARCH ESO DET OUT1 CONAD": 1.9, "HIERARCH ESO DET OUT1 GAIN": 0.5}, "gain", 1.9),
             ({"SATURATE": 6e4}, "saturation", 6e4),
@@ -254,7 +257,7 @@ class TestConstants:
     )
     def test_from_header(self, tmp_path, header, name, value):
         exposure = read(with_header(tmp_path / "a.fits", header))
-        assert getattr(exposure, name) == value
+        assert getattr(exposure, name) == pytest.approx(value, rel=1e-12)
         taken = [note for note in exposure.meta["notes"] if "from" in note]
         assert len(taken) == 1 and taken[0].startswith(name.replace("_", " "))
 
@@ -294,7 +297,7 @@ class TestWcs:
         wcs = read(with_header(tmp_path / "a.fits", TAN)).wcs
         np.testing.assert_allclose(wcs.all_pix2world([[24, 19]], 0), [[150, 2]], atol=1e-12)
 
-    @pytest.mark.parametrize("header", [{}, {"CTYPE1": "LINEAR"}, {**TAN, "CD1_1": 0.0}])
+    @pytest.mark.parametrize("header", [{}, {"CTYPE1": "LINEAR"}])
     def test_none(self, tmp_path, header):
         assert read(with_header(tmp_path / "a.fits", header)).wcs is None
 

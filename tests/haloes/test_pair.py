@@ -117,6 +117,7 @@ def test_stars_are_the_same_by_their_coordinates(pair):
     moved = template.replace(
         image=np.roll(template.image, shift, (0, 1)), mask=np.roll(template.mask, shift, (0, 1)),
         variance=np.roll(template.variance, shift, (0, 1)), wcs=make_wcs(SHAPE, shift[::-1]),
+        mask_bits="psflib",
     )  # fmt: skip
     there = known[1].stars.copy()
     there["x"], there["y"] = there["x"] + shift[1] * u.pix, there["y"] + shift[0] * u.pix

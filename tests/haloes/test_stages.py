@@ -24,7 +24,7 @@ def test_starless_comes_back_from_its_file(tmp_path):
     mask[3, 4] = MaskBit.HALO | MaskBit.SAT
     exposure = Exposure(
         rng.normal(size=(30, 40)), np.ones((30, 40)), mask, make_wcs((30, 40)), gain=2.0,
-        meta={"fwhm": 3.0, "stars_removed": 1},
+        meta={"fwhm": 3.0, "stars_removed": 1}, mask_bits="psflib",
     )  # fmt: skip
     removed = QTable({"id": [3], "flux": [np.nan] * u.adu, "ok": [False], "reason": ["why"]})
     removed.meta["background"] = 0.5

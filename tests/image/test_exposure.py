@@ -1,6 +1,7 @@
 """Exposure: whatever a user's arrays look like, the planes inside keep their promises."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ class TestVariance:
         mask = np.zeros(SHAPE, np.uint16)
         for column, bit in enumerate(MaskBit):
             mask[0, column] = bit
-        weight = Exposure(image, np.full(SHAPE, 4.0), mask).weight()
+        weight = Exposure(image, np.full(SHAPE, 4.0), mask, mask_bits="psflib").weight()
         for column, bit in enumerate(MaskBit):
             assert weight[0, column] == (0 if bit & UNUSABLE else 0.25), bit
 
@@ -100,15 +101,15 @@ class TestMask:
         assert exposure.mask[1, 2] == BAD and exposure.mask.sum() == BAD
 
     @pytest.mark.parametrize("dtype", ["u2", ">u2"])
-    def test_uint16_is_taken_as_bits(self, image, dtype):
+    def test_own_bits_are_asked_for_by_name(self, image, dtype):
         mask = np.zeros(SHAPE, dtype)
         mask[1, 2], mask[3, 4] = MaskBit.CR, MaskBit.DETECTED
-        exposure = Exposure(image, mask=mask)
+        exposure = Exposure(image, mask=mask, mask_bits="psflib")
         assert exposure.mask.dtype == np.uint16 and exposure.mask.dtype.isnative
         np.testing.assert_array_equal(exposure.mask, mask)
         assert not exposure.usable[1, 2] and exposure.usable[3, 4]
 
-    @pytest.mark.parametrize("dtype", ["i2", "i4", "u1", ">i8", "f4"])
+    @pytest.mark.parametrize("dtype", ["u2", ">u2", "i2", "i4", "u1", ">i8", "f4"])
     def test_foreign_planes_are_bad_where_not_zero(self, image, dtype):
         mask = np.zeros(SHAPE, dtype)
         mask[1, 2], mask[3, 4] = 64, 1
@@ -120,7 +121,31 @@ class TestMask:
         mask = np.zeros(SHAPE, np.uint16)
         mask[1, 2] = MaskBit.SAT
         image[1, 2] = np.inf
-        assert Exposure(image, mask=mask).mask[1, 2] == MaskBit.SAT | MaskBit.NO_DATA
+        exposure = Exposure(image, mask=mask, mask_bits="psflib")
+        assert exposure.mask[1, 2] == MaskBit.SAT | MaskBit.NO_DATA
+
+    def test_bits_stay_what_they_are_in_copies(self, image):
+        mask = np.zeros(SHAPE, np.uint16)
+        mask[1, 2], mask[3, 4] = MaskBit.CR, MaskBit.DETECTED
+        exposure = Exposure(image, mask=mask, mask_bits="psflib")
+        for copy in (
+            exposure.replace(image=image + 1),
+            dataclasses.replace(exposure, gain=2.0),
+            exposure.cutout(slice(0, 12), slice(0, 17)),
+            pickle.loads(pickle.dumps(exposure)),
+        ):
+            np.testing.assert_array_equal(copy.mask, mask[: copy.shape[0], : copy.shape[1]])
+
+    def test_a_new_mask_is_foreign_unless_it_is_said(self, image):
+        mask = np.full(SHAPE, 64, np.uint16)
+        exposure = Exposure(image)
+        assert not exposure.replace(mask=mask).usable.any()
+        assert exposure.replace(mask=mask, mask_bits="psflib").usable.all()
+
+    @pytest.mark.parametrize(("dtype", "word"), [("f4", "psflib"), ("u2", "lsst")])
+    def test_wrong_words_and_types_are_refused(self, image, dtype, word):
+        with pytest.raises(ValueError, match="mask"):
+            Exposure(image, mask=np.zeros(SHAPE, dtype), mask_bits=word)
 
 
 class TestBadCalls:
@@ -156,7 +181,8 @@ class TestCutout:
     def test_planes_and_wcs_move_together(self, image):
         mask = np.zeros(SHAPE, np.uint16)
         mask[7, 9] = MaskBit.CR
-        whole = Exposure(image, image**2, mask, sky_wcs(), gain=2.0, meta={"name": "a"})
+        planes = (image, image**2, mask, sky_wcs())
+        whole = Exposure(*planes, gain=2.0, meta={"name": "a"}, mask_bits="psflib")
         part = whole.cutout(slice(4, 11), slice(3, 15))
         assert part.shape == (7, 12) and part.gain == 2 and part.meta == {"name": "a"}
         assert part.mask[3, 6] == MaskBit.CR
@@ -189,7 +215,16 @@ class TestCcdData:
         mask[7, 9], mask[2, 2] = MaskBit.CR, MaskBit.DETECTED
         image[5, 5] = np.nan
         one = Exposure(
-            image, np.full(SHAPE, 9.0), mask, sky_wcs(), 2.0, 5.0, 6e4, 0.0, meta={"name": "a"}
+            image,
+            np.full(SHAPE, 9.0),
+            mask,
+            sky_wcs(),
+            2.0,
+            5.0,
+            6e4,
+            0.0,
+            meta={"name": "a"},
+            mask_bits="psflib",
         )
         ccd = one.to_ccddata()
         assert ccd.unit == u.adu

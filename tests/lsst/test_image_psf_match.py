@@ -214,7 +214,7 @@ class TestIdentities:
         task, xy = ImagePsfMatchTask({"mode": "lsst"}), stars(truth)
         moved = template.replace(
             image=np.roll(template.image, 1, 1), variance=np.roll(template.variance, 1, 1),
-            mask=np.roll(template.mask, 1, 1),
+            mask=np.roll(template.mask, 1, 1), mask_bits="psflib",
         )  # fmt: skip
         z = significance(task.subtract_exposures(moved, science, candidates=xy).subtracted_image)
         assert np.std(z[np.abs(z) < 6]) == pytest.approx(1, abs=0.04)

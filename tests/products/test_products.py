@@ -74,7 +74,7 @@ def an_exposure(rng, wcs=None):
         "OBJECT": "Étoile",  # a header holds ASCII only
         "psf": lambda x, y: None,
     }
-    return Exposure(image, variance, mask, wcs, **numbers, meta=meta)
+    return Exposure(image, variance, mask, wcs, **numbers, meta=meta, mask_bits="psflib")
 
 
 def star_table(count=7):

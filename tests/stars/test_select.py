@@ -26,7 +26,7 @@ def epoch(request, field):
     seen, name = field.observations[request.param], request.param
     exposure = seen.exposure.replace(
         image=seen.exposure.image - seen.sky, variance=seen.variance, mask=seen.artefacts,
-        sky=float(np.median(seen.sky)),
+        sky=float(np.median(seen.sky)), mask_bits="psflib",
     )  # fmt: skip
     truth = field.truth[field.truth["epoch"] == name]
     return truth, seen, field.cameras[name], exposure, select_stars(exposure)

@@ -152,7 +152,7 @@ def _exposure(name, image, mask, err, gain, unit) -> Exposure:
     sky = fit_sky(exposure.image, exposure.usable)
     rest = np.where(exposure.usable, exposure.image - sky.level, np.nan)
     level = (exposure.sky or 0.0) + sky.median_level
-    return Exposure(rest, exposure.variance, exposure.mask, gain=exposure.gain, sky=level)
+    return exposure.replace(image=rest, sky=level)
 
 
 def _psfs(pair, given, clean, settings):

@@ -80,7 +80,8 @@ def test_stamps_mask_neighbours_and_bad_pixels():
     stars["x"][-1] = (x + 8) * u.pix
     stars["id"][-1], stars["selected"][-1] = 99, False
     stars["x"][1] = 2 * u.pix  # its stamp leaves the image
-    stamps = build_stamps(exposure.replace(mask=mask), stars, StampSettings(size=25))
+    exposure = exposure.replace(mask=mask, mask_bits="psflib")
+    stamps = build_stamps(exposure, stars, StampSettings(size=25))
     assert len(stamps.data) == 11 and 1 not in stamps.table["id"]
     row, col = round(y) - stamps.table["row0"][0], round(x) - stamps.table["col0"][0]
     weight = stamps.weight[0]
@@ -188,7 +189,7 @@ def test_wings_follow_the_truth():
     hot = image > 0.7 * image.max()  # the brightest are saturated
     image[hot], mask[hot] = 0, MaskBit.SAT
     stars["reason"][stars["flux"].value > 1.8e7] = "saturated"
-    exposure = exposure.replace(image=image, mask=mask)
+    exposure = exposure.replace(image=image, mask=mask, mask_bits="psflib")
     psf = core_epsf(build_stamps(exposure, stars), exposure.shape)
     made = extended_psf(exposure, stars, psf, ExtendedSettings(size=81))
     truth = radial_profile(profile(81, (0, 0)))

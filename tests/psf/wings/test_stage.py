@@ -113,9 +113,13 @@ def test_product_keeps_everything(field, tmp_path):
     assert list(back.stars["reason"]) == list(field.stars["reason"])
 
 
+def unsaturated(exposure):
+    return exposure.mask & ~np.uint16(psflib.MaskBit.SAT)
+
+
 def test_no_bright_star(scene):
     ready, stars, psf, _ = scene
-    clean = ready.replace(mask=ready.mask & ~np.uint16(psflib.MaskBit.SAT))
+    clean = ready.replace(mask=unsaturated(ready), mask_bits="psflib")
     made = extended_psf(clean, stars, psf, ExtendedSettings(min_snr=1e9))
     assert made.meta["wing"] == "none" and "0 bright stars" in made.meta["fallback"]
     assert not made.wing.any() and made.at(101).sum() == pytest.approx(1)
@@ -126,7 +130,7 @@ def test_all_bright_stars_at_the_edge(scene):
     ready, stars, psf, _ = scene
     moved = stars.copy()
     moved["x"] = 1.0 * u.pix
-    clean = ready.replace(mask=ready.mask & ~np.uint16(psflib.MaskBit.SAT))
+    clean = ready.replace(mask=unsaturated(ready), mask_bits="psflib")
     made = extended_psf(clean, moved, psf)
     assert made.meta["wing"] == "none" and "edge" in made.meta["fallback"]
 
