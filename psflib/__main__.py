@@ -9,6 +9,9 @@ from pathlib import Path
 from psflib import config, stages
 from psflib.errors import PsflibError
 from psflib.files import atomic_path
+from psflib.files.formats import table_text
+
+_MARK = "<!-- python -m psflib formats -->"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,6 +32,7 @@ def _parser():
     add = _adder(commands)
     add("schema", _schema, "write config.yaml and its JSON schema from the models", ["output"])
     add("bench", _bench, "seconds and peak memory of every stage of a run", ["output"])
+    add("formats", _formats, "the survey formats that are known, as a table", [], ["write"])
     add("check", _check, "the embedded field against its truth", ["output"], ["truth"])
     return parser
 
@@ -83,6 +87,18 @@ def _bench(output):
     from psflib.report.summary import cost_lines
 
     sys.stdout.writelines(f"{line}\n" for line in cost_lines(output))
+
+
+def _formats(write):
+    """The table to the screen, or between the marks of a page of the documentation."""
+    if write is None:
+        sys.stdout.write(table_text())
+        return
+    head, _, rest = write.read_text(encoding="utf-8").partition(_MARK)
+    _, _, tail = rest.partition(_MARK)
+    with atomic_path(write) as temporary:
+        text = f"{head}{_MARK}\n\n{table_text()}\n{_MARK}{tail}"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _check(output, truth):

@@ -28,11 +28,16 @@ class Image:
     hdus: fits.HDUList  # open
     number: int  # its HDU
     name: str  # its EXTNAME, or ""
-    shape: tuple[int, int]
+    pixels: np.ndarray  # (ny, nx)
     format: Format | None
     named: bool  # the format was named, not recognised
     notes: list[str]
     planes: dict[str, str]  # what was read from where, for `meta["planes"]`
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(ny, nx)"""
+        return self.pixels.shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Found(NamedTuple):
     number: int
 
     @property
-    def label(self):
+    def label(self) -> str:
         """ "file[HDU]" """
         return f"{self.path.name}[{self.hdu.name or self.number}]"
 
@@ -144,7 +149,8 @@ def _read_noise(image, found, entry: NoisePlane):
     if image.format and entry is image.format.noise:
         plane = undo_stretch(plane, image.format.stretch, found.hdu.header, found.path)
     image.planes["variance"] = f"{found.label} as {entry.kind}"
-    variance, notes = to_variance(plane, entry.kind, entry.floor)
+    image_too = None if entry.source_noise is False else image.pixels
+    variance, notes = to_variance(plane, entry.kind, entry.floor, image_too)
     image.notes.extend(notes)
     return variance, entry.source_noise
 

@@ -13,12 +13,15 @@ KINDS = {"variance": "variance", "sigma": "sigma", "weight": "inverse variance"}
 COLUMN = {kind: column for column, kind in KINDS.items()}
 
 
-def to_variance(plane: np.ndarray, kind: str, floor: float = 0.0) -> tuple[np.ndarray, list[str]]:
+def to_variance(
+    plane: np.ndarray, kind: str, floor: float = 0.0, image: np.ndarray | None = None
+) -> tuple[np.ndarray, list[str]]:
     """A plane of noise as variance, in the square of the pixels' unit.
 
     Pixels without a positive, finite value get 0, which an `Exposure` takes for no data.  So do
-    weights below `floor` of the median weight, and single pixels whose weight is absurd beside
-    their neighbours': a weight 1e5 times too large would make one pixel rule a whole fit.
+    weights below `floor` of the median weight, except in bright pixels of `image`, whose own
+    photons lower them; and single pixels whose weight is absurd beside their neighbours': a
+    weight 1e5 times too large would make one pixel rule a whole fit.
 
     Returns
     -------
@@ -34,6 +37,9 @@ def to_variance(plane: np.ndarray, kind: str, floor: float = 0.0) -> tuple[np.nd
         weight = np.where(good, values**power, 0)
         median = np.median(weight[good])
         low = good & (weight < max(floor, FLOOR) * median)
+        if floor > FLOOR and image is not None:
+            bright = image - np.median(image[good]) > 5 / np.sqrt(median)
+            low &= ~bright | (weight < FLOOR * median)
         absurd = _spikes(weight, good, median)
         good &= ~low & ~absurd
         variance = np.where(good, 1 / np.where(good, weight, 1), 0).astype(np.float32)

@@ -168,7 +168,7 @@ def _read_image(path, hdus, hdu, entry: Format | None, format, notes):
     named = format not in (AUTO, NONE)
     planes = {"image": found.label}
     place = (found.number, chosen.name)
-    return pixels, Image(path, hdus, *place, pixels.shape, entry, named, notes, planes), found
+    return pixels, Image(path, hdus, *place, pixels, entry, named, notes, planes), found
 
 
 def _linear(pixels, entry, header, path, notes):

@@ -109,8 +109,9 @@ def _looks(guess):
 
 
 def _alike(one, other):
-    """Whether two products are read in the same way but for their units (HSC and LSST)."""
-    return (one.image, one.mask, one.noise) == (other.image, other.mask, other.noise)
+    """Whether two products are read in the same way (HSC and LSST)."""
+    told = ("name", "title", "recognised", "unit", "remark", "source", "version", "sky")
+    return one.model_dump(exclude=told) == other.model_dump(exclude=told)
 
 
 def find_hdu(hdus: fits.HDUList, wanted, path: Path, what: str, like=None):
