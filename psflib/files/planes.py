@@ -2,6 +2,7 @@
 
 import numpy as np
 from astropy.io import fits
+from scipy import ndimage
 
 from psflib.errors import BadFile
 
@@ -58,8 +59,8 @@ def _spikes(weight, good, median):
     """Lone pixels of absurd weight; deep parts of a mosaic are areas, and stay."""
     spikes = np.zeros(good.shape, bool)
     y, x = np.nonzero(good & (weight > SPIKE * median))
-    if len(y) > 0.01 * good.size:  # not single pixels
-        return spikes
+    if len(y) > 0.01 * good.size:  # a deep area: the loop below would take longer than this
+        return good & (weight > SPIKE * ndimage.median_filter(weight, 7, mode="nearest"))
     for row, column in zip(y, x, strict=True):
         box = np.s_[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
         around = weight[box][good[box]]
