@@ -56,15 +56,16 @@ def to_variance(
 
 
 def _spikes(weight, good, median):
-    """Lone pixels of absurd weight; deep parts of a mosaic are areas, and stay."""
+    """One or two pixels of absurd weight; deep parts of a mosaic are areas, and stay."""
     spikes = np.zeros(good.shape, bool)
     y, x = np.nonzero(good & (weight > SPIKE * median))
     if len(y) > 0.01 * good.size:  # a deep area: the loop below would take longer than this
-        return good & (weight > SPIKE * ndimage.median_filter(weight, 7, mode="nearest"))
+        third = ndimage.rank_filter(weight, -3, 3, mode="nearest")
+        return good & (weight > SPIKE * third)
     for row, column in zip(y, x, strict=True):
-        box = np.s_[max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
-        around = weight[box][good[box]]
-        spikes[row, column] = weight[row, column] > SPIKE * np.median(around)
+        box = np.s_[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        third = np.sort(weight[box], axis=None)[-3]
+        spikes[row, column] = weight[row, column] > SPIKE * third
     return spikes
 
 

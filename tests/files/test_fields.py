@@ -118,6 +118,10 @@ def test_refused(table, old, new, said):
         ("saturation", "inf", "inf is not positive"),
         ("read_noise", "-3", "-3 is not zero or positive"),
         ("hdu", "-1", "-1 is no HDU"),
+        ("format", "zft", "'zft' is not known; did you mean 'ztf'?"),
+        ("mask_bits", "1;-2", "mask_bits: '1;-2' is neither a number"),
+        ("mask_codes", "?", "mask_codes: '?' is neither a number"),
+        ("sigma", "t.fits", "Say in sigma_hdu"),
         ("mask", "t.fits", "Say in mask_hdu"),
     ],
 )
@@ -126,9 +130,31 @@ def test_refused_cells(table, column, cell, said):
     assert said in problems(table(text))
 
 
-def test_variance_and_weight(table):
-    text = "field,epoch,image,variance,weight_hdu\na,template,t.fits,v.fits,2\na,e1,s.fits,,\n"
-    assert "both a variance and a weight" in problems(table(text))
+@pytest.mark.parametrize("pair", [("variance", "weight_hdu"), ("variance_hdu", "sigma"),
+                                  ("sigma_hdu", "weight")])  # fmt: skip
+def test_two_planes_of_noise(table, pair):
+    text = f"field,epoch,image,{pair[0]},{pair[1]}\na,template,t.fits,2,3\na,e1,s.fits,,\n"
+    first, second = (name.removesuffix("_hdu") for name in pair)
+    assert f"line 2: both a {first} and a {second} are given" in problems(table(text))
+
+
+def test_two_ways_to_say_what_is_bad(table):
+    text = "field,epoch,image,mask_bits,mask_ignore\na,template,t.fits,2,3\na,e1,s.fits,,\n"
+    assert "line 2: mask_bits and mask_ignore say each what is bad" in problems(table(text))
+
+
+def test_columns_of_formats(table, tmp_path):
+    text = (
+        "field,epoch,image,format,mask_ignore,sigma,sigma_hdu\n"
+        "a,template,x_sciimg.fits,ztf,1 DETECTED 0x22,s.fits,ERR\na,e1,s.fits,,,,\n"
+    )
+    rows = read_fields(table(text))
+    row, other = rows.row("a", "template"), rows.row("a", "e1")
+    assert (row.format, other.format) == ("ztf", "auto")
+    assert row.mask_ignore == (1, "DETECTED", 1, 5) and other.mask_ignore is None
+    assert (row.sigma, row.sigma_hdu) == (tmp_path / "s.fits", "ERR")
+    # the mask that the format implies is an input of the workflow, too
+    assert row.files == [tmp_path / f for f in ("x_sciimg.fits", "s.fits", "x_mskimg.fits")]
 
 
 def test_all_problems_at_once(table):

@@ -213,7 +213,7 @@ class TestPlanes:
         assert (exposure.variance[1:] == 4).all()
 
     def test_variance_and_weight(self, path):
-        with pytest.raises(ValueError, match="either"):
+        with pytest.raises(ValueError, match="either a variance or a weight"):
             read(path, variance_hdu=3, weight_hdu=4)
 
     @pytest.mark.parametrize("what", ["mask", "variance", "weight"])
@@ -287,9 +287,91 @@ class TestConstants:
         assert (exposure.gain, exposure.read_noise, exposure.saturation) == (2.0, 9.0, None)
         assert exposure.meta["FILTER"] == "r" and exposure.meta["EXPTIME"] == 53.9
 
-    def test_electrons_are_noted(self, tmp_path):
-        exposure = read(with_header(tmp_path / "a.fits", {"BUNIT": "electron/s"}))
-        assert any("electrons" in note for note in exposure.meta["notes"])
+    @pytest.mark.parametrize("count", [2, 4, 16])
+    def test_amplifiers_that_disagree_give_no_gain(self, tmp_path, count):
+        """All of them count, and the note tells each."""
+        gains = {f"GAIN{i}": 1.5 + 0.4 * (i == count) for i in range(1, count + 1)}
+        exposure = read(with_header(tmp_path / "a.fits", gains))
+        assert exposure.gain is None
+        assert any(f"GAIN{count} 1.9" in note for note in exposure.meta["notes"])
+
+    @pytest.mark.parametrize(
+        ("cards", "gain", "saturation"),
+        [
+            ({"BUNIT": "adu", "GAIN": 2.0, "EXPTIME": 60.0}, 2.0, 6e4),
+            ({"BUNIT": "counts/s", "GAIN": 2.0, "EXPTIME": 60.0}, 120.0, None),
+            ({"BUNIT": "DN / s", "GAIN": 2.0, "EXPTIME": "60"}, 120.0, None),
+            ({"BUNIT": "electron", "GAIN": 2.0}, 1.0, 6e4),
+            ({"BUNIT": "ELECTRONS/S", "CCDGAIN": 2.0, "EXPTIME": 60.0}, 60.0, None),
+            ({"BUNIT": "e-/s", "GAIN": 2.0}, None, None),
+            ({"BUNIT": "counts/s", "EXPTIME": 60.0}, None, None),
+            ({"BUNIT": "MJy/sr", "GAIN": 2.0, "EXPTIME": 60.0}, None, None),
+            ({"BUNIT": "nJy", "GAIN": 2.0}, None, None),
+            ({"BUNIT": "nanomaggy", "GAIN": 2.0}, None, None),
+            # SWarp tells the gain of what it writes, and copies BUNIT
+            (
+                {"BUNIT": "COUNTS/S", "GAIN": 52.4, "EXPTIME": 1170.0, "SOFTNAME": "SWarp"},
+                52.4,
+                6e4,
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["image", "primary"])
+    def test_electrons_per_unit_of_a_pixel(self, tmp_path, cards, gain, saturation, place):
+        primary, image = fits.PrimaryHDU(), fits.ImageHDU(PIXELS)
+        image.header.update({**cards, "SATURATE": 6e4})
+        if place == "primary":
+            primary.header["BUNIT"] = image.header.pop("BUNIT")
+        fits.HDUList([primary, image]).writeto(tmp_path / "a.fits")
+        exposure = read(tmp_path / "a.fits")
+        assert (exposure.gain, exposure.saturation) == (gain, saturation)
+        said = any("BUNIT" in note for note in exposure.meta["notes"])
+        assert said == (cards["BUNIT"] != "adu")
+
+    def test_two_units(self, tmp_path):
+        """A real 90prime file says counts/s in the primary header and ADU beside the image."""
+        primary, image = fits.PrimaryHDU(), fits.ImageHDU(PIXELS)
+        primary.header.update({"BUNIT": "counts/s", "EXPTIME": 60.0})
+        image.header.update({"BUNIT": "ADU", "GAIN": 1.4})
+        fits.HDUList([primary, image]).writeto(tmp_path / "a.fits")
+        exposure = read(tmp_path / "a.fits")
+        assert exposure.gain == pytest.approx(84)
+        assert any("in the primary header" in note for note in exposure.meta["notes"])
+
+
+class TestSaidAloud:
+    """What is not used of a file is told, and which of its images was taken."""
+
+    def test_planes_that_stand_by(self, tmp_path):
+        ones = np.ones(PIXELS.shape, np.float32)
+        path = write(tmp_path / "a.fits", PIXELS, ones, ones, names=["SCI", "ERR", "DQ"])
+        [note] = [n for n in read(path).meta["notes"] if "not read" in n]
+        assert note.startswith("the image is HDU 1 SCI; not read of the same file: HDU 2 ERR, 3 DQ")
+        assert "sigma_hdu" in note
+        [note] = [n for n in read(path, mask_hdu=3, mask_bits="7").meta["notes"] if "not read" in n]
+        assert "HDU 2 ERR" in note and "DQ" not in note
+
+    def test_a_mosaic(self, tmp_path):
+        names = [f"CCD{i}" for i in range(62)]
+        path = write(tmp_path / "a.fits", *[PIXELS] * 62, names=names)
+        [note] = [n for n in read(path).meta["notes"] if "not read" in n]
+        assert "HDU 1 CCD0;" in note and "53 more. Choose another by hdu" in note
+
+    def test_one_image_needs_no_word(self, tmp_path):
+        assert read(write(tmp_path / "a.fits", PIXELS)).meta["notes"] == []
+
+    @pytest.mark.parametrize("keyword", ["TRIMSEC", "DATASEC"])
+    def test_overscan(self, tmp_path, keyword):
+        path = with_header(tmp_path / "a.fits", {keyword: "[1:40,1:40]"})
+        assert any("overscan" in note for note in read(path).meta["notes"])
+        path = with_header(tmp_path / "b.fits", {keyword: "[1:50,1:40]"})
+        assert read(path).meta["notes"] == []
+
+    def test_planes_and_format_in_meta(self, tmp_path):
+        path = write(tmp_path / "a.fits", PIXELS, PIXELS, names=["SCI", "VAR"])
+        meta = read(path, variance_hdu="VAR").meta
+        assert meta["planes"] == {"image": "a.fits[SCI]", "variance": "a.fits[VAR] as variance"}
+        assert (meta["format"], meta["source_noise"], meta["mask_names"]) == (None, None, {})
 
 
 class TestWcs:
