@@ -310,7 +310,7 @@ class TestConstants:
             ({"BUNIT": "nanomaggy", "GAIN": 2.0}, None, None),
             # SWarp tells the gain of what it writes, and copies BUNIT
             (
-                {"BUNIT": "COUNTS/S", "GAIN": 52.4, "EXPTIME": 1170.0, "SOFTNAME": "SWarp"},
+                {"BUNIT": "COUNTS/S", "GAIN": 52.4, "EXPTIME": 9.0, "SOFTNAME": "SWarp"},
                 52.4,
                 6e4,
             ),
