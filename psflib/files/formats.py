@@ -97,6 +97,9 @@ class Format(_Entry):
     image: Plane = Plane()
     mask: tuple[MaskPlane, ...] = Field((), description="the first whose file is there is taken")
     noise: NoisePlane | None = None
+    no_noise: dict[str, str] = Field(
+        {}, description="EXTNAMEs that look like planes of noise and are not -> what they are"
+    )
     electrons: Electrons | Literal["none"] | None = Field(
         None, description="none: no number of the header may serve as gain; null: as any file"
     )

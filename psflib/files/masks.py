@@ -130,9 +130,10 @@ def _integers(plane):
 
 def _by_header(header, notes):
     """The entry of the first format that names bits as this header does."""
+    own = all(f"MP_{bit.name}" in header for bit in MaskBit)
     for known in formats().values():
         for entry in known.mask:
-            if entry.named_by and known.name != "psflib" and header_bits(header, entry):
+            if entry.named_by and (known.name == "psflib") == own and header_bits(header, entry):
                 notes.append(
                     f"mask: its header names its bits ({entry.named_by}...) as in the format "
                     f"{known.name}, so its defects count as bad there and here"

@@ -122,6 +122,7 @@ def find_variance(image: Image, columns: dict[str, Column]) -> tuple[np.ndarray 
         if column:
             with _opened(image, column.file or image.path, name, column) as found:
                 same = entry is not None and _is_place(image, entry, found)
+                _check_is_noise(image, name, found)
                 if same:
                     _check_kind(image, entry, name, column, found)
                 return _read_noise(image, found, entry if same else NoisePlane(kind=KINDS[name]))
@@ -130,6 +131,21 @@ def find_variance(image: Image, columns: dict[str, Column]) -> tuple[np.ndarray 
             if found:
                 return _read_noise(image, found, entry)
     return None, None
+
+
+def _check_is_noise(image, name, found):
+    """The map of exposure times of HST is no weight, nor CFHT's plane of 0 and 1."""
+    if image.format is None:
+        return
+    what = image.format.no_noise.get(found.hdu.name) if found.path == image.path else None
+    if what is None and any(_is_place(image, m, found) for m in image.format.mask):
+        what = "a mask"
+    if what is not None:
+        raise BadFile(
+            found.path, f"is named as {name}, but in files of the format {image.format.name} "
+            f"{found.label} is {what}",
+            f"Leave {name} empty, or say `format: none` if it is a {name} nevertheless",
+        )  # fmt: skip
 
 
 def _check_kind(image, entry, name, column, found):

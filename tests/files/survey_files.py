@@ -141,6 +141,15 @@ def ztf(folder, sky):
     )  # fmt: skip
 
 
+def ztf_ref(folder, sky):
+    g, name = 6.2, "ztf_000570_zr_c01_q1_{}.fits"
+    path = single(folder / name.format("refimg"), f4(sky.seen / g), tan_header(MAGZP=26.3))
+    sigma = single(folder / name.format("refunc"), f4(np.sqrt(sky.variance) / g), tan_header())
+    return Written(
+        path, sky.light / g, sky.variance / g**2, np.zeros((N, N), bool), companions=(sigma,)
+    )  # fmt: skip
+
+
 def ptf(folder, sky):
     g, name = 1.7, "PTF_201001010000_i_p_{}_t0000_u000_f02_p100037_c05.fits"
     header = tan_header(GAIN=g, IMAGEZPT=22.9, EXPTIME=60.0, SATURATE=FULL / g)
@@ -411,7 +420,8 @@ def meerlicht(folder, sky):
 
 #: Format -> what writes a file of it; the ASDF ones stand in test_roman.py.
 WRITERS: dict[str, Callable[[Path, Sky], Written]] = {
-    "psflib": psflib, "ztf": ztf, "ptf": ptf, "ps1": ps1, "hsc": hsc, "lsst": lsst,
+    "psflib": psflib, "ztf": ztf, "ztf-ref": ztf_ref, "ptf": ptf, "ps1": ps1, "hsc": hsc,
+    "lsst": lsst,
     "decam-cp": decam_cp, "mosaic3-cp": mosaic3_cp, "90prime-cp": ninetyprime_cp, "des": des,
     "legacysurvey": legacysurvey, "sdss-frame": sdss_frame, "sdss-fpc": sdss_fpc,
     "jwst-i2d": jwst_i2d, "hst-drz": hst_drz, "lco": lco, "cfht": cfht, "euclid": euclid,

@@ -130,7 +130,17 @@ def test_a_mask_of_ones_own_replaces_the_formats(name, written, tmp_path):
     assert not exposure.usable[5, 6] and exposure.meta["planes"]["mask"].startswith("own.fits")
 
 
-WITH_COMPANIONS = ["ztf", "ptf", "ps1", "decam-cp", "legacysurvey", "cfht", "wise", "unwise"]
+WITH_COMPANIONS = [
+    "ztf",
+    "ztf-ref",
+    "ptf",
+    "ps1",
+    "decam-cp",
+    "legacysurvey",
+    "cfht",
+    "wise",
+    "unwise",
+]
 
 
 @pytest.mark.parametrize("name", [*WITH_COMPANIONS, "meerlicht"])
@@ -175,6 +185,20 @@ class TestPlaneNamedAsAnotherKind:
             read(image, weight=weight)
         whole = read(image)
         np.testing.assert_array_equal(read(image, variance=weight).variance, whole.variance)
+
+    @pytest.mark.parametrize("name", ["hst-drz", "jwst-i2d"])
+    def test_a_drizzle_weight_is_no_weight(self, written, name):
+        with pytest.raises(BadFile, match=r"named as weight, but .*\[WHT\] is the"):
+            read(written[name].path, weight_hdu="WHT")
+        assert read(written[name].path, weight_hdu="WHT", format="none").variance is not None
+
+    def test_a_plane_of_zeros_and_ones_is_no_weight(self, written):
+        with pytest.raises(BadFile, match="is a mask"):
+            read(written["cfht"].path, weight=written["cfht"].companions[0])
+
+    def test_own_bits_are_known_by_their_names(self, written, sky):
+        exposure = read(written["psflib"].path, format="none", hdu="IMAGE", mask_hdu="MASK")
+        np.testing.assert_array_equal(exposure.usable, ~sky.bad)
 
     def test_own_file_in_another_kind(self, written, tmp_path):
         fits.writeto(tmp_path / "v.fits", np.full((N, N), 9, np.float32))
