@@ -121,11 +121,11 @@ def find_variance(image: Image, columns: dict[str, Column]) -> tuple[np.ndarray 
     for name, column in columns.items():
         if column:
             with _opened(image, column.file or image.path, name, column) as found:
-                same = entry is not None and _is_place(image, entry, found)
                 _check_is_noise(image, name, found)
-                if same:
-                    _check_kind(image, entry, name, column, found)
-                return _read_noise(image, found, entry if same else NoisePlane(kind=KINDS[name]))
+                if entry is None or not _is_place(image, entry, found):
+                    return _read_noise(image, found, NoisePlane(kind=KINDS[name]))
+                _check_kind(image, entry, name, column, found)
+                return _read_noise(image, found, entry)
     if entry is not None:
         with _by_format(image, entry, f"noise plane ({entry.kind})", last=True) as found:
             if found:

@@ -250,7 +250,7 @@ def _electrons(constants, electrons: Electrons | str, headers, image):
     lost = [name for name, value in factors.items() if value is None]
     if lost:
         return [f"gain: not known, the header has no usable {' and no '.join(lost)}"]
-    constants["gain"] = math.prod(factors.values())
+    constants["gain"] = math.prod(value for value in factors.values() if value is not None)
     return [f"gain {constants['gain']:g} electrons per pixel unit ({' x '.join(factors)})"]
 
 

@@ -18,7 +18,7 @@ _CARDS = re.compile(
     r"|(DP|DQ|D2IM)\d.*|D2IM(ARR|EXT)|AXISCORR"
 )
 _SIP = re.compile(r"[AB]P?_(ORDER|DMAX|\d+_\d+)")
-_PV = re.compile(r"PV([12])_(\d+)")
+_PV = re.compile(r"PV[12]_\d+")
 _NUMBERS = re.compile(
     r"(CRVAL|CRPIX|CDELT|CROTA|CD|PC|PV|NAXIS)\d.*|LONPOLE|LATPOLE|[AB]P?_(ORDER|\d+_\d+)"
 )
@@ -154,7 +154,7 @@ def _is_scamp(header, pvs):
     A pole is PV1_1 (longitude, usually 0), PV1_2 (latitude, 90), PV1_3 and PV1_4; the terms of
     SCAMP stand on both axes, and the linear one is near 1.
     """
-    numbers = [tuple(map(int, _PV.fullmatch(k).groups())) for k in pvs]
+    numbers = [(int(k[2]), int(k[4:])) for k in pvs]
     if any(axis == 2 or term >= 5 for axis, term in numbers):
         return True
     return (1, 1) in numbers and abs(float(header["PV1_1"]) - 1) < 0.5
