@@ -2,12 +2,10 @@
 
 import numpy as np
 from astropy.io import fits
-from scipy import ndimage
 
 from psflib.errors import BadFile
 
-FLOOR = 1e-4  # of the median weight: whatever made it, it is no measurement
-SPIKE = 30.0  # no flat field, vignetting or coverage changes so much from one pixel to the next
+FLOOR = 1e-5  # of the median weight: a full well above a dark sky is brighter by less
 
 #: Columns that name a plane of noise -> what it holds.
 KINDS = {"variance": "variance", "sigma": "sigma", "weight": "inverse variance"}
@@ -21,8 +19,7 @@ def to_variance(
 
     Pixels without a positive, finite value get 0, which an `Exposure` takes for no data.  So do
     weights below `floor` of the median weight, except in bright pixels of `image`, whose own
-    photons lower them; and single pixels whose weight is absurd beside their neighbours': a
-    weight 1e5 times too large would make one pixel rule a whole fit.
+    photons lower them.
 
     Returns
     -------
@@ -41,32 +38,14 @@ def to_variance(
         if floor > FLOOR and image is not None:
             bright = image - np.median(image[good]) > 5 / np.sqrt(median)
             low &= ~bright | (weight < FLOOR * median)
-        absurd = _spikes(weight, good, median)
-        good &= ~low & ~absurd
+        good &= ~low
         variance = np.where(good, 1 / np.where(good, weight, 1), 0).astype(np.float32)
-    notes = [
-        f"noise plane: {int(wrong.sum())} pixels count as no data, their weight is {why}"
-        for wrong, why in (
-            (low, f"below {max(floor, FLOOR):g} of the median"),
-            (absurd, f"more than {SPIKE:g} times that of their neighbours"),
-        )
-        if wrong.any()
+    if not low.any():
+        return variance, []
+    return variance, [
+        f"noise plane: {int(low.sum())} pixels count as no data, their weight is below "
+        f"{max(floor, FLOOR):g} of the median"
     ]
-    return variance, notes
-
-
-def _spikes(weight, good, median):
-    """One or two pixels of absurd weight; deep parts of a mosaic are areas, and stay."""
-    spikes = np.zeros(good.shape, bool)
-    y, x = np.nonzero(good & (weight > SPIKE * median))
-    if len(y) > 0.01 * good.size:  # a deep area: the loop below would take longer than this
-        third = ndimage.rank_filter(weight, -3, 3, mode="nearest")
-        return good & (weight > SPIKE * third)
-    for row, column in zip(y, x, strict=True):
-        box = np.s_[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-        third = np.sort(weight[box], axis=None)[-3]
-        spikes[row, column] = weight[row, column] > SPIKE * third
-    return spikes
 
 
 def _asinh(plane, header, path):

@@ -153,15 +153,14 @@ class TestNoise:
             read(tmp_path / "a.fits", **dict.fromkeys(pair, "x.fits"))
 
     @pytest.mark.parametrize("kind", ["variance", "sigma", "inverse variance"])
-    def test_lone_absurd_weights(self, kind):
+    def test_what_compression_makes_of_zero(self, kind):
         weight = np.full((60, 60), 0.02)
-        weight[5, 5], weight[6, 30] = 1628, 1e-9  # measured on a real oow plane
-        weight[40:, 40:] = 2.0  # a deep part of a mosaic is no spike
+        weight[6, 30] = 1e-9  # measured on a real oow plane
+        weight[40:, 40:] = 2.0  # a deep part of a mosaic
         power = {"variance": -1, "sigma": -0.5, "inverse variance": 1}[kind]
         variance, notes = to_variance((weight**power).astype(np.float32), kind)
-        assert variance[5, 5] == variance[6, 30] == 0 and (variance == 0).sum() == 2
+        assert variance[6, 30] == 0 and (variance == 0).sum() == 1 and len(notes) == 1
         np.testing.assert_allclose(variance[45, 45], 0.5, rtol=1e-6)
-        assert len(notes) == 2
 
     def test_bright_pixels_are_not_below_the_floor(self):
         image = np.random.default_rng(2).normal(0, 10, (60, 60))
