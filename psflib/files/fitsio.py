@@ -37,7 +37,29 @@ def open_fits(path: str | Path) -> Iterator[fits.HDUList]:
             # mapped into memory where the pixels allow it
             hdus = open_asdf(path) if start.startswith(_ASDF) else fits.open(path)
         with hdus:
-            yield hdus
+            try:
+                yield hdus
+            except fits.VerifyError as error:
+                remedy = "Mend the card (astropy: hdu.verify('fix'))"
+                raise BadFile(path, str(error).strip().rstrip("."), remedy) from error
+
+
+def mend_cards(header: fits.Header) -> list[str]:
+    """Give every card of a header a value that can be read, and tell which had none.
+
+    What is no FITS number, string or word becomes the string that stands there; one broken card,
+    of the observer's name say, must not cost the whole file.
+    """
+    mended = []
+    for card in list(header.cards):
+        try:
+            _ = card.value
+        except fits.VerifyError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                card.verify("silentfix")
+            mended.append(f"the card {card.keyword} is not written as FITS: read as {card.value!r}")
+    return mended
 
 
 @contextlib.contextmanager

@@ -82,7 +82,9 @@ def _find(constant, header, notes):
         if value is not None:
             notes.append(f"{label} {value:g} {constant.unit} from {keyword} in the header")
             return value
-    matching = [k for k in header if constant.per_amplifier.fullmatch(k)]
+    matching = [
+        k for k in header if constant.per_amplifier.fullmatch(k) and k not in constant.keywords
+    ]
     several = {k: _sane(header, k, label, notes) for k in matching}
     several = {k: v for k, v in several.items() if v is not None}
     if not several:

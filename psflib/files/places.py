@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 from psflib.errors import BadFile
-from psflib.files.fitsio import open_fits, read_plane, select_hdu
+from psflib.files.fitsio import mend_cards, open_fits, read_plane, select_hdu
 from psflib.files.formats import Format, MaskPlane, NoisePlane, Plane, companion
 from psflib.files.masks import Choice, ReadMask, header_bits, read_mask
 from psflib.files.planes import COLUMN, KINDS, to_variance, undo_stretch
@@ -65,7 +65,8 @@ class Found(NamedTuple):
 
 
 def found_in(hdus: fits.HDUList, hdu, path: Path) -> Found:
-    """`hdu` with its number in the open file."""
+    """`hdu` with its number in the open file; its header can be read."""
+    mend_cards(hdu.header)
     return Found(path, hdu, next(i for i, other in enumerate(hdus) if other is hdu))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from psflib.errors import BadFile
-from psflib.files.fitsio import contents, plane_shape
+from psflib.files.fitsio import contents, mend_cards, plane_shape
 from psflib.files.formats import AUTO, NONE, Format, Mark, formats
 
 _FIRST = 12  # HDUs whose headers are looked at: a mosaic of 60 CCDs has 60 like the first
@@ -27,28 +27,33 @@ def find_format(name: str, hdus: fits.HDUList, path: Path) -> tuple[Format | Non
     BadFile
         If the file does not fit the named format.
     """
+    headers, mended = _headers(hdus)
     if name == NONE:
-        return None, []
-    headers = _headers(hdus)
+        return None, mended
     guess = _recognised(headers, hdus, path)
     if name != AUTO:
-        return _checked(formats()[name], guess, headers, hdus, path), []
+        return _checked(formats()[name], guess, headers, hdus, path), mended
     if guess is None:
-        return None, []
+        return None, mended
     entry, evidence = guess
     note = (
         f"taken for {entry.name} ({entry.title}) by {evidence}; `format: none` reads it as any file"
     )
-    return entry, [note]
+    return entry, [note, *mended]
 
 
 def _headers(hdus):
-    """The first headers; one that cannot be read ends the list, as whatever needs it will say."""
-    found = []
+    """The first headers, and what was mended in them.
+
+    One that cannot be read ends the list, as whatever needs it will say.
+    """
+    found: list[fits.Header] = []
+    mended: list[str] = []
     with contextlib.suppress(Exception):
         for number in range(_FIRST):
             found.append(hdus[number].header)
-    return found
+            mended += mend_cards(found[-1])
+    return found, list(dict.fromkeys(mended))
 
 
 def _recognised(headers, hdus, path):

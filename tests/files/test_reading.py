@@ -339,6 +339,36 @@ class TestConstants:
         assert any("in the primary header" in note for note in exposure.meta["notes"])
 
 
+def with_raw_card(path, card):
+    """A card that no FITS library would write."""
+    with_header(path, {**TAN, "XXX": 1})
+    content = path.read_bytes()
+    start = content.index(b"XXX     =")
+    path.write_bytes(content[:start] + card.ljust(80).encode() + content[start + 80 :])
+    return path
+
+
+class TestCardsThatAreNoFits:
+    """One broken card costs what it says, not the file."""
+
+    @pytest.mark.parametrize(
+        "card",
+        ["GAIN    = 1.2.3 'x", "EGAIN   = 1,5", "SATURATE= 6e4 ADU", "OBJECT  = 'M 31",
+         "TELESCOP= foo bar", "EXPTIME = 12.0.0", "DATASEC = [1:3", "EXTNAME = SCI x",
+         "RADESYS = ICRS", "EQUINOX = J2000.0", "BUNIT   = a b"],
+    )  # fmt: skip
+    def test_the_rest_is_read_and_it_is_said(self, tmp_path, card):
+        exposure = read(with_raw_card(tmp_path / "a.fits", card))
+        assert exposure.wcs is not None and exposure.gain is None and exposure.saturation is None
+        notes = exposure.meta["notes"]
+        assert any(f"card {card[:8].strip()} is not written as FITS" in n for n in notes)
+        assert len(set(notes)) == len(notes)
+
+    def test_a_card_of_the_wcs(self, tmp_path):
+        with pytest.raises(BadImage, match="LONPOLE = 'x y' is no number"):
+            read(with_raw_card(tmp_path / "a.fits", "LONPOLE = x y"))
+
+
 class TestSaidAloud:
     """What is not used of a file is told, and which of its images was taken."""
 
