@@ -12,7 +12,7 @@ import numpy as np
 from astropy.table import Table
 
 from psflib.errors import BadImage
-from psflib.image.exposure import Exposure, as_exposure
+from psflib.image.exposure import OWN_BITS, Exposure, as_exposure
 from psflib.image.sky_frames import pixel_to_pixel
 from psflib.image.warp import align
 from psflib.lsst.assess import find_candidates, judge_candidates
@@ -317,7 +317,7 @@ class ImagePsfMatchTask:
         target, convolved = (template, science) if name == "science" else (science, template)
         cells, _ = judge_candidates(science, template, kernel, self.config.active, candidates)
         planes = {k: getattr(difference, k) for k in ("image", "variance", "mask")}
-        subtracted = with_psf_of(target, science.replace(**planes))
+        subtracted = with_psf_of(target, science.replace(**planes, mask_bits=OWN_BITS))
         counts = cells.counts()
         ny, nx = science.shape
         return MatchResult(
