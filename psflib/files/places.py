@@ -229,8 +229,8 @@ def _enter(stack, image, plane, what):
     elif not file.exists():
         raise BadFile(
             file, f"no such file: it would be the {whole}",
-            f"Put it beside the image, or name it in the column {column}; with `format: none` the "
-            "image is read alone",
+            f"Put it beside the image, or name it in the column {column}; with `format: auto` the "
+            "image is read without it",
         )  # fmt: skip
     else:
         hdus = stack.enter_context(open_fits(file))

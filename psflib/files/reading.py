@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from psflib.errors import BadImage
+from psflib.errors import BadFile, BadImage
 from psflib.files.fitsio import open_fits, plane_shape, read_plane, select_hdu
 from psflib.files.formats import AUTO, NONE, Electrons, Format, names
 from psflib.files.header import find_constants, gain_in_unit, number
@@ -153,9 +153,15 @@ def _check_call(format, given, noise):
 
 def _read_image(path, hdus, hdu, entry: Format | None, format, notes):
     """Pixels, what is known of the image, and where it stands."""
+    named = format not in (AUTO, NONE)
     if hdu is None and entry is not None and entry.image.hdu:
         what = f"image of a {entry.name} file ({entry.title})"
-        chosen = find_hdu(hdus, entry.image.hdu, path, what)
+        try:
+            chosen = find_hdu(hdus, entry.image.hdu, path, what)
+        except BadFile:
+            if named:
+                raise
+            chosen = select_hdu(hdus, path)
     else:
         chosen = select_hdu(hdus, path, hdu)
     found = found_in(hdus, chosen, path)
@@ -165,7 +171,6 @@ def _read_image(path, hdus, hdu, entry: Format | None, format, notes):
     if entry is not None:
         pixels = _linear(pixels, entry, chosen.header, path, notes)
         notes += _of_format(entry)
-    named = format not in (AUTO, NONE)
     planes = {"image": found.label}
     place = (found.number, chosen.name)
     return pixels, Image(path, hdus, *place, pixels, entry, named, notes, planes), found

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from psflib.__main__ import main
 from psflib.errors import BadFile
 from psflib.files import read
 from psflib.files.formats import TABLE, companions, formats, table_text
@@ -274,6 +275,15 @@ class TestSourceNoise:
         assert "[3-4.F.FLG]" in exposure.meta["planes"]["mask"]
 
 
+def test_a_guess_that_fails_is_no_error(tmp_path):
+    """Recognised by a card, but without the HDU that the format has: any file."""
+    header = fits.Header({"TELESCOP": "TESS"})
+    fits.writeto(tmp_path / "a.fits", np.ones((40, 40), np.float32), header)
+    assert read(tmp_path / "a.fits").usable.all()
+    with pytest.raises(BadFile, match=r"has no image of a tess-ffi file.*expected: HDU 1"):
+        read(tmp_path / "a.fits", format="tess-ffi")
+
+
 class TestTable:
     def test_each_row_tells_its_source(self):
         text = table_text()
@@ -289,6 +299,10 @@ class TestTable:
         assert table_text() in page.read_text(encoding="utf-8"), (
             "python -m psflib formats --write docs/formats.md"
         )
+
+    def test_it_can_be_printed(self, capsys):
+        main(["formats"])
+        assert capsys.readouterr().out == table_text()
 
     def test_names_of_bits_are_in_the_entry(self):
         for name, entry in formats().items():
