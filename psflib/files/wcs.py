@@ -1,5 +1,6 @@
 """World coordinates as headers from the wild hold them."""
 
+import contextlib
 import re
 import warnings
 
@@ -95,6 +96,9 @@ def _wcs_cards(header):
             if card.keyword in _TIMES:
                 continue  # needed by FK4 alone
             raise _BadWcs(f"the card {card.keyword} has no value that can be read") from None
+        if _NUMBERS.fullmatch(card.keyword) and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)  # wcslib would leave a number in quotes out, and take 0
         if not isinstance(value, fits.card.Undefined):
             kept.append((card.keyword, value), end=True)
     return kept
@@ -186,7 +190,7 @@ def _check_cards(header):
             raise _BadWcs(f"CD{axis}_1 and CD{axis}_2 are zero")
     for keyword, value in header.items():
         if _NUMBERS.fullmatch(keyword) and not isinstance(value, int | float):
-            raise _BadWcs(f"{keyword} = {value!r} is no number")  # wcslib would leave it out
+            raise _BadWcs(f"{keyword} = {value!r} is no number")
 
 
 def _check_round_trip(wcs, header):

@@ -114,6 +114,11 @@ class TestTolerated:
         wcs, _ = celestial_wcs(made)
         np.testing.assert_allclose(wcs.all_pix2world(CORNERS, 0), sky(), rtol=0, atol=1e-12)
 
+    def test_numbers_in_quotes(self):
+        """wcslib warns, and reads 0 in their place."""
+        found = sky(CRVAL1="150.0", CD1_1="-7e-5", CRPIX1=" 1000. ")
+        np.testing.assert_allclose(found, sky(), rtol=0, atol=1e-12)
+
     def test_a_frame_without_a_name(self):
         wcs, notes = celestial_wcs(header(RADESYS="FOO"))
         assert notes == ["RADESYS = FOO names no frame: ignored"]
