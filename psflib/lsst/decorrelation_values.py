@@ -9,9 +9,10 @@ from pydantic import Field, field_validator
 from scipy import ndimage
 
 from psflib.image.exposure import MaskBit, as_exposure, has_bits
+from psflib.lsst.task import Struct
 from psflib.matching.cells.candidates import bits_of
 from psflib.matching.cells.config import known_planes
-from psflib.matching.cells.spelling import EitherSpelling, Spelled
+from psflib.matching.cells.spelling import EitherSpelling
 
 BLOCK = 32  # px, of the medians that fill pixels without a value
 PSF_SIZE = 41  # px, of a PSF that can be had in any size
@@ -68,7 +69,7 @@ class FixedPsf:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DecorrelationResult(Spelled):
+class DecorrelationResult(Struct):
     """What `DecorrelateALKernelTask.run` returns.
 
     corrected_exposure : Exposure

@@ -30,6 +30,16 @@ class TaskField:
         return self.target(config=self.value, **keywords)
 
 
+class Struct(Spelled):
+    """Base of the dataclasses that tasks return."""
+
+    def get_dict(self) -> dict[str, Any]:
+        """Name -> value of all that was found."""
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Task(Spelled):
     """Name, settings, metadata and sub-tasks; the verbs are the subclasses'.
 
@@ -58,7 +68,6 @@ class Task(Spelled):
 
     model: ClassVar[type[EitherSpelling]]
     default_name: ClassVar[str] = "task"
-    theirs: ClassVar[dict[str, str]] = {"_DefaultName": "default_name"}
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -76,7 +85,7 @@ class Task(Spelled):
         self.log = log or logging.getLogger(type(self).__module__)
 
     @classmethod
-    def ConfigClass(cls, **values) -> Draft:  # noqa: N802 (LSST's spelling is its only one)
+    def ConfigClass(cls, **values) -> Draft:
         """Settings that can be changed until the task is made of them."""
         return Draft(cls.model(**values))
 

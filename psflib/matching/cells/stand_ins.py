@@ -1,4 +1,4 @@
-"""Configurations of LSST's that are not ours: what of them has a setting here, and why not the rest.
+"""Configurations of LSST's that are not ours: what of them is a setting here, and why not more.
 
 `selectDetection`, `selectMeasurement`, `warpingConfig` and `afwBackgroundConfig` are tasks and
 algorithms of other packages there.  A script that sets what is a setting here, or what is so here
