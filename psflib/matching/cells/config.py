@@ -5,7 +5,7 @@ Defaults differ from LSST's in two places: a user's mask (BAD) and cosmic rays (
 the fit, and every setting of a star count is the one in force when the task was documented (2023).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -118,6 +118,11 @@ class PsfMatchConfig(EitherSpelling):
 class PsfMatchConfigAL(PsfMatchConfig):
     """Alard-Lupton: Gaussians times polynomials."""
 
+    refused: ClassVar[dict[str, str]] = {
+        name: "LSST's own code uses it no longer; alardDegGauss and alardNGauss count there too"
+        for name in ("alardDegGaussDeconv", "alardNGaussDeconv")
+    }
+
     kernel_basis_set: Literal["alard-lupton"] = "alard-lupton"
     alard_n_gauss: int = Field(3, ge=1, description="number of Gaussians")
     alard_deg_gauss: tuple[int, ...] = Field((4, 2, 2), description="degrees of the polynomials")
@@ -146,6 +151,10 @@ class PsfMatchConfigAL(PsfMatchConfig):
 
 class PsfMatchConfigDF(PsfMatchConfig):
     """Delta functions: one free value a pixel, held together by regularisation."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "useBicForKernelBasis": "it chooses degrees of Gaussians, of which this basis has none"
+    }
 
     kernel_basis_set: Literal["delta-function"] = "delta-function"
     use_pca_for_spatial_kernel: bool = True
