@@ -34,8 +34,10 @@ class BackgroundModel:
         fitted = np.tensordot(self.coefficients, evaluate(self.order, x, y, self.shape), 1)
         if self.sky is None:
             return fitted
-        places = np.broadcast_arrays(np.asarray(y, float), np.asarray(x, float))
-        return fitted + ndimage.map_coordinates(self.sky, places, order=1, mode="nearest")
+        y, x = np.broadcast_arrays(np.asarray(y, float), np.asarray(x, float))
+        places = y.ravel(), x.ravel()
+        sky = ndimage.map_coordinates(self.sky, places, float, order=1, mode="nearest")
+        return fitted + sky.reshape(x.shape)
 
     def __call__(self, x, y):
         """As `at`."""

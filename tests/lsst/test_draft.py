@@ -163,7 +163,7 @@ class TestStandIns:
         found = frozen.active.detection_config
         assert (found.det_threshold, found.det_threshold_type, found.fp_npix_min) == (8, "stdev", 9)
         assert frozen.selectDetection.thresholdValue == 8
-        with pytest.raises(ValueError, match="reEstimateBackground is False here.*prepare"):
+        with pytest.raises(ValueError, match=r"reEstimateBackground is False here.*prepare"):
             config.selectDetection.reEstimateBackground = True
         with pytest.raises(ValueError, match="greater than or equal to 3"):
             config.selectDetection.thresholdValue = 1

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import pickle
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from psflib.matching.cells.spelling import Spelled, camel, to_ours
 
 
 class Example(Spelled):
-    theirs = {"doItAll": "do_all", "A": "array"}
-    refused = {"doNothing": "there is always something to do"}
+    theirs: ClassVar = {"doItAll": "do_all", "A": "array"}
+    refused: ClassVar = {"doNothing": "there is always something to do"}
 
     def __init__(self, first_value=1):
         self.first_value = first_value
@@ -38,7 +39,7 @@ class Example(Spelled):
 
 
 class Child(Example):
-    theirs = {"theChild": "child_only"}
+    theirs: ClassVar = {"theChild": "child_only"}
 
     def child_only(self, array):
         return array
@@ -76,7 +77,7 @@ class TestMethods:
             Example().doAll(1, useInvers=True)
         with pytest.raises(TypeError, match=r"'use_invers'; did you mean 'use_inverse'"):
             Example().do_all(1, use_invers=True)
-        with pytest.raises(TypeError, match="no argument 'zzz'$"):
+        with pytest.raises(TypeError, match=r"no argument 'zzz'$"):
             Example().do_all(1, zzz=True)
 
     def test_open_arguments_are_passed_on_unless_misspelt(self):
@@ -95,7 +96,7 @@ class TestAttributes:
         assert Example(4).firstValue == 4
         with pytest.raises(AttributeError, match="no attribute 'firstValu'; did you mean 'first"):
             _ = Example().firstValu
-        with pytest.raises(AttributeError, match="doNothing.*always something to do"):
+        with pytest.raises(AttributeError, match=r"doNothing.*always something to do"):
             _ = Example().doNothing
         assert not hasattr(Example(), "anything_else")
 
@@ -134,7 +135,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("name", ["nStarPerCell", "n_star_per_cell", "other"])
     def test_frozen(self, name):
-        with pytest.raises(ValueError, match="frozen: .* ConfigClass"):
+        with pytest.raises(ValueError, match=r"frozen: .* ConfigClass"):
             setattr(PsfMatchConfigAL(), name, 3)
 
     def test_no_sky_of_their_making(self):
@@ -173,4 +174,4 @@ def test_misspelt_argument_of_run_is_no_silent_nothing():
 
 def test_misspelt_method():
     with pytest.raises(AttributeError, match="did you mean 'subtractExposures'"):
-        ImagePsfMatchTask().subtractExposure
+        _ = ImagePsfMatchTask().subtractExposure

@@ -152,8 +152,7 @@ class EitherSpelling(BaseModel):
         for name, value in values.items():
             ours = to_ours(name, cls.model_fields, cls.theirs)
             if ours is None:
-                fields = list(cls.model_fields)
-                raise ValueError(no_such_name(cls.__name__, "setting", name, fields, cls.refused))
+                raise ValueError(_refusal(cls, name))
             if ours in renamed:
                 raise ValueError(f"{cls.__name__} got {ours!r} in both spellings")
             renamed[ours] = value
@@ -172,6 +171,16 @@ class EitherSpelling(BaseModel):
             f"{type(self).__name__} is frozen: settings are changed in a ConfigClass() of the "
             f"task, before the task is made, or made anew"
         )
+
+
+def _refusal(model, name):
+    """Why a model cannot be made with a setting `name`."""
+    if to_ours(name, known_settings(model), model.theirs):
+        return (
+            f"{model.__name__} has no setting {name!r} as a whole: it follows from others, or its "
+            "parts are set in a ConfigClass() of the task"
+        )
+    return no_such_name(model.__name__, "setting", name, list(model.model_fields), model.refused)
 
 
 def known_settings(model: type[BaseModel]) -> list[str]:
