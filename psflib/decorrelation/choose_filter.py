@@ -34,7 +34,7 @@ def filter_of_inputs(inputs, sky, settings) -> VaryingKernel:
 
 
 def filter_of_difference(inputs, crop: int) -> VaryingKernel:
-    """By the noise of the difference itself (`measured_noise`); `crop`: the filter's half width, px."""
+    """By the noise of the difference itself, `measured_noise`; `crop` is its half width, px."""
     return constant_kernel(
         filter_from_power(noise.power_spectrum(inputs.rho_s, (4 * crop, 4 * crop)), crop)
     )
