@@ -259,7 +259,7 @@ class ImagePsfMatchTask(Task):
                     raise ValueError(f"{name}_fwhm must be a positive number of px; got {fwhm}")
                 one = one.replace(meta={**one.meta, "fwhm": float(fwhm)})
             ready.append(one)
-        return _Inputs(*ready, *skies)
+        return _Inputs(ready[0], ready[1], skies[0], skies[1])
 
     def _registered(self, template, science, template_fwhm, science_fwhm, do_warping) -> _Inputs:
         inputs = self._ready(template, science, template_fwhm, science_fwhm)

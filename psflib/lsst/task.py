@@ -68,6 +68,7 @@ class Task(Spelled):
 
     model: ClassVar[type[EitherSpelling]]
     default_name: ClassVar[str] = "task"
+    _DefaultName: ClassVar[str] = "task"  # LSST's name of it
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
@@ -141,11 +142,13 @@ class Task(Spelled):
 
     def get_full_metadata(self) -> dict[str, Any]:
         """Metadata of this task and all below it: ``top:sub.item`` -> value."""
-        return {
-            f"{full.replace('.', ':')}.{item}": value
-            for full, task in self.get_task_dict().items()
-            for item, value in task().metadata.items()
+        found = {
+            f"{self.get_full_name().replace('.', ':')}.{item}": value
+            for item, value in self.metadata.items()
         }
+        for child in self._children.values():
+            found |= child.get_full_metadata()
+        return found
 
     def empty_metadata(self) -> None:
         """Forget the metadata of this task and of all below it."""
