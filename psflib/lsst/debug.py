@@ -5,7 +5,6 @@ The task draws nothing: it hands a `MatchView` to the callable it was given, suc
 """
 
 import dataclasses
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
@@ -60,7 +59,7 @@ def debug_of(variables) -> Draft:
 
     Parameters
     ----------
-    variables : Debug, Draft, dict, namespace or None
+    variables : Debug, Draft, dict, namespace (an object with attributes) or None
 
     Raises
     ------
@@ -69,8 +68,8 @@ def debug_of(variables) -> Draft:
     """
     if isinstance(variables, Draft):
         return variables
-    if isinstance(variables, SimpleNamespace):
-        variables = vars(variables)
+    if hasattr(variables, "__dict__") and not isinstance(variables, Debug | type):
+        variables = {k: v for k, v in vars(variables).items() if not k.startswith("_")}
     if isinstance(variables, dict | None):
         variables = Debug(**(variables or {}))
     if not isinstance(variables, Debug):

@@ -44,9 +44,12 @@ def require_registered(template, science):
 def removed_sky(raw: Exposure, ready: Exposure) -> np.ndarray | None:
     """The sky (ny, nx) in ADU that `prepare` took off, its median where there are no data.
 
-    None if the image came without: as `prepare` returns it, or as somebody else prepared it.
+    None if it took nothing off.  Asked of the pixels: an image that says it has no sky loses what
+    `prepare` finds nevertheless, if its noise is still to be measured.
     """
-    if raw.sky is not None or ready.sky is None:
-        return None
     no_data = has_bits(ready.mask, MaskBit.NO_DATA)
-    return np.where(no_data, np.float32(ready.sky), raw.image - ready.image)
+    taken = np.where(no_data, np.float32(0), raw.image - ready.image)
+    if not taken.any():
+        return None
+    taken[no_data] = ready.sky
+    return taken

@@ -4,6 +4,7 @@ The names are those of `pages`; each method is called with all of its arguments 
 and compared with the same call in ours.
 """
 
+import argparse
 import inspect
 import types
 from collections import Counter
@@ -154,7 +155,8 @@ class TestMatchSettings:
         value = 80 if name == "maskTransparency" else True
         task = ImagePsfMatchTask(debug={name: value})
         assert getattr(task.debug, name) == value
-        for variables in (types.SimpleNamespace(**{name: value}), Debug(**{name: value})):
+        for kind in (types.SimpleNamespace, argparse.Namespace, Debug):
+            variables = kind(**{name: value})
             assert getattr(ImagePsfMatchTask(debug=variables).debug, name) == value
         setattr(task.debug, name, 0)
         assert not getattr(task.debug, name)
