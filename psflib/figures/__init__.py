@@ -10,6 +10,7 @@ from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf, halo
 from psflib.figures.image import overview, plane, triplet
 from psflib.figures.kernel import blink, kernel
+from psflib.figures.match_debug import debug_figures
 from psflib.figures.matching import (
     kernel_basis,
     kernel_candidates,
@@ -28,6 +29,7 @@ __all__ = [
     "blink",
     "candidate_gallery",
     "comparison",
+    "debug_figures",
     "epsf",
     "epsf_star",
     "extended_psf",

@@ -53,17 +53,18 @@ def triplet(science, template, difference, title="Subtraction", template_name="t
     return figure
 
 
-def plane(exposure, title, sigma=False):
+def plane(exposure, title, sigma=False, mask_alpha=None):
     """One plane alone, large: what a blink comparison shows in turn.
 
-    `sigma` draws image / sqrt(variance) between -5 and 5 instead of counts.
+    `sigma` draws image / sqrt(variance) between -5 and 5 instead of counts; `mask_alpha` as in
+    `field_map`.
     """
     figure = canvas.new_figure(7.0, field_height(exposure, 5.6))
     axes = figure.subplots()
     if sigma:
         shown = significance_map(axes, canvas.significance(exposure))
     else:
-        shown = field_map(axes, exposure)
+        shown = field_map(axes, exposure, mask_alpha=mask_alpha)
     canvas.label(axes, "x [px]", "y [px]", title)
     canvas.bar(figure, shown, axes, "σ" if sigma else "counts [ADU], asinh stretch")
     return figure
@@ -85,10 +86,16 @@ def field_height(exposure, width):
     return min(max(width * ny / nx, 1.5), 12.0) + 1.0
 
 
-def field_map(axes, exposure, origin=(0, 0)):
-    """Draw counts in an asinh stretch, unusable pixels coloured; `origin` as above."""
+def field_map(axes, exposure, origin=(0, 0), mask_alpha=None):
+    """Draw counts in an asinh stretch, unusable pixels coloured; `origin` as above.
+
+    With `mask_alpha`, the opacity of that colour, their values are seen through it.
+    """
     small, extent = canvas.decimate(canvas.masked_image(exposure), origin=origin)
-    shown = canvas.draw(axes, small, extent, norm=canvas.asinh_norm(small))
+    norm = canvas.asinh_norm(small)
+    if mask_alpha is not None:
+        small, extent = canvas.decimate(exposure.image, origin=origin)
+    shown = canvas.draw(axes, small, extent, norm=norm)
     bad, extent = canvas.decimate(~canvas.good(exposure), "any", origin=origin)
-    canvas.draw_mask(axes, bad, extent)
+    canvas.draw_mask(axes, bad, extent, 0.7 if mask_alpha is None else mask_alpha)
     return shown

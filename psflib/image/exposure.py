@@ -19,6 +19,7 @@ class MaskBit(enum.IntFlag):
     CR = 8  # cosmic ray
     EDGE = 16  # a kernel reached over the border
     INTERP = 32  # value filled in from its surroundings
+    INTRP = 32  # another name of INTERP, LSST's
     DETECTED = 64  # part of a source
     NEIGHBOR = 128  # light of a neighbouring star
     TEMPLATE = 256  # the matched template saw a bad pixel here

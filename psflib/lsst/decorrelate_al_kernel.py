@@ -25,6 +25,7 @@ from psflib.lsst.decorrelation_values import (
     psf_at,
     variance_of,
 )
+from psflib.lsst.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,14 @@ QUARTILES = 0.7413  # standard deviation of Gaussian values over their interquar
 SUM_ERROR = 1e-6  # of a kernel that must have unit sum
 
 
-class DecorrelateALKernelTask(Transforms):
+class DecorrelateALKernelTask(Transforms, Task):
     """Whiten the noise that matching one image to the other has correlated.
 
     Parameters
     ----------
-    config : DecorrelateALKernelConfig or dict, optional
+    config : DecorrelateALKernelConfig, a changeable one (`ConfigClass`) or dict, optional
+    name, parent_task, log : optional
+        As of `Task`.
 
     Attributes
     ----------
@@ -48,18 +51,12 @@ class DecorrelateALKernelTask(Transforms):
     Notes
     -----
     All spectra are those of `scipy.fft.fft2`, with the origin of kernels and images in the corner
-    (`pad_center_origin`).  No method changes what it is given.
+    (`pad_center_origin`).  No method changes what it is given.  Methods, arguments, results and
+    settings answer to LSST's spelling as well (`computeDiffimCorrection`, `psfMatchingKernel=`).
     """
 
-    def __init__(self, config: DecorrelateALKernelConfig | dict | None = None):
-        super().__init__()
-        if isinstance(config, dict):
-            config = DecorrelateALKernelConfig(**config)
-        if not isinstance(config, DecorrelateALKernelConfig | None):
-            raise ValueError(
-                f"config is a DecorrelateALKernelConfig or a dict; got {type(config).__name__}"
-            )
-        self.config = config or DecorrelateALKernelConfig()
+    model = DecorrelateALKernelConfig
+    default_name = "ip_diffim_decorrelateALKernel"
 
     def compute_variance_mean(self, exposure) -> float:
         """Clipped mean of the variance plane in ADU², or NaN if all pixels are masked.
@@ -250,7 +247,8 @@ class DecorrelateALKernelTask(Transforms):
         pre_conv_mode : bool
             The difference is a score image.
         **kwargs
-            Accepted for LSST's callers and named in a warning.
+            Accepted for LSST's callers and named in a warning, unless one is most likely a
+            misspelt argument of this method (TypeError).
 
         Returns
         -------

@@ -1,10 +1,14 @@
 """`Transforms`: one shape for the Fourier transforms of kernels, PSFs and images."""
 
+from typing import ClassVar
+
 import numpy as np
 from scipy import fft
 
+from psflib.matching.cells.spelling import Spelled
 
-class Transforms:
+
+class Transforms(Spelled):
     """Spectra of `freq_space_shape`, with the origin of all arrays in the corner.
 
     Attributes
@@ -13,8 +17,9 @@ class Transforms:
         Shape of all transforms, set by `compute_common_shape`.
     """
 
-    def __init__(self):
-        self.freq_space_shape: tuple[int, ...] | None = None
+    theirs: ClassVar[dict[str, str]] = {"padCenterOriginArray": "pad_center_origin", "A": "array"}
+
+    freq_space_shape: tuple[int, ...] | None = None
 
     def compute_common_shape(self, *shapes) -> None:
         """Set `freq_space_shape` to the common shape for the transforms of arrays.

@@ -5,22 +5,21 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 from scipy import ndimage
 
 from psflib.image.exposure import MaskBit, as_exposure, has_bits
+from psflib.lsst.task import Struct
+from psflib.matching.cells.candidates import bits_of
+from psflib.matching.cells.config import known_planes
+from psflib.matching.cells.spelling import EitherSpelling
 
 BLOCK = 32  # px, of the medians that fill pixels without a value
 PSF_SIZE = 41  # px, of a PSF that can be had in any size
 
 
-class DecorrelateALKernelConfig(BaseModel):
+class DecorrelateALKernelConfig(EitherSpelling):
     """Settings of `DecorrelateALKernelTask`, by LSST's names or in snake_case."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
 
     ignore_mask_planes: tuple[str, ...] = Field(
         ("INTERP", "EDGE", "DETECTED", "SAT", "CR", "BAD", "NO_DATA"),
@@ -32,12 +31,12 @@ class DecorrelateALKernelConfig(BaseModel):
     clip: float = Field(3.0, gt=0, description="sigmas kept in the mean variance")
     iterations: int = Field(3, ge=1, description="rounds of that clipping")
 
+    _check = field_validator("ignore_mask_planes")(known_planes)
+
     @property
     def ignored(self) -> MaskBit:
-        bits = MaskBit(0)
-        for name in self.ignore_mask_planes:
-            bits |= MaskBit["INTERP" if name == "INTRP" else name]
-        return bits
+        """Bits of the pixels that do not count in the mean variance."""
+        return bits_of(self.ignore_mask_planes)
 
 
 class Correction(NamedTuple):
@@ -70,7 +69,7 @@ class FixedPsf:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DecorrelationResult:
+class DecorrelationResult(Struct):
     """What `DecorrelateALKernelTask.run` returns.
 
     corrected_exposure : Exposure

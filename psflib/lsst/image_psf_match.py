@@ -6,22 +6,27 @@ thinks of the result; mode `lsst` lets candidates in cells tell the kernel, with
 
 import dataclasses
 import logging
-from typing import Any
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from astropy.table import Table
 
-from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, as_exposure
-from psflib.image.sky_frames import pixel_to_pixel
 from psflib.image.warp import align
 from psflib.lsst.assess import find_candidates, judge_candidates
 from psflib.lsst.basis_choice import degrees_by_bic
 from psflib.lsst.config import ImagePsfMatchConfig
+from psflib.lsst.debug import MatchView, debug_of
+from psflib.lsst.match_result import MatchResult
 from psflib.lsst.model_psf import match_psfs
-from psflib.matching import MatchingKernel
+from psflib.lsst.registration import (
+    checked,
+    removed_sky,
+    require_one_shape,
+    require_registered,
+)
+from psflib.lsst.task import Task
 from psflib.matching.apply import (
-    BackgroundModel,
     background_of,
     convolved_exposure,
     subtract_matched,
@@ -32,7 +37,7 @@ from psflib.matching.cells.candidates import detect_candidates, stamp_half, vet_
 from psflib.matching.cells.clipping import doubts, match
 from psflib.matching.cells.config import PsfMatchConfigAL
 from psflib.matching.cells.delta_basis import delta_basis
-from psflib.matching.cells.grid import SpatialCellSet, make_cells
+from psflib.matching.cells.grid import make_cells
 from psflib.matching.cells.single import Pair
 from psflib.preparation.prepare import prepare
 from psflib.subtraction import al
@@ -40,62 +45,76 @@ from psflib.subtraction import al
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class MatchResult:
-    """What the methods of `ImagePsfMatchTask` return.
-
-    matched_image : Exposure
-        The convolved image, in the flux scale of the other one; its sky is removed.
-    psf_matching_kernel : MatchingKernel
-    background_model : BackgroundModel
-        Differential background in ADU of the image that was not convolved.
-    kernel_cell_set : SpatialCellSet
-        All candidates, each with its status and the reason of its rejection.
-    subtracted_image : Exposure or None
-        The difference in science flux units, of the methods that subtract.
-    template : Exposure or None
-        The template on the grid of the science image.
-    metadata : dict
-        Counts, condition numbers, sizes and orders; plain values.
-    """
-
-    matched_image: Exposure
-    psf_matching_kernel: MatchingKernel
-    background_model: BackgroundModel | None
-    kernel_cell_set: SpatialCellSet
-    subtracted_image: Exposure | None = None
-    template: Exposure | None = None
-    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+#: What mode psflib, which fits without candidates, takes from the settings of the kernel.
+OF_JUDGING = {
+    "detection_config", "size_cell_x", "size_cell_y", "bad_mask_planes", "use_core_stats",
+    "candidate_core_radius", "candidate_residual_mean_max", "candidate_residual_std_max",
+}  # fmt: skip
 
 
-class ImagePsfMatchTask:
+class _Inputs(NamedTuple):
+    """Prepared images on one grid, and the sky that was taken off each, None if it came without."""
+
+    template: Exposure
+    science: Exposure
+    template_sky: np.ndarray | None
+    science_sky: np.ndarray | None
+
+
+class ImagePsfMatchTask(Task):
     """Match the PSF of two images, and subtract one from the other.
 
     Parameters
     ----------
-    config : ImagePsfMatchConfig or dict, optional
+    config : ImagePsfMatchConfig, a changeable one (`ConfigClass`) or dict, optional
     settings : AlSettings, optional
         Of mode `psflib`.
+    name, parent_task, log : optional
+        As of `Task`.
+    debug : Debug, dict or namespace, optional
+        Debug variables: what of each match is to be shown.
+    show : callable (MatchView), optional
+        Shows it, `psflib.figures.debug_figures` say; what it returns is the result's `shown`.
 
     Notes
     -----
     Images are `Exposure`, `CCDData` or plain arrays; those with sky or without variance are
     prepared first (`psflib.prepare`).  Raised by all methods, beside ValueError for bad calls:
     BadImage (nothing usable), NoOverlap, NotEnoughStars (with the candidates' fate), SingularFit.
+
+    Methods, arguments, results and settings answer to LSST's spelling as well (`matchExposures`,
+    `templateFwhmPix=`, `subtractedExposure`, `config.kernel.active.singleKernelClipping`).
     """
 
-    def __init__(self, config=None, settings: al.AlSettings | None = None):
-        if isinstance(config, dict):
-            config = ImagePsfMatchConfig(**config)
-        if not isinstance(config, ImagePsfMatchConfig | None):
-            raise ValueError(
-                f"config is an ImagePsfMatchConfig or a dict; got {type(config).__name__}"
-            )
-        self.config = config or ImagePsfMatchConfig()
+    model = ImagePsfMatchConfig
+    default_name = "imagePsfMatch"
+    theirs: ClassVar[dict[str, str]] = {
+        "templateExposure": "template", "templateMaskedImage": "template",
+        "scienceExposure": "science", "scienceMaskedImage": "science",
+        "templateFwhmPix": "template_fwhm", "scienceFwhmPix": "science_fwhm",
+        "candidateList": "candidates", "getSelectSources": "get_selected_sources",
+        "referencePsfModel": "reference_psf",
+    }  # fmt: skip
+    refused: ClassVar[dict[str, str]] = {
+        "makeKernelBasisList": "the basis of a match is its kernel's: "
+        "result.psfMatchingKernel.basis",
+    }
+
+    def __init__(
+        self, config=None, settings: al.AlSettings | None = None, name=None, parent_task=None,
+        log=None, debug=None, show=None,
+    ):  # fmt: skip
+        super().__init__(config, name, parent_task, log)
         self.settings = settings or al.AlSettings()
+        self.debug, self.show = debug_of(debug), show
+
+    @property
+    def k_config(self):
+        """Settings of the kernel model in use."""
+        return self.config.active
 
     def match_masked_images(
-        self, template, science, candidates=None, *, template_fwhm=None, science_fwhm=None,
+        self, template, science, candidates=None, template_fwhm=None, science_fwhm=None, *,
         convolve_template=None,
     ) -> MatchResult:  # fmt: skip
         """Match two images that lie on one grid; their WCS is not looked at.
@@ -117,21 +136,21 @@ class ImagePsfMatchTask:
         ValueError
             If the shapes differ, or a kernel is larger than the images.
         """
-        template, science = self._ready(template, science, template_fwhm, science_fwhm)
-        _require_one_shape(template, science)
-        return self._match(template, science, candidates, convolve_template, subtract=False)
+        inputs = self._ready(template, science, template_fwhm, science_fwhm)
+        require_one_shape(inputs.template, inputs.science)
+        return self._match(inputs, candidates, convolve_template, subtract=False)
 
     def subtract_masked_images(
-        self, template, science, candidates=None, *, template_fwhm=None, science_fwhm=None,
+        self, template, science, candidates=None, template_fwhm=None, science_fwhm=None, *,
         convolve_template=None,
     ) -> MatchResult:  # fmt: skip
         """Match two images that lie on one grid and subtract; see `match_masked_images`."""
-        template, science = self._ready(template, science, template_fwhm, science_fwhm)
-        _require_one_shape(template, science)
-        return self._match(template, science, candidates, convolve_template, subtract=True)
+        inputs = self._ready(template, science, template_fwhm, science_fwhm)
+        require_one_shape(inputs.template, inputs.science)
+        return self._match(inputs, candidates, convolve_template, subtract=True)
 
     def match_exposures(
-        self, template, science, template_fwhm=None, science_fwhm=None, candidates=None, *,
+        self, template, science, template_fwhm=None, science_fwhm=None, candidates=None,
         do_warping=True, convolve_template=None,
     ) -> MatchResult:  # fmt: skip
         """Warp the template onto the science image's grid (Lanczos), then match.
@@ -150,13 +169,11 @@ class ImagePsfMatchTask:
         NoOverlap
             They share no sky.
         """
-        template, science = self._registered(
-            template, science, template_fwhm, science_fwhm, do_warping
-        )
-        return self._match(template, science, candidates, convolve_template, subtract=False)
+        inputs = self._registered(template, science, template_fwhm, science_fwhm, do_warping)
+        return self._match(inputs, candidates, convolve_template, subtract=False)
 
     def subtract_exposures(
-        self, template, science, template_fwhm=None, science_fwhm=None, candidates=None, *,
+        self, template, science, template_fwhm=None, science_fwhm=None, candidates=None,
         do_warping=True, convolve_template=None,
     ) -> MatchResult:  # fmt: skip
         """Register, match and subtract; see `match_exposures`.
@@ -164,10 +181,8 @@ class ImagePsfMatchTask:
         The difference has the sign and the flux units of the science image, whichever of the two
         was convolved.
         """
-        template, science = self._registered(
-            template, science, template_fwhm, science_fwhm, do_warping
-        )
-        return self._match(template, science, candidates, convolve_template, subtract=True)
+        inputs = self._registered(template, science, template_fwhm, science_fwhm, do_warping)
+        return self._match(inputs, candidates, convolve_template, subtract=True)
 
     def match_model_psf(self, exposure, reference_psf, kernel_sum=1.0, *, psf=None) -> MatchResult:
         """Convolve an exposure so that its PSF becomes `reference_psf`.
@@ -221,7 +236,7 @@ class ImagePsfMatchTask:
             There is no position at all.
         """
         template, science = (prepare(as_exposure(e)) for e in (template, science))
-        _require_one_shape(template, science)
+        require_one_shape(template, science)
         half = stamp_half(self.config.active.detection_config, kernel_size)
         return self._vetted(template, science, candidates, half)
 
@@ -230,35 +245,62 @@ class ImagePsfMatchTask:
         found = find_candidates(science, template, config, candidates)
         return vet_candidates(found, template, science, config, half)
 
-    def _ready(self, template, science, template_fwhm, science_fwhm):
+    def _ready(self, template, science, template_fwhm, science_fwhm) -> _Inputs:
         """Both images prepared, with the caller's FWHM in place of the measured one."""
-        ready = []
+        ready, skies = [], []
         for name, image, fwhm in (
             ("template", template, template_fwhm), ("science", science, science_fwhm)
         ):  # fmt: skip
-            one = prepare(_checked(name, as_exposure(image)))
+            raw = checked(name, as_exposure(image))
+            one = prepare(raw)
+            skies.append(removed_sky(raw, one))
             if fwhm is not None:
                 if not (np.isfinite(fwhm) and fwhm > 0):
                     raise ValueError(f"{name}_fwhm must be a positive number of px; got {fwhm}")
                 one = one.replace(meta={**one.meta, "fwhm": float(fwhm)})
             ready.append(one)
-        return tuple(ready)
+        return _Inputs(ready[0], ready[1], skies[0], skies[1])
 
-    def _registered(self, template, science, template_fwhm, science_fwhm, do_warping):
-        template, science = self._ready(template, science, template_fwhm, science_fwhm)
+    def _registered(self, template, science, template_fwhm, science_fwhm, do_warping) -> _Inputs:
+        inputs = self._ready(template, science, template_fwhm, science_fwhm)
         if not do_warping:
-            _require_registered(template, science)
-            return template, science
-        warped, notes = align(template, science)
+            require_registered(inputs.template, inputs.science)
+            return inputs
+        warped, notes = align(inputs.template, inputs.science)
         log.info("template aligned: %s", notes)
-        return warped, science
+        if warped is inputs.template:
+            return inputs
+        return inputs._replace(template=warped, template_sky=None)
 
-    def _match(self, template, science, candidates, convolve_template, subtract):
+    def _match(self, inputs, candidates, convolve_template, subtract) -> MatchResult:
+        template, science = inputs.template, inputs.science
         if candidates is not None:  # before any work
             find_candidates(science, template, self.config.active.detection_config, candidates)
-        if self.config.mode == "psflib":
-            return self._psflib(template, science, candidates, convolve_template, subtract)
-        return self._lsst(template, science, candidates, convolve_template, subtract)
+        match = self._psflib if self.config.mode == "psflib" else self._lsst
+        result, pair = match(template, science, candidates, convolve_template, subtract)
+        swapped = result.psf_matching_kernel.convolved == "science"
+        sky = inputs.template_sky if swapped else inputs.science_sky
+        background = background_of(result.psf_matching_kernel, sky)
+        self.metadata.update(result.metadata)
+        return dataclasses.replace(
+            result, background_model=background, shown=self._shown(result, pair, science)
+        )
+
+    def _shown(self, result, pair, science):
+        """What `show` makes of a match, if anything is to be shown."""
+        if not self.debug.display:
+            return None
+        if self.show is None:
+            raise ValueError(
+                "debug.display is set, but nothing shows: give the task a callable as show, "
+                "psflib.figures.debug_figures say"
+            )
+        return self.show(
+            MatchView(
+                self.debug.frozen(), science, result.template, pair, result.psf_matching_kernel,
+                result.kernel_cell_set, result.subtracted_image,
+            )
+        )  # fmt: skip
 
     def _lsst(self, template, science, candidates, convolve_template, subtract):
         config, name = self.config.active, "science" if convolve_template is False else "template"
@@ -283,11 +325,12 @@ class ImagePsfMatchTask:
         kernel = dataclasses.replace(kernel, meta=metadata)
         matched = convolved_exposure(kernel, convolved)
         difference = subtract_matched(kernel, science, template, matched) if subtract else None
-        return MatchResult(
+        result = MatchResult(
             matched, kernel, background_of(kernel), cells, difference, template,
             {**basis_meta, **metadata, "notes": basis_meta["notes"] + metadata["notes"],
              "mode": "lsst", "convolved": name},
         )  # fmt: skip
+        return result, pair
 
     def _basis(self, convolved, target):
         config = self.config.active
@@ -300,7 +343,7 @@ class ImagePsfMatchTask:
                 "its kernel deconvolves, which amplifies noise".format(*fwhms)
             )
             log.warning("%s", notes[0])
-        if self.config.kernel == "AL":
+        if self.config.kernel.name == "AL":
             images, meta = lsst_basis.choose_basis(*fwhms, config)
             return images, {**meta, "notes": notes}
         side = config.kernel_size
@@ -315,50 +358,33 @@ class ImagePsfMatchTask:
         kernel = difference.kernel
         name = kernel.convolved
         target, convolved = (template, science) if name == "science" else (science, template)
-        cells, _ = judge_candidates(science, template, kernel, self.config.active, candidates)
+        cells, pair = judge_candidates(science, template, kernel, self.config.active, candidates)
         planes = {k: getattr(difference, k) for k in ("image", "variance", "mask")}
         subtracted = with_psf_of(target, science.replace(**planes, mask_bits=OWN_BITS))
         counts = cells.counts()
         ny, nx = science.shape
-        return MatchResult(
+        notes = [*difference.meta.get("notes", []), *doubts(counts, counts["n_good"]),
+                 *self._without_effect()]  # fmt: skip
+        result = MatchResult(
             convolved_exposure(kernel, convolved), kernel, background_of(kernel), cells,
             subtracted if subtract else None, template,
-            {**difference.meta, **counts, "mode": "psflib", "convolved": name,
-             "notes": [*difference.meta.get("notes", []), *doubts(counts, counts["n_good"])],
+            {**difference.meta, **counts, "mode": "psflib", "convolved": name, "notes": notes,
              "spatial_kernel_sum": float(kernel.kernel_sum((nx - 1) / 2, (ny - 1) / 2))},
         )  # fmt: skip
+        return result, pair
 
-
-def _checked(name, exposure) -> Exposure:
-    """The exposure, if it holds anything to match."""
-    usable = exposure.usable
-    if not usable.any():
-        raise BadImage(f"{name}: none of {usable.size} pixels is usable")
-    values = exposure.image[usable]
-    if values.min() == values.max():
-        raise BadImage(f"{name}: all usable pixels hold the value {values[0]:g}")
-    return exposure
-
-
-def _require_one_shape(template, science):
-    if template.shape != science.shape:
-        raise ValueError(
-            f"template {template.shape} and science {science.shape} differ in shape; images on "
-            "different grids need a WCS and match_exposures"
-        )
-
-
-def _require_registered(template, science):
-    """Same shape and, if both have a WCS, the same sky at their corners within 0.1 px."""
-    _require_one_shape(template, science)
-    if template.wcs is None or science.wcs is None:
-        return
-    ny, nx = science.shape
-    corners = np.array([[0, 0], [nx - 1, 0], [0, ny - 1], [nx - 1, ny - 1]], float)
-    there = pixel_to_pixel(science.wcs, template.wcs, *corners.T, distorted=False)
-    moved = np.stack(there, 1) - corners
-    if not np.abs(moved).max() < 0.1:
-        raise ValueError(
-            f"images are not registered (corners differ by {np.nanmax(np.abs(moved)):.1f} px) and "
-            "do_warping is False"
-        )
+    def _without_effect(self):
+        """A note on settings that were changed but belong to the other mode."""
+        config = self.config.active
+        default = type(config)()
+        changed = [
+            name for name in type(config).model_fields
+            if name not in OF_JUDGING and getattr(config, name) != getattr(default, name)
+        ]  # fmt: skip
+        if self.config.kernel.name != "AL":
+            changed.insert(0, "kernel")
+        if not changed:
+            return []
+        note = f"these settings count in mode lsst only, not in mode psflib: {', '.join(changed)}"
+        log.warning("%s", note)
+        return [note]

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from scipy import ndimage
 
 from psflib.image.convolve import constant_kernel
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
@@ -17,24 +18,40 @@ GOOD_SHARE = 0.99  # of the kernel's absolute weight must fall on good pixels
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BackgroundModel:
-    """Polynomial difference of the backgrounds, in ADU of the image that is not convolved."""
+    """Polynomial difference of the backgrounds, in ADU of the image that is not convolved.
+
+    sky : ndarray (ny, nx) float32 or None
+        What `prepare` took off that image before, which counts as background as well.
+    """
 
     coefficients: np.ndarray
     order: int
     shape: tuple[int, int]
+    sky: np.ndarray | None = None
 
     def at(self, x, y):
         """ADU at (x, y); x and y broadcast."""
-        return np.tensordot(self.coefficients, evaluate(self.order, x, y, self.shape), 1)
+        fitted = np.tensordot(self.coefficients, evaluate(self.order, x, y, self.shape), 1)
+        if self.sky is None:
+            return fitted
+        y, x = np.broadcast_arrays(np.asarray(y, float), np.asarray(x, float))
+        places = y.ravel(), x.ravel()
+        sky = ndimage.map_coordinates(self.sky, places, float, order=1, mode="nearest")
+        return fitted + sky.reshape(x.shape)
+
+    def __call__(self, x, y):
+        """As `at`."""
+        return self.at(x, y)
 
     def image(self) -> np.ndarray:
         """(ny, nx) float32."""
-        return polynomial_map(self.coefficients, self.order, self.shape)
+        fitted = polynomial_map(self.coefficients, self.order, self.shape)
+        return fitted if self.sky is None else fitted + self.sky
 
 
-def background_of(kernel: MatchingKernel) -> BackgroundModel:
-    """The differential background that was fitted with the kernel."""
-    return BackgroundModel(kernel.background, kernel.bg_order, kernel.shape)
+def background_of(kernel: MatchingKernel, sky=None) -> BackgroundModel:
+    """The differential background that was fitted with the kernel, and the sky removed before."""
+    return BackgroundModel(kernel.background, kernel.bg_order, kernel.shape, sky)
 
 
 def convolved_exposure(

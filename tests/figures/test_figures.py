@@ -15,6 +15,7 @@ from psflib.figures.stars import group_by_reason
 from psflib.haloes import Starless
 from psflib.image.exposure import Exposure
 from psflib.judging.metrics import noise_correlation
+from psflib.lsst.debug import Debug, MatchView
 from psflib.psf.core.field import PsfField
 from psflib.psf.facts import doubts, facts, star_states
 from psflib.stamps.build import Stamps
@@ -68,6 +69,10 @@ def every_figure(rng):
         "kernel_coefficients": figures.kernel_coefficients(fitted, cells),
         "kernel_fate": figures.kernel_fate(field, cells, pair, fitted, (50, 60)),
         "kernel_mosaic": figures.kernel_mosaic(fitted),
+        # others of them by name: the one that draws differently is what is masked
+        "debug_figures": figures.debug_figures(
+            MatchView(Debug(display=True, displaySciIm=True), field, field, pair, fitted, cells)
+        )["display_sci_im"],
         "triplet": figures.triplet(field, field, raw),
         "plane": figures.plane(raw, "difference", sigma=True),
         "blink": figures.blink(field, matching_kernel(), (40, 150), 3, "science"),

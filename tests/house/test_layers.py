@@ -91,8 +91,10 @@ def test_no_circle_of_inner_folders():
 @pytest.mark.parametrize("name", sorted(set(MODULES) - set(DOORS)))
 def test_nothing_is_imported_late(name):
     """Neither inside a function nor by a module's `__getattr__`: circles would hide there."""
-    functions = [n for n in ast.walk(tree_of(name)) if isinstance(n, ast.FunctionDef)]
-    assert not [f.name for f in functions if f.name == "__getattr__"]
+    tree = tree_of(name)
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    # the module's own; a class may have one (it answers for names, `matching.cells.spelling`)
+    assert "__getattr__" not in [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
     late = [
         node.lineno
         for function in functions

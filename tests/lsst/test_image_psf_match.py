@@ -11,7 +11,7 @@ from psflib import products
 from psflib.errors import BadImage, NoOverlap, NotEnoughStars, PsflibError
 from psflib.image.exposure import Exposure, MaskBit
 from psflib.lsst import ImagePsfMatchTask
-from psflib.lsst.image_psf_match import MatchResult
+from psflib.lsst.match_result import MatchResult
 from psflib.matching.cells.lsst_basis import gaussian_basis
 from psflib.simulation import make_wcs, simulate_pair
 from psflib.simulation.psf_model import PsfModel
@@ -296,7 +296,7 @@ class TestRegistration:
         with pytest.raises(ValueError, match=r"not registered .*12\.3 px"):
             task.match_exposures(cut, science, do_warping=False)
         same = cut.replace(wcs=science.wcs)
-        assert task._registered(same, science, None, None, False)[0].wcs is science.wcs
+        assert task._registered(same, science, None, None, False).template.wcs is science.wcs
 
     @both_modes
     def test_no_common_sky(self, shifted, mode):

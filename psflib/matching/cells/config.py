@@ -5,38 +5,19 @@ Defaults differ from LSST's in two places: a user's mask (BAD) and cosmic rays (
 the fit, and every setting of a star count is the one in force when the task was documented (2023).
 """
 
-import difflib
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
 
 from psflib.image.exposure import MaskBit
+from psflib.matching.cells.spelling import EitherSpelling
+from psflib.matching.cells.stand_ins import SKY_OF_EACH, WARPING, StandIn
 
 NO_DATA_PLANES = ("NO_DATA", "EDGE", "SAT", "BAD", "CR")
 
 
-class EitherSpelling(BaseModel):
-    """Frozen, both spellings accepted, unknown names refused with the nearest one."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_names(cls, values: Any):
-        if isinstance(values, dict):
-            names = {*cls.model_fields, *(to_camel(n) for n in cls.model_fields)}
-            for name in values:
-                if name not in names:
-                    near = difflib.get_close_matches(str(name), sorted(names), 1)
-                    hint = f"; did you mean {near[0]!r}?" if near else ""
-                    raise ValueError(f"{cls.__name__} has no setting {name!r}{hint}")
-        return values
-
-
-def _planes(names):
+def known_planes(names):
+    """`names`, if all are mask planes; ValueError if one is not."""
     for name in names:
         if name not in MaskBit.__members__:
             raise ValueError(f"no mask plane {name!r}; one of {', '.join(MaskBit.__members__)}")
@@ -61,13 +42,16 @@ class DetectionConfig(EitherSpelling):
     fp_grow_pix: int = Field(30, ge=10, description="half side of a stamp, px, if not scaled")
     scale_by_fwhm: bool = Field(True, description="scale the stamp's half side to the kernel")
 
-    _check = field_validator("bad_mask_planes")(_planes)
+    _check = field_validator("bad_mask_planes")(known_planes)
 
 
 class PsfMatchConfig(EitherSpelling):
     """What the two kernel models share."""
 
     detection_config: DetectionConfig = DetectionConfig()
+    use_afw_background: Literal[False] = Field(
+        False, description="always off: the sky is removed before (`prepare`)"
+    )
     fit_for_background: bool = Field(True, description="fit a differential background")
     kernel_size: int = Field(21, ge=3, description="side of the kernel, px, odd")
     scale_by_fwhm: bool = Field(True, description="size kernel and basis by the two FWHMs")
@@ -111,7 +95,7 @@ class PsfMatchConfig(EitherSpelling):
     constant_variance_weighting: bool = Field(True, description="one weight for a whole stamp")
     calculate_kernel_uncertainty: bool = Field(False, description="error of the kernel sum")
 
-    _check = field_validator("bad_mask_planes")(_planes)
+    _check = field_validator("bad_mask_planes")(known_planes)
 
     @field_validator("kernel_size", "kernel_size_min", "kernel_size_max")
     @classmethod
@@ -120,9 +104,24 @@ class PsfMatchConfig(EitherSpelling):
             raise ValueError(f"sides of kernels are odd; got {value}")
         return value
 
+    @property
+    def warping_config(self) -> StandIn:
+        """LSST's settings of the warp, of which none can be changed here."""
+        return StandIn("warpingConfig", self, **WARPING)
+
+    @property
+    def afw_background_config(self) -> StandIn:
+        """LSST's settings of the sky, which is `psflib.prepare`'s here."""
+        return StandIn("afwBackgroundConfig", self, **SKY_OF_EACH)
+
 
 class PsfMatchConfigAL(PsfMatchConfig):
     """Alard-Lupton: Gaussians times polynomials."""
+
+    refused: ClassVar[dict[str, str]] = {
+        name: "LSST's own code uses it no longer; alardDegGauss and alardNGauss count there too"
+        for name in ("alardDegGaussDeconv", "alardNGaussDeconv")
+    }
 
     kernel_basis_set: Literal["alard-lupton"] = "alard-lupton"
     alard_n_gauss: int = Field(3, ge=1, description="number of Gaussians")
@@ -152,6 +151,10 @@ class PsfMatchConfigAL(PsfMatchConfig):
 
 class PsfMatchConfigDF(PsfMatchConfig):
     """Delta functions: one free value a pixel, held together by regularisation."""
+
+    refused: ClassVar[dict[str, str]] = {
+        "useBicForKernelBasis": "it chooses degrees of Gaussians, of which this basis has none"
+    }
 
     kernel_basis_set: Literal["delta-function"] = "delta-function"
     use_pca_for_spatial_kernel: bool = True

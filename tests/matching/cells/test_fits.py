@@ -84,7 +84,7 @@ SETTINGS = PsfMatchConfigAL(n_star_per_cell=-1, spatial_kernel_order=0, spatial_
 class TestConfig:
     def test_defaults_of_the_reference(self):
         config = ImagePsfMatchConfig()
-        assert (config.kernel, config.auto_pad_psf_to, config.pad_psf_by) == ("AL", 1.4, 0)
+        assert (config.kernel.name, config.auto_pad_psf_to, config.pad_psf_by) == ("AL", 1.4, 0)
         assert config.do_auto_pad_psf
         al, df = config.al, config.df
         assert (al.alard_deg_gauss, al.alard_sig_gauss) == ((4, 2, 2), (0.7, 1.5, 3.0))
