@@ -10,7 +10,7 @@ SHARPER = 0.9  # a star may be this much narrower than the typical one: PSF vari
 FACTOR = 0.85  # share of a star's light beside its pixel that must be there
 EVIDENCE = 3.0  # sigma, against any sum of stars
 FOLLOW = (3.0, 1.5)  # sigma: contrast and evidence of a pixel that touches a ray
-EDGE = 3.0  # sigma, of the faint pixels beside a ray
+LEAST = 3.0  # sigma, of a pixel of a ray above its background
 LONE = 1.25**0.5  # noise of a pixel less the mean of its four neighbours, sigma
 
 
@@ -31,8 +31,8 @@ def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0):
     queue = np.empty(image.size, np.int64)
     bounds, ring = _bounds(fwhm), _ring(radius)
     limits = np.array([threshold / LONE, EVIDENCE])
-    count = loops.seed_rays(z, v, pad, ring, bounds, limits, state, queue)
-    loops.grow_rays(z, v, pad, ring, bounds, np.array(FOLLOW), EDGE, state, queue, count)
+    count = loops.seed_rays(z, v, pad, ring, bounds, limits, LEAST, state, queue)
+    loops.grow_rays(z, v, pad, ring, bounds, np.array(FOLLOW), LEAST, state, queue, count)
     return (state == loops.RAY) | (state == loops.EDGE)
 
 
@@ -44,7 +44,7 @@ def _unit(variance, good):
 
 def _bounds(fwhm):
     g = math.exp(-4 * math.log(2) / (SHARPER * fwhm) ** 2)
-    rows = [[h, h**2, 3 * h**4 / (1 + 2 * h)] for h in (g, g * g)]
+    rows = [[h, h**2, 3 * h**4 / (1 + 2 * h), h**3] for h in (g, g * g)]
     return FACTOR * np.array(rows)
 
 

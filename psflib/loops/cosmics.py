@@ -127,7 +127,8 @@ def judge(z, v, row, col, pad, bounds, limits, b, typical, hit):
 
     The run begins at (row, col) if it has two pixels and is centred there if it has one or three.
     """
-    # z, v (ny + 2 pad, nx + 2 pad), mirrored outside; bounds (2, 3): line or diagonal, length
+    # z, v (ny + 2 pad, nx + 2 pad), mirrored outside
+    # bounds (2, 4): line or diagonal; length of the run, and one pixel from the one before it
     # hit (2): step dy, dx
     ny, nx = z.shape
     around, spread, dead = 0.0, 0.0, False
@@ -175,8 +176,11 @@ def judge(z, v, row, col, pad, bounds, limits, b, typical, hit):
 
 
 @loop
-def mark_run(z, row, col, width, hit, b, pad, state, queue, count):
-    """Mark the bright pixels of a run as RAY, put the new ones into the queue; its new length."""
+def mark_run(z, row, col, width, hit, b, least, pad, state, queue, count):
+    """Mark the bright pixels of a run as RAY, put the new ones into the queue; its new length.
+
+    least: square of what a pixel must have above the background.
+    """
     ny, nx = state.shape
     low = -1 if width == 3 else 0
     mean = 0.0
@@ -187,7 +191,8 @@ def mark_run(z, row, col, width, hit, b, pad, state, queue, count):
         y, x = j - pad, i - pad
         if y < 0 or x < 0 or y >= ny or x >= nx or state[y, x] == RAY:
             continue
-        if z[j, i] - b > WORTH * mean:
+        high = z[j, i] - b
+        if high > WORTH * mean and high * high > least:
             state[y, x] = RAY
             queue[count] = y * nx + x
             count += 1
@@ -195,7 +200,7 @@ def mark_run(z, row, col, width, hit, b, pad, state, queue, count):
 
 
 @loop
-def seed_rays(z, v, pad, ring, bounds, limits, state, queue):
+def seed_rays(z, v, pad, ring, bounds, limits, least, state, queue):
     """Mark all runs that are cosmic rays; the number of pixels in the queue."""
     ny, nx = state.shape
     out, sorted_ring, sorted_variance = np.zeros(z.shape[1], z.dtype), np.empty(RING), np.empty(24)
@@ -215,12 +220,13 @@ def seed_rays(z, v, pad, ring, bounds, limits, state, queue):
             typical = typical_variance(v, row, col, sorted_variance)
             width = judge(z, v, row, col, pad, bounds, limits, b, typical, hit)
             if width:
-                count = mark_run(z, row, col, width, hit, b, pad, state, queue, count)
+                floor = least * least * typical
+                count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
     return count
 
 
 @loop
-def grow_rays(z, v, pad, ring, bounds, limits, edge, state, queue, count):
+def grow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
     """Follow the rays from pixel to pixel with lower limits, then add their faint edges."""
     ny, nx = state.shape
     sorted_ring, sorted_variance, hit = np.empty(RING), np.empty(24), np.zeros(2, np.int64)
@@ -238,16 +244,22 @@ def grow_rays(z, v, pad, ring, bounds, limits, edge, state, queue, count):
                 typical = typical_variance(v, row, col, sorted_variance)
                 width = judge(z, v, row, col, pad, bounds, limits, b, typical, hit)
                 if width:
-                    count = mark_run(z, row, col, width, hit, b, pad, state, queue, count)
+                    floor = least * least * typical
+                    count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
     for k in range(count):
         y, x = queue[k] // nx, queue[k] % nx
         row, col = y + pad, x + pad
         b = background(z, row, col, ring, sorted_ring)
         typical = typical_variance(v, row, col, sorted_variance)
-        for q in range(max(y - 1, 0), min(y + 2, ny)):
-            for p in range(max(x - 1, 0), min(x + 2, nx)):
-                high = z[q + pad, p + pad] - b
-                if state[q, p] == RAY or not high > 0:
+        bright = z[row, col] - b
+        for dy in range(-1, 2):
+            for dx in range(-1, 2):
+                q, p = y + dy, x + dx
+                if q < 0 or p < 0 or q >= ny or p >= nx or state[q, p] == RAY:
                     continue
-                if high * high > edge * edge * typical and high <= FAINTER * (z[row, col] - b):
+                high = z[row + dy, col + dx] - b
+                beyond = z[row + 2 * dy, col + 2 * dx] - b
+                step, faint = high - beyond, bounds[int(dy * dx != 0), 3] * high
+                clear = step > 0 and step * step > least * least * typical and beyond < faint
+                if clear and high <= FAINTER * bright:
                     state[q, p] = EDGE
