@@ -1,4 +1,4 @@
-"""Cosmic rays of a single image, told from stars by the width of the PSF."""
+"""Cosmic rays of a single image, told from stars by the width of its PSF."""
 
 import math
 
@@ -6,46 +6,102 @@ import numpy as np
 
 from psflib.loops import cosmics as loops
 
-SHARPER = 0.9  # a star may be this much narrower than the typical one: PSF variation, ellipticity
-FACTOR = 0.85  # share of a star's light beside its pixel that must be there
-EVIDENCE = 3.0  # sigma, against any sum of stars
-FOLLOW = (3.0, 1.5)  # sigma: contrast and evidence of a pixel that touches a ray
-LEAST = 3.0  # sigma, of a pixel of a ray above its background
-LONE = 1.25**0.5  # noise of a pixel less the mean of its four neighbours, sigma
+# Share of the typical FWHM that the narrowest star may have, across its minor axis and in the
+# sharpest corner of the field, at a FWHM of 2 px and of 3 px: well-sampled images can afford more.
+# Half of the rays are lost at 2 px with 0.85, 500 pixels of stars per Mpx at 3 px with 0.9.
+SHARPEST = (0.9, 0.85)
+FACTOR = 0.85  # share of a star's light beside a pixel that must be there: pixels are no Gaussians
+EVIDENCE = 3.0  # sigma, that a run is no sum of stars
+FOLLOW = (3.0, 1.5)  # sigma of contrast and of evidence, beside a ray
+LEAST = 4.0  # sigma, of a pixel of a ray above the background
+LONE = 1.25**0.5  # sigma, noise of a pixel less the mean of its four neighbours
+LARGEST_RING = 32  # px, radius
 
 
-def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0):
-    image, variance = np.asarray(image), np.asarray(variance)
-    good = ~np.asarray(unusable, bool) & np.isfinite(image) & np.isfinite(variance) & (variance > 0)
-    found = np.zeros(image.shape, bool)
-    if not good.any():
-        return found
-    unit = _unit(variance, good)
-    radius = max(3, round(1.5 * fwhm))
-    pad = radius + 1
-    with np.errstate(over="ignore", invalid="ignore"):
-        z = np.where(good, image / unit, np.nan).astype(np.float32)
-        v = np.where(good, variance / unit / unit, np.nan).astype(np.float32)
-    z, v = (np.pad(plane, pad, mode="reflect") for plane in (z, v))
+def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0) -> np.ndarray:
+    """Pixels hit by cosmic rays.
+
+    Laplacian edges (van Dokkum 2001, PASP 113, 1420) say where to look; a pixel is taken for a ray
+    only if no sum of stars, galaxies and haloes of this PSF could be as sharp (`loops.cosmics`).
+    In undersampled images few rays can prove that, and the others are left in: stars survive.
+
+    Parameters
+    ----------
+    image : ndarray (ny, nx)
+        In any unit, with or without its sky.
+    variance : ndarray (ny, nx)
+        In that unit squared.  The counts of the rays may be in it or not.
+    unusable : ndarray (ny, nx) bool
+        Pixels that say nothing and are never found; those that are not finite or whose variance
+        is not above zero are added.
+    fwhm : float
+        Of the stars, px.
+    threshold : float
+        Sigma by which a lone pixel exceeds the mean of its four neighbours; longer rays are taken
+        at the same significance, and followed to fainter pixels.
+
+    Returns
+    -------
+    ndarray (ny, nx) bool
+
+    Raises
+    ------
+    ValueError
+        If the planes differ in shape, or `fwhm` or `threshold` is not a number above zero.
+    """
+    image, variance, unusable = _planes(image, variance, unusable)
+    for name, value in (("fwhm", fwhm), ("threshold", threshold)):
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a number above zero, not {value}")
     state = np.zeros(image.shape, np.uint8)
+    unit = _unit(variance, unusable)
+    if unit is None:
+        return state > 0
+    radius = min(max(3, round(1.5 * fwhm)), LARGEST_RING)
+    pad = radius + 1
+    z, v = np.empty((2, *(n + 2 * pad for n in image.shape)), np.float32)
+    loops.pad_planes(image, variance, unusable, unit, pad, z, v)
     queue = np.empty(image.size, np.int64)
-    bounds, ring = _bounds(fwhm), _ring(radius)
-    limits = np.array([threshold / LONE, EVIDENCE])
-    count = loops.seed_rays(z, v, pad, ring, bounds, limits, LEAST, state, queue)
-    loops.grow_rays(z, v, pad, ring, bounds, np.array(FOLLOW), LEAST, state, queue, count)
+    place = z, v, pad, _ring(radius)
+    bounds, limits = _bounds(fwhm), np.array([threshold / LONE, EVIDENCE])
+    count = loops.seed_rays(*place, bounds, limits, LEAST, state, queue)
+    count = loops.follow_rays(*place, bounds, np.array(FOLLOW), LEAST, state, queue, count)
+    loops.add_edges(*place, bounds, LEAST, state, queue, count)
     return (state == loops.RAY) | (state == loops.EDGE)
 
 
-def _unit(variance, good):
-    values = variance[good]
-    middle = float(np.median(values[:: max(1, len(values) // 100_000)]))
+def _planes(image, variance, unusable):
+    """Native arrays of one type, so that two versions of each loop are compiled at most."""
+    image, variance = np.asarray(image), np.asarray(variance)
+    unusable = np.ascontiguousarray(unusable, bool)
+    if image.ndim != 2 or not image.shape == variance.shape == unusable.shape:
+        raise ValueError(
+            f"image {image.shape}, variance {variance.shape} and mask {unusable.shape} must be "
+            "planes of one shape"
+        )
+    single = image.dtype.itemsize == variance.dtype.itemsize == 4
+    kind = np.float32 if single and image.dtype.kind == variance.dtype.kind == "f" else np.float64
+    return np.ascontiguousarray(image, kind), np.ascontiguousarray(variance, kind), unusable
+
+
+def _unit(variance, unusable):
+    """Typical noise, as a power of two so that nothing is rounded; None without any pixel."""
+    known = variance[~unusable & (variance > 0) & np.isfinite(variance)]
+    if not known.size:
+        return None
+    middle = float(np.median(known[:: max(1, known.size // 100_000)]))
     return 2.0 ** round(0.5 * math.log2(middle))
 
 
 def _bounds(fwhm):
-    g = math.exp(-4 * math.log(2) / (SHARPER * fwhm) ** 2)
-    rows = [[h, h**2, 3 * h**4 / (1 + 2 * h), h**3] for h in (g, g * g)]
-    return FACTOR * np.array(rows)
+    """Least light at the ends of runs of 1, 2 and 3 pixels, and a pixel further outwards.
+
+    For a Gaussian and all its positions, relative to the mean of the run; the first row along
+    lines and columns, the second along diagonals, whose pixels are √2 apart.
+    """
+    width = fwhm * np.interp(fwhm, [2, 3], SHARPEST)
+    g = math.exp(-4 * math.log(2) / width**2)
+    return FACTOR * np.array([[h, h**2, 3 * h**4 / (1 + 2 * h), h**3] for h in (g, g * g)])
 
 
 def _ring(radius):

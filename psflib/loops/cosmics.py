@@ -1,13 +1,17 @@
 """Cosmic rays: pixels, and short runs of pixels, that no sum of stars can be.
 
-Take `width` pixels in a row (one to three, along a line, a column or a diagonal) and the two
-pixels at their ends.  A star of Gaussian profile, wherever it sits, gives the ends at least the
-share `bound` of the mean of the run; so does any sum of stars, galaxies and haloes, as both sides
-are linear in the light.  Over a local background b,
+Take one to three pixels in a row, along a line, a column or a diagonal, and the two pixels at
+their ends.  A star of Gaussian profile, wherever it sits, gives the ends at least the share `bound`
+of the mean of the run; so does any sum of stars, galaxies and haloes, as both are linear in the
+light.  Over a local background b,
 
-    evidence = factor·bound·(mean of the run - b) - (mean of the ends - b)
+    evidence = bound (mean of the run - b) - (mean of the ends - b)
 
 is therefore below zero but for noise where there is only sky, and above it across a cosmic ray.
+Five pixels alike: a lone one within its four neighbours.  Three or five cuts side by side across a
+track prove together what each alone cannot.
+
+All planes are in units of the typical noise, padded by mirrored pixels, NaN where unusable.
 """
 
 import math
@@ -21,204 +25,276 @@ DEAD = 5.0  # sigma below the background; such a pixel says nothing about its ne
 WORTH = 0.3  # share of the mean of a run that a pixel must hold to belong to the ray
 FAINTER = 0.5  # an edge pixel holds at most this share of the ray's pixel beside it
 RING = 16  # pixels of the ring of the background
-RANK = 4  # of the ring's pixels from below that is the background: neighbours only brighten it
+RANK = 4  # from below, of the ring's pixel that is the background: neighbours only brighten it
+RISE = 0.5  # sigma by which that pixel is below the sky, about
+RANK_VARIANCE = 0.1  # of that pixel, in variances of one pixel
+
+
+@loop
+def mirrored(i, n):
+    """Index within 0 ... n - 1 of a pixel mirrored about the first or the last one."""
+    if n == 1:
+        return 0
+    i = abs(i) % (2 * n - 2)
+    return i if i < n else 2 * n - 2 - i
+
+
+@loop
+def pad_planes(image, variance, unusable, unit, pad, z, v):
+    """z = image/unit and v = variance/unit² with mirrored borders, NaN for what is no datum."""
+    # image, variance, unusable (ny, nx); z, v (ny + 2 pad, nx + 2 pad) float32
+    ny, nx = image.shape
+    for row in range(z.shape[0]):
+        y = mirrored(row - pad, ny)
+        for col in range(z.shape[1]):
+            x = mirrored(col - pad, nx)
+            value, noise = np.float32(np.nan), np.float32(np.nan)
+            if not unusable[y, x]:
+                # twice by the unit, whose square may not exist
+                value = np.float32(np.float64(image[y, x]) / unit)
+                noise = np.float32(np.float64(variance[y, x]) / unit / unit)
+            if not (math.isfinite(value) and math.isfinite(noise) and noise > 0):
+                value, noise = np.float32(np.nan), np.float32(np.nan)
+            z[row, col], v[row, col] = value, noise
 
 
 @loop
 def contrast(z, row, out):
-    """out[col] = the largest contrast of any run that begins or is centred at (row, col).
+    """out[col] = largest contrast of a run at (row, col), in units of its own noise.
 
-    In units of the noise of one pixel with equal noise everywhere; NaN neighbours are passed over.
+    With equal noise everywhere; at least 0.  NaN neighbours are passed over.
     """
-    # z (ny, nx) float32, NaN outside; out (nx)
+    # Straight-line code over rows, which is compiled into vector instructions.
     nx = z.shape[1]
-    one, three, four = np.float32(1.5**-0.5), np.float32((5 / 6) ** -0.5), np.float32(1.25**-0.5)
+    one, three, cross = np.float32(1.5**-0.5), np.float32((5 / 6) ** -0.5), np.float32(1.25**-0.5)
     half, third, quarter = np.float32(0.5), np.float32(1 / 3), np.float32(0.25)
     middle = z[row]
     for col in range(2, nx - 2):
-        p = middle[col]
         around = z[row - 1, col] + z[row + 1, col] + middle[col - 1] + middle[col + 1]
-        best = (p - quarter * around) * four
+        best = (middle[col] - quarter * around) * cross
         out[col] = best if best > 0 else np.float32(0)
     for direction in range(4):
-        dy = 0 if direction == 0 else 1
-        dx = 1 if direction == 0 else direction - 2
+        dy, dx = step(direction)
         before2, before = z[row - 2 * dy], z[row - dy]
         after, after2 = z[row + dy], z[row + 2 * dy]
         for col in range(2, nx - 2):
             p, best = middle[col], out[col]
             a, b = before[col - dx], after[col + dx]
             a2, b2 = before2[col - 2 * dx], after2[col + 2 * dx]
-            first = (p - half * (a + b)) * one
-            best = first if first > best else best
-            second = half * (p + b - a - b2)
-            best = second if second > best else best
-            third_run = (third * (a + p + b) - half * (a2 + b2)) * three
-            best = third_run if third_run > best else best
-            out[col] = best
+            single = (p - half * (a + b)) * one
+            best = single if single > best else best
+            pair = half * (p + b - a - b2)
+            best = pair if pair > best else best
+            triple = (third * (a + p + b) - half * (a2 + b2)) * three
+            out[col] = triple if triple > best else best
 
 
 @loop
-def background(z, row, col, ring, values):
-    """A low value of the pixels on a ring around (row, col): the RANK-th from below; else NaN.
+def step(direction):
+    """(dy, dx) along a row, one diagonal, a column, the other diagonal."""
+    return (0, 1) if direction == 0 else (1, direction - 2)
 
-    Ranks are of all pixels that there are: with a few missing, a lower one stands for it.
+
+@loop
+def ranked(values, count, rank, total):
+    """The value of `rank` out of `total`, scaled to the `count` that there are; NaN of none.
+
+    Sorts the first `count` values in place.
     """
-    # ring (RING, 2): offsets; values (RING): work space
-    count = 0
-    for i in range(ring.shape[0]):
-        value = z[row + ring[i, 0], col + ring[i, 1]]
-        if not math.isfinite(value):
-            continue
-        place = count
+    for i in range(1, count):
+        value, place = values[i], i
         while place > 0 and values[place - 1] > value:
             values[place] = values[place - 1]
             place -= 1
         values[place] = value
-        count += 1
-    return values[(count * RANK) // ring.shape[0]] if count else np.nan
+    return values[count * rank // total] if count else np.nan
 
 
 @loop
-def typical_variance(v, row, col, values):
-    """Median variance of the 5 × 5 pixels around (row, col) without itself: not the ray's own."""
-    # values (24): work space
+def surroundings(z, v, row, col, ring, work):
+    """(background, variance of one pixel) around (row, col), without a ray's own counts.
+
+    A low rank of the pixels on the ring, raised to the sky; a middle one of the variances of the
+    8 pixels at distance 2, as a ray crosses few of them.
+    """
+    # ring (RING, 2): offsets; work (RING)
     count = 0
-    for j in range(row - 2, row + 3):
-        for i in range(col - 2, col + 3):
-            value = v[j, i]
-            if not math.isfinite(value) or (j == row and i == col):
-                continue
-            place = count
-            while place > 0 and values[place - 1] > value:
-                values[place] = values[place - 1]
-                place -= 1
-            values[place] = value
+    for j in range(-2, 3, 2):
+        for i in range(-2, 3, 2):
+            value = v[row + j, col + i]
+            if (j != 0 or i != 0) and math.isfinite(value):
+                work[count] = value
+                count += 1
+    typical = ranked(work, count, 4, 8) if count else np.float64(v[row, col])
+    count = 0
+    for k in range(ring.shape[0]):
+        value = z[row + ring[k, 0], col + ring[k, 1]]
+        if math.isfinite(value):
+            work[count] = value
             count += 1
-    return values[count // 2] if count else v[row, col]
+    return ranked(work, count, RANK, RING) + RISE * math.sqrt(typical), typical
 
 
 @loop
-def evidence(mean, ends, bound, b):
-    """By how much the ends of a run are fainter than a star's, given the run's mean."""
-    return bound * (mean - b) - (ends - b)
+def is_ray(mean, ends, spread, variance, both, bound, b, typical, limits):
+    """True if a run stands out and no sum of stars explains how faint its ends are.
 
-
-@loop
-def is_ray(mean, ends, spread, variance, n_run, n_ends, bound, b, typical, limits):
-    """True if a run stands out, and no sum of stars explains that its ends do not.
-
-    spread, variance: noise of the run's mean and of that of the ends, as given, squared (the
-    ray's own counts in them); typical: of one pixel around, which the contrast is judged by.
+    spread, variance: of the mean and of the ends as the variance plane says, the ray's counts in
+    it; both: 1/(pixels of the run) + 1/(pixels at its ends), for the contrast, which `typical`
+    judges.
     """
-    need = limits[0] * limits[0] * typical * (1 / n_run + 1 / n_ends)
     high = mean - ends
-    if not (high > 0 and high * high > need):
+    if not (high > 0 and high * high > limits[0] * limits[0] * typical * both):
         return False
-    proof = evidence(mean, ends, bound, b)
-    rest = (1 - bound) * (1 - bound) * 0.1 * typical  # of the background: a rank of 16
-    error = bound * bound * spread + variance + rest
-    return proof > 0 and proof * proof > limits[1] * limits[1] * error
+    evidence = bound * (mean - b) - (ends - b)
+    error = bound * bound * spread + variance + (1 - bound) ** 2 * RANK_VARIANCE * typical
+    return evidence > 0 and evidence * evidence > limits[1] * limits[1] * error
 
 
 @loop
-def judge(z, v, row, col, pad, bounds, limits, b, typical, hit):
-    """Length of the run at (row, col) that is a cosmic ray, 0 if none is; its step goes to `hit`.
+def speaks(value, b, typical):
+    """True if a pixel at the end of a run has a value, and is not dead."""
+    low = value - b
+    return math.isfinite(value) and (low > 0 or low * low < DEAD * DEAD * typical)
 
-    The run begins at (row, col) if it has two pixels and is centred there if it has one or three.
+
+@loop
+def outside(z, pad, row, col):
+    """True if (row, col) is in the mirrored border."""
+    return min(row, col) < pad or row >= z.shape[0] - pad or col >= z.shape[1] - pad
+
+
+@loop
+def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
+    """True if the run of `width` pixels is a ray; it begins at (row, col), 3 are centred there."""
+    low = -2 if width == 3 else -1
+    high = low + width + 1
+    j0, i0, j1, i1 = row + low * dy, col + low * dx, row + high * dy, col + high * dx
+    first, last = z[j0, i0], z[j1, i1]
+    if not (speaks(first, b, typical) and speaks(last, b, typical)):
+        return False
+    mean, spread = 0.0, 0.0
+    for k in range(low + 1, high):
+        mean += z[row + k * dy, col + k * dx] / width
+        spread += v[row + k * dy, col + k * dx] / (width * width)
+    ends, variance, both = 0.5 * (first + last), 0.25 * (v[j0, i0] + v[j1, i1]), 1 / width + 0.5
+    if outside(z, pad, j0, i0) or outside(z, pad, j1, i1):
+        # both ends may be one pixel, and a star may stand up to a pixel outside the image
+        bound, variance, both = bound * bound, 2 * variance, 1 / width + 1
+    return is_ray(mean, ends, spread, variance, both, bound, b, typical, limits)
+
+
+@loop
+def judge_lone(z, v, row, col, pad, bound, limits, b, typical):
+    """True if the pixel (row, col) is a ray beside its four neighbours."""
+    ends, variance = 0.0, 0.0
+    for direction in (0, 2):
+        dy, dx = step(direction)
+        for side in (-1, 1):
+            j, i = row + side * dy, col + side * dx
+            if outside(z, pad, j, i) or not speaks(z[j, i], b, typical):
+                return False
+            ends += z[j, i] / 4
+            variance += v[j, i] / 16
+    return is_ray(z[row, col], ends, v[row, col], variance, 1.25, bound, b, typical, limits)
+
+
+@loop
+def across(dy, dx):
+    """The step at right angles to a step along a line, a column or a diagonal."""
+    return (dx, -dy) if dx > 0 else (-dx, dy)
+
+
+@loop
+def judge_strip(z, v, row, col, pad, dy, dx, bound, limits, b, typical):
+    """Length of a strip, one pixel wide and centred at (row, col), that is a track; else 0.
+
+    The strip lies across the step (dy, dx), on both sides of which are its ends.
     """
-    # z, v (ny + 2 pad, nx + 2 pad), mirrored outside
-    # bounds (2, 4): line or diagonal; length of the run, and one pixel from the one before it
-    # hit (2): step dy, dx
-    ny, nx = z.shape
-    around, spread, dead = 0.0, 0.0, False
-    for direction in range(4):
-        dy = 0 if direction == 0 else 1
-        dx = 1 if direction == 0 else direction - 2
-        hit[0], hit[1] = dy, dx
-        diagonal = dy * dx != 0
-        for width in range(1, 4):
-            low = -2 if width == 3 else -1
-            high = 1 if width == 1 else 2
-            j0, i0, j1, i1 = row + low * dy, col + low * dx, row + high * dy, col + high * dx
-            first, last = z[j0, i0], z[j1, i1]
-            floor0, floor1 = first - b, last - b
-            lost = not (math.isfinite(first) and math.isfinite(last))
-            lost = lost or (floor0 < 0 and floor0 * floor0 > DEAD * DEAD * v[j0, i0])
-            lost = lost or (floor1 < 0 and floor1 * floor1 > DEAD * DEAD * v[j1, i1])
-            if width == 1 and direction in (0, 2):
-                dead = dead or lost
-                around += 0.25 * (first + last)
-                spread += (v[j0, i0] + v[j1, i1]) / 16
-            if lost:
-                continue
-            mean, variance = 0.0, 0.0
-            for k in range(low + 1, high):
-                mean += z[row + k * dy, col + k * dx] / width
-                variance += v[row + k * dy, col + k * dx] / (width * width)
-            bound, ends = bounds[int(diagonal), width - 1], 0.5 * (first + last)
-            n_ends, ends_variance = 2, 0.25 * (v[j0, i0] + v[j1, i1])
-            if min(j0, i0) < pad or j1 >= ny - pad or max(i0, i1) >= nx - pad or i1 < pad:
-                # both ends are one pixel, and a star may lie outside the image
-                bound, n_ends, ends_variance = bound * bound, 1, v[j1, i1]
-            if is_ray(
-                mean, ends, variance, ends_variance, width, n_ends, bound, b, typical, limits
-            ):
-                return width
-    border = row <= pad or col <= pad or row >= ny - pad - 1 or col >= nx - pad - 1
-    if dead or border:
+    ends = 0.5 * (z[row - dy, col - dx] + z[row + dy, col + dx])
+    if not bound * (z[row, col] - b) > ends - b:
         return 0
-    hit[0], hit[1] = 0, 0
-    found = is_ray(
-        z[row, col], around, v[row, col], spread, 1, 4, bounds[0, 0], b, typical, limits
-    )
-    return 1 if found else 0
+    sy, sx = across(dy, dx)
+    if outside(z, pad + 3, row, col):
+        return 0
+    for half in range(1, 3):
+        mean, ends, spread, variance = 0.0, 0.0, 0.0, 0.0
+        for k in range(-half, half + 1):
+            j, i = row + k * sy, col + k * sx
+            first, last = z[j - dy, i - dx], z[j + dy, i + dx]
+            if not (speaks(first, b, typical) and speaks(last, b, typical)):
+                return 0
+            mean += z[j, i]
+            spread += v[j, i]
+            ends += first + last
+            variance += v[j - dy, i - dx] + v[j + dy, i + dx]
+        n = 2 * half + 1
+        mean, ends, spread, variance = mean / n, ends / (2 * n), spread / n**2, variance / n**2 / 4
+        if is_ray(mean, ends, spread, variance, 1.5 / n, bound, b, typical, limits):
+            return n
+    return 0
+
+
+@loop
+def judge(z, v, row, col, pad, bounds, limits, b, typical, strips, hit):
+    """Length of a run at (row, col) that is a ray, 0 if none is; its step is written to `hit`."""
+    # bounds (2, 4): line or diagonal; runs of 1, 2, 3 pixels; hit (2): dy, dx
+    for direction in range(4):
+        dy, dx = step(direction)
+        hit[0], hit[1] = dy, dx
+        share = bounds[abs(dy * dx)]
+        for width in range(1, 4):
+            bound = share[width - 1]
+            if judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
+                return width
+        if not strips:
+            continue
+        length = judge_strip(z, v, row, col, pad, dy, dx, share[0], limits, b, typical)
+        if length:
+            hit[0], hit[1] = across(dy, dx)
+            return length
+    hit[:] = 0
+    return int(judge_lone(z, v, row, col, pad, bounds[0, 0], limits, b, typical))
 
 
 @loop
 def mark_run(z, row, col, width, hit, b, least, pad, state, queue, count):
-    """Mark the bright pixels of a run as RAY, put the new ones into the queue; its new length.
+    """Mark the bright pixels of a run as RAY and queue the new ones; the queue's new length.
 
     least: square of what a pixel must have above the background.
     """
-    ny, nx = state.shape
-    low = -1 if width == 3 else 0
+    low = -((width - 1) // 2)
     mean = 0.0
     for k in range(low, low + width):
         mean += (z[row + k * hit[0], col + k * hit[1]] - b) / width
     for k in range(low, low + width):
         j, i = row + k * hit[0], col + k * hit[1]
-        y, x = j - pad, i - pad
-        if y < 0 or x < 0 or y >= ny or x >= nx or state[y, x] == RAY:
-            continue
         high = z[j, i] - b
-        if high > WORTH * mean and high * high > least:
-            state[y, x] = RAY
-            queue[count] = y * nx + x
+        if outside(z, pad, j, i) or not (high > WORTH * mean and high * high > least):
+            continue
+        if state[j - pad, i - pad] != RAY:
+            state[j - pad, i - pad] = RAY
+            queue[count] = (j - pad) * state.shape[1] + i - pad
             count += 1
     return count
 
 
 @loop
 def seed_rays(z, v, pad, ring, bounds, limits, least, state, queue):
-    """Mark all runs that are cosmic rays; the number of pixels in the queue."""
+    """Mark all runs that are rays; the number of their pixels in the queue."""
+    # state (ny, nx) uint8; queue (ny nx) flat indices; limits (2): contrast, evidence, sigma
     ny, nx = state.shape
-    out, sorted_ring, sorted_variance = np.zeros(z.shape[1], z.dtype), np.empty(RING), np.empty(24)
-    hit = np.zeros(2, np.int64)
+    out, work, hit = np.zeros(z.shape[1], z.dtype), np.empty(RING), np.zeros(2, np.int64)
     count = 0
     for row in range(pad, pad + ny):
         contrast(z, row, out)
         for col in range(pad, pad + nx):
-            if not out[col] > 0:
-                continue
+            # never above the variance that will judge, unless one is missing
             low = min(v[row, col - 2], v[row, col + 2], v[row - 2, col], v[row + 2, col])
-            if out[col] * out[col] < limits[0] * limits[0] * low:
+            if out[col] == 0 or out[col] * out[col] < limits[0] * limits[0] * low:
                 continue
-            b = background(z, row, col, ring, sorted_ring)
-            if not math.isfinite(b):
-                continue
-            typical = typical_variance(v, row, col, sorted_variance)
-            width = judge(z, v, row, col, pad, bounds, limits, b, typical, hit)
+            b, typical = surroundings(z, v, row, col, ring, work)
+            width = judge(z, v, row, col, pad, bounds, limits, b, typical, True, hit)
             if width:
                 floor = least * least * typical
                 count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
@@ -226,10 +302,10 @@ def seed_rays(z, v, pad, ring, bounds, limits, least, state, queue):
 
 
 @loop
-def grow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
-    """Follow the rays from pixel to pixel with lower limits, then add their faint edges."""
+def follow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
+    """Go from each pixel of a ray to its neighbours, with lower limits; the queue's new length."""
     ny, nx = state.shape
-    sorted_ring, sorted_variance, hit = np.empty(RING), np.empty(24), np.zeros(2, np.int64)
+    work, hit = np.empty(RING), np.zeros(2, np.int64)
     done = 0
     while done < count:
         y, x = queue[done] // nx, queue[done] % nx
@@ -240,26 +316,30 @@ def grow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
                 if state[q, p] != 0 or not math.isfinite(z[row, col]):
                     continue
                 state[q, p] = TRIED
-                b = background(z, row, col, ring, sorted_ring)
-                typical = typical_variance(v, row, col, sorted_variance)
-                width = judge(z, v, row, col, pad, bounds, limits, b, typical, hit)
+                b, typical = surroundings(z, v, row, col, ring, work)
+                width = judge(z, v, row, col, pad, bounds, limits, b, typical, False, hit)
                 if width:
                     floor = least * least * typical
                     count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
+    return count
+
+
+@loop
+def add_edges(z, v, pad, ring, bounds, least, state, queue, count):
+    """Mark the faint pixels beside rays that fall off outwards faster than a star does."""
+    nx = state.shape[1]
+    work = np.empty(RING)
     for k in range(count):
-        y, x = queue[k] // nx, queue[k] % nx
-        row, col = y + pad, x + pad
-        b = background(z, row, col, ring, sorted_ring)
-        typical = typical_variance(v, row, col, sorted_variance)
-        bright = z[row, col] - b
+        row, col = queue[k] // nx + pad, queue[k] % nx + pad
+        b, typical = surroundings(z, v, row, col, ring, work)
+        bright = FAINTER * (z[row, col] - b)
         for dy in range(-1, 2):
             for dx in range(-1, 2):
-                q, p = y + dy, x + dx
-                if q < 0 or p < 0 or q >= ny or p >= nx or state[q, p] == RAY:
+                j, i = row + dy, col + dx
+                if outside(z, pad, j, i) or state[j - pad, i - pad] == RAY:
                     continue
-                high = z[row + dy, col + dx] - b
-                beyond = z[row + 2 * dy, col + 2 * dx] - b
-                step, faint = high - beyond, bounds[int(dy * dx != 0), 3] * high
-                clear = step > 0 and step * step > least * least * typical and beyond < faint
-                if clear and high <= FAINTER * bright:
-                    state[q, p] = EDGE
+                high, beyond = z[j, i] - b, z[j + dy, i + dx] - b
+                fall = high - beyond
+                clear = fall > 0 and fall * fall > least * least * typical
+                if clear and high <= bright and beyond < bounds[abs(dy * dx), 3] * high:
+                    state[j - pad, i - pad] = EDGE
