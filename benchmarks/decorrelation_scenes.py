@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from scipy import ndimage, signal
 
-from psflib.convolve import VaryingKernel, blend_nodes, constant_kernel, edge_grid
-from psflib.difference import Difference
-from psflib.exposure import Exposure
+from psflib.image.convolve import VaryingKernel, blend_nodes, constant_kernel, edge_grid
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure
 from psflib.simulation.psf_model import PsfModel
 
 HALF = 12  # px, half width of the kernels

@@ -9,13 +9,14 @@ from matching_figures import Bench
 from scipy import ndimage, optimize, special
 
 import psflib
-from psflib import metrics
-from psflib.decorrelation import DecorrelateALKernelTask, DecorrelateSettings, decorrelate
-from psflib.noise import empty_sky, robust_std
-from psflib.scoring import score
-from psflib.simulate import SCENES
+from psflib.decorrelation.decorrelate import DecorrelateSettings, decorrelate
+from psflib.decorrelation.score import score
+from psflib.image.noise import empty_sky, robust_std
+from psflib.image.warp import align
+from psflib.judging import metrics
+from psflib.lsst import DecorrelateALKernelTask
+from psflib.simulation.simulate import SCENES
 from psflib.subtraction import METHODS, SubtractSettings
-from psflib.warp import align
 
 BORDER = 48  # px left out: beyond the reach of the image's borders
 VARYING, CONSTANT = DecorrelateSettings(), DecorrelateSettings(method="constant")

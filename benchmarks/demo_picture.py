@@ -9,7 +9,7 @@ from pathlib import Path
 from psflib import products
 from psflib.figures import canvas
 from psflib.figures.image import field_map, significance_map
-from psflib.metrics import values
+from psflib.judging.metrics import values
 
 WINDOW = slice(300, 812)  # half of the field, with every kind of source in it
 BRIGHTER, FADED = "tab:red", "tab:blue"

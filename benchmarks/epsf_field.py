@@ -6,10 +6,10 @@ from astropy import units as u
 from astropy.table import QTable
 from measure import cpu
 
-from psflib.psf.core import build_epsf_field
+from psflib.psf.core.stage import build_epsf_field
 from psflib.simulation.epsf_scores import field_shape_errors
 from psflib.simulation.star_stamps import EpsfTruth, FieldTruth, simulate_stamps
-from psflib.stamps import Stamps
+from psflib.stamps.build import Stamps
 
 SHAPE = (2048, 2048)
 RESERVED = 5  # every fifth star

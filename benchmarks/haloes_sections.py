@@ -8,10 +8,10 @@ import numpy as np
 from astropy.stats import sigma_clipped_stats
 
 import psflib
-from psflib.exposure import MaskBit, has_bits
 from psflib.figures import canvas, to_png
 from psflib.haloes import fit_haloes, stars_and_psf, subtract_stars
-from psflib.psf.wing_result import radial_profile
+from psflib.image.exposure import MaskBit, has_bits
+from psflib.psf.wings.result import radial_profile
 from psflib.simulation.halo_psf import HaloPsf
 from psflib.simulation.haloes import halo_field, halo_pair
 from psflib.subtraction import SubtractSettings

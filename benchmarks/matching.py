@@ -18,7 +18,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import matching_sections as sections  # noqa: E402
 from measure import markdown, replace_section  # noqa: E402
 
-from psflib.simulate import SCENES  # noqa: E402
+from psflib.simulation.simulate import SCENES  # noqa: E402
 
 
 def main(arguments=None):

@@ -12,8 +12,8 @@ import time
 import numpy as np
 from measure import cpu, peak_growth
 
-from psflib.preparation import prepare
-from psflib.simulate import simulate_scene
+from psflib.preparation.prepare import prepare
+from psflib.simulation.simulate import simulate_scene
 from psflib.subtraction import al
 
 SMALL = 512  # px, the subtraction that warms up

@@ -9,16 +9,16 @@ import time
 import numpy as np
 from scipy import ndimage, signal, spatial
 
-from psflib.convolve import VaryingKernel
-from psflib.decorrelation import decorrelate
-from psflib.difference import Difference
-from psflib.exposure import MaskBit
-from psflib.metrics import values
-from psflib.noise import robust_std
-from psflib.preparation import prepare
-from psflib.simulate import simulate_scene
+from psflib.decorrelation.decorrelate import decorrelate
+from psflib.image.convolve import VaryingKernel
+from psflib.image.difference import Difference
+from psflib.image.exposure import MaskBit
+from psflib.image.noise import robust_std
+from psflib.judging.metrics import values
+from psflib.preparation.prepare import prepare
 from psflib.simulation import oracle_difference
 from psflib.simulation.camera import optimal_snr
+from psflib.simulation.simulate import simulate_scene
 from psflib.subtraction import METHODS, SubtractSettings
 
 BINS = (30, 100, 300, 1000, 1e9)

@@ -12,9 +12,9 @@ import numpy as np
 from matching_figures import Bench
 from scipy import ndimage
 
-from psflib.difference import Difference
-from psflib.exposure import MaskBit
-from psflib.noise import robust_std
+from psflib.image.difference import Difference
+from psflib.image.exposure import MaskBit
+from psflib.image.noise import robust_std
 
 PIECES = 4  # an axis, each with its own PSF in ZOGY
 SIDE = 31  # px of ZOGY's PSFs

@@ -13,7 +13,7 @@ import real_pairs
 from matching_figures import Bench
 from measure import cpu
 
-from psflib.preparation import prepare
+from psflib.preparation.prepare import prepare
 from psflib.subtraction import SubtractSettings
 from psflib.subtraction.al import AlSettings
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import spatial
 
 import psflib
-from psflib.metrics import values
+from psflib.judging.metrics import values
 
 
 def data_folder(argument=None) -> Path:

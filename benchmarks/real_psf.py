@@ -17,9 +17,9 @@ from astropy.io import fits
 from scipy import ndimage, optimize
 
 import psflib
-from psflib.psf.field import area_fwhm, ellipticity
+from psflib.psf.core.field import area_fwhm, ellipticity
 from psflib.psf.model import fit_stars, render
-from psflib.stamps import pixels
+from psflib.stamps.build import pixels
 
 IMAGES = {
     "SDSS r": "sdss_fpC/fpC-005754-r3-0280.fit.gz",

@@ -24,9 +24,9 @@ import numpy as np  # noqa: E402
 from matching_figures import Bench  # noqa: E402
 from measure import markdown, replace_section  # noqa: E402
 
-from psflib.sfft import normal  # noqa: E402
-from psflib.sfft.fourier import by_transforms  # noqa: E402
-from psflib.sfft.model import Model  # noqa: E402
+from psflib.subtraction.sfft import normal  # noqa: E402
+from psflib.subtraction.sfft.fourier import by_transforms  # noqa: E402
+from psflib.subtraction.sfft.model import Model  # noqa: E402
 
 FIGURES = ("v1000", "FP", "oracle FP", "*30", "*100", "*300", "*1000", "bias", "sky", "src", "usable")  # fmt: skip  # noqa: E501
 COSTS = ((1024, 15, "psflib"), (1024, 7, "psflib"), (1024, 7, "stdpipe"), (4096, 15, "psflib"))

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 from measure import cpu, peak_growth
 
-from psflib.preparation import prepare
-from psflib.simulate import simulate_scene
+from psflib.preparation.prepare import prepare
+from psflib.simulation.simulate import simulate_scene
 
 SEED = 71
 SMALL = 256  # px, the call that warms up

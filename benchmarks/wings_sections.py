@@ -8,20 +8,20 @@ from measure import cpu, peak_growth
 
 import psflib
 import psflib.files
-from psflib import stamps as cutouts
-from psflib import stars as selection
 from psflib.psf import build_epsf, robust_combine
-from psflib.psf.core import core_epsf
-from psflib.psf.disc import disc
+from psflib.psf.core.stage import core_epsf
 from psflib.psf.extended import radii
-from psflib.psf.wing_field import stamp_of
-from psflib.psf.wing_result import assemble
-from psflib.psf.wing_solve import solve_wing
-from psflib.psf.wing_stars import WingStar
-from psflib.psf.wings import extended_psf
+from psflib.psf.wings.disc import disc
+from psflib.psf.wings.field import stamp_of
+from psflib.psf.wings.result import assemble
+from psflib.psf.wings.solve import solve_wing
+from psflib.psf.wings.stage import extended_psf
+from psflib.psf.wings.stars import WingStar
 from psflib.simulation.star_stamps import simulate_stamps
 from psflib.simulation.wing_scene import simulate_halo_image
 from psflib.simulation.wing_stamps import WingTruth, simulate_wings
+from psflib.stamps import build as cutouts
+from psflib.stars import select as selection
 
 RINGS = ((4, 8), (10, 20), (20, 40), (40, 70), (70, 100))
 SEEDS = (101, 102, 103, 104, 105)

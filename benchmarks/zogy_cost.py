@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 from measure import cpu, peak_growth
 
-from psflib.simulate import simulate_scene
+from psflib.simulation.simulate import simulate_scene
 
 SIZE, SMALL, SIDE, SEED = 1024, 256, 31, 71
 

@@ -11,10 +11,10 @@ import numpy as np
 import real_pairs
 
 import psflib
-from psflib.comparison import compare
-from psflib.preparation import prepare
-from psflib.simulate import SCENES, simulate_scene
+from psflib.judging.comparison import compare
+from psflib.preparation.prepare import prepare
 from psflib.simulation import PsfModel
+from psflib.simulation.simulate import SCENES, simulate_scene
 from psflib.subtraction import run_zogy
 
 SCRIPT = Path(__file__).with_name("zogy_cost.py")

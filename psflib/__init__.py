@@ -12,26 +12,26 @@ from psflib.version import __version__
 
 #: Public name -> module that holds it.
 _HOMES = {
-    "Difference": "psflib.difference",
-    "Exposure": "psflib.exposure",
-    "MaskBit": "psflib.exposure",
+    "Difference": "psflib.image.difference",
+    "Exposure": "psflib.image.exposure",
+    "MaskBit": "psflib.image.exposure",
     "METHODS": "psflib.subtraction",
     "PsflibError": "psflib.errors",
-    "align": "psflib.warp",
+    "align": "psflib.image.warp",
     "build_psf": "psflib.psf.build",
-    "build_stamps": "psflib.stamps",
-    "core_epsf": "psflib.psf.core",
-    "decorrelate": "psflib.decorrelation",
-    "detect": "psflib.detection",
-    "extended_psf": "psflib.psf.wings",
+    "build_stamps": "psflib.stamps.build",
+    "core_epsf": "psflib.psf.core.stage",
+    "decorrelate": "psflib.decorrelation.decorrelate",
+    "detect": "psflib.detection.detect",
+    "extended_psf": "psflib.psf.wings.stage",
     "interpolate_saturated": "psflib.haloes",
     "load_settings": "psflib.config",
-    "prepare": "psflib.preparation",
+    "prepare": "psflib.preparation.prepare",
     "read": "psflib.files",
     "read_fields": "psflib.files",
-    "select_stars": "psflib.stars",
-    "simulate_field": "psflib.simulate",
-    "simulate_pair": "psflib.simulate",
+    "select_stars": "psflib.stars.select",
+    "simulate_field": "psflib.simulation.simulate",
+    "simulate_pair": "psflib.simulation.simulate",
     "subtract": "psflib.subtraction",
     "subtract_stars": "psflib.haloes",
 }
@@ -40,22 +40,22 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.config import load_settings
-    from psflib.decorrelation import decorrelate
-    from psflib.detection import detect
-    from psflib.difference import Difference
+    from psflib.decorrelation.decorrelate import decorrelate
+    from psflib.detection.detect import detect
     from psflib.errors import PsflibError
-    from psflib.exposure import Exposure, MaskBit
     from psflib.files import read, read_fields
     from psflib.haloes import interpolate_saturated, subtract_stars
-    from psflib.preparation import prepare
+    from psflib.image.difference import Difference
+    from psflib.image.exposure import Exposure, MaskBit
+    from psflib.image.warp import align
+    from psflib.preparation.prepare import prepare
     from psflib.psf.build import build_psf
-    from psflib.psf.core import core_epsf
-    from psflib.psf.wings import extended_psf
-    from psflib.simulate import simulate_field, simulate_pair
-    from psflib.stamps import build_stamps
-    from psflib.stars import select_stars
+    from psflib.psf.core.stage import core_epsf
+    from psflib.psf.wings.stage import extended_psf
+    from psflib.simulation.simulate import simulate_field, simulate_pair
+    from psflib.stamps.build import build_stamps
+    from psflib.stars.select import select_stars
     from psflib.subtraction import METHODS, subtract
-    from psflib.warp import align
 
 
 def __getattr__(name: str):

@@ -80,13 +80,13 @@ def _schema(output):
 
 
 def _bench(output):
-    from psflib.summary import cost_lines
+    from psflib.report.summary import cost_lines
 
     sys.stdout.writelines(f"{line}\n" for line in cost_lines(output))
 
 
 def _check(output, truth):
-    from psflib.validation import check_embedded
+    from psflib.judging.validation import check_embedded
 
     lines = check_embedded(output, truth or Path("data/embedded/truth.ecsv"))
     sys.stdout.writelines(f"{line}\n" for line in lines)

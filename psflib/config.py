@@ -12,17 +12,17 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from psflib.decorrelation import DecorrelateSettings
-from psflib.detection import DetectSettings
+from psflib.decorrelation.decorrelate import DecorrelateSettings
+from psflib.detection.detect import DetectSettings
 from psflib.files.fields import did_you_mean
 from psflib.haloes import SubtractStarsSettings
-from psflib.preparation import PrepareSettings
-from psflib.psf.core import EpsfSettings
-from psflib.psf.wings import ExtendedSettings
-from psflib.report import ReportSettings
-from psflib.simulate import SimulateSettings
-from psflib.stamps import StampSettings
-from psflib.stars import StarSettings
+from psflib.preparation.prepare import PrepareSettings
+from psflib.psf.core.stage import EpsfSettings
+from psflib.psf.wings.stage import ExtendedSettings
+from psflib.report.settings import ReportSettings
+from psflib.simulation.simulate import SimulateSettings
+from psflib.stamps.build import StampSettings
+from psflib.stars.select import StarSettings
 from psflib.subtraction import SubtractSettings
 
 WIDTH = 98  # characters in a line of config.yaml

@@ -9,15 +9,15 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from psflib.comparison import BINS, Comparison
-from psflib.exposure import Exposure, MaskBit
+from psflib.image.exposure import Exposure, MaskBit
+from psflib.judging.comparison import BINS, Comparison
 from psflib.matching import MatchingKernel
-from psflib.matching.candidates import stamp_box
-from psflib.matching.cells import REASONS, KernelCandidate, make_cells
-from psflib.matching.lsst_basis import gaussian_basis
-from psflib.matching.single import Pair
-from psflib.psf.field import PsfField
-from psflib.stamps import Stamps
+from psflib.matching.cells.candidates import stamp_box
+from psflib.matching.cells.grid import REASONS, KernelCandidate, make_cells
+from psflib.matching.cells.lsst_basis import gaussian_basis
+from psflib.matching.cells.single import Pair
+from psflib.psf.core.field import PsfField
+from psflib.stamps.build import Stamps
 
 SHAPE = (180, 220)
 SIGMA = 4.0

@@ -4,11 +4,11 @@ import pytest
 
 import psflib
 from psflib import products
-from psflib.psf.core import core_epsf
-from psflib.psf.wings import extended_psf
-from psflib.simulate import simulate_pair
-from psflib.stamps import build_stamps
-from psflib.stars import select_stars
+from psflib.psf.core.stage import core_epsf
+from psflib.psf.wings.stage import extended_psf
+from psflib.simulation.simulate import simulate_pair
+from psflib.stamps.build import build_stamps
+from psflib.stars.select import select_stars
 
 SHAPE = (300, 320)
 TRANSIENTS = [(80.0, 90.0, 3000.0), (210.3, 160.7, 5000.0), (150.0, 240.0, -4000.0)]

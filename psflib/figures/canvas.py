@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.colors import AsinhNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from psflib.exposure import UNUSABLE
+from psflib.image.exposure import UNUSABLE
 
 #: Colours that people with any colour vision can tell apart (Okabe & Ito 2008; their yellow, too
 #: light on white, is replaced by wine).

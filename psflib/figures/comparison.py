@@ -14,7 +14,7 @@ def comparison(made, star=0, title="Methods of subtraction on one field"):
 
     Parameters
     ----------
-    made : psflib.comparison.Comparison
+    made : psflib.judging.comparison.Comparison
     star : int
         Of which star the cut-outs are: its place in ``made.stars``, 0 is the brightest.
 

@@ -17,7 +17,7 @@ def extended_psf(extended, title="Extended PSF", points=None, marked=None):
     extended : ExtendedPsfField
     title : str
     points : Table, optional
-        Of `psflib.psf.restitch.star_profiles`: what each bright star says of the profile.
+        Of `psflib.psf.wings.restitch.star_profiles`: what each bright star says of the profile.
     marked : optional
         Id of the star whose points are joined by a line.
 

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 
-from psflib import polynomial
-from psflib.exposure import UNUSABLE, has_bits
 from psflib.figures import canvas
 from psflib.figures.image import field_height, field_map
 from psflib.figures.kernel import _kernel_image
-from psflib.matching.candidates import inner_box
-from psflib.matching.cells import REASONS
-from psflib.matching.single import stamp_residual
+from psflib.image import polynomial
+from psflib.image.exposure import UNUSABLE, has_bits
+from psflib.matching.cells.candidates import inner_box
+from psflib.matching.cells.grid import REASONS
+from psflib.matching.cells.single import stamp_residual
 
 GOOD_COLOUR, WAITING_COLOUR = canvas.COLOURS[2], canvas.GREY
 MARKERS = "sDv^<>pPX*hH8d"
@@ -67,14 +67,10 @@ def _groups(candidates):
     present = [r for r in REASONS if any(c.reason == r for c in candidates)]
     for i, reason in enumerate(present):
         fates.append(
-            (_short(REASONS[reason]), MARKERS[i % len(MARKERS)], colours[i % len(colours)],
+            (REASONS[reason].split(":")[0], MARKERS[i % len(MARKERS)], colours[i % len(colours)],
              [c for c in candidates if c.reason == reason])
         )  # fmt: skip
     return [fate for fate in fates if fate[3]]
-
-
-def _short(sentence):
-    return sentence.split(":")[0]
 
 
 def kernel_candidates(cells, pair, kernel, where=None, most=8, title="Candidates and residuals"):

@@ -12,7 +12,7 @@ def noise(correlations, planes, title="Noise of the difference"):
     ----------
     correlations : dict of str to ndarray (2L+1, 2L+1)
         By name ("raw", "decorrelated"): correlation of the noise at each lag, 1 in the middle,
-        as `psflib.metrics.noise_correlation` gives it.
+        as `psflib.judging.metrics.noise_correlation` gives it.
     planes : dict of str to Difference
         The same names: the pixels whose histogram is drawn.
     title : str
@@ -75,7 +75,7 @@ def noise_field(maps, title="Noise over the field"):
 
     Parameters
     ----------
-    maps : dict of str to psflib.metrics.NoiseMaps
+    maps : dict of str to psflib.judging.metrics.NoiseMaps
         By name ("raw", "decorrelated").
     title : str
 

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from psflib.figures import canvas
 from psflib.figures.residuals import draw_stack, stack_limit, star_fits
-from psflib.psf_facts import doubts, facts, is_reserved, reasons
+from psflib.psf.facts import doubts, facts, is_reserved, reasons
 
 MAP_POINTS = 7  # places a side where the maps are measured
 LEAST_ELLIPTICITY = 0.02  # that fills the map with sticks: of a round PSF they stay short

@@ -5,10 +5,10 @@ import functools
 
 import numpy as np
 
-from psflib import polynomial
 from psflib.figures import canvas
+from psflib.image import polynomial
 from psflib.loops.starfit import CATMULL_ROM, render_stars
-from psflib.psf_facts import star_states
+from psflib.psf.facts import star_states
 
 CLIP = 6.0  # sigma of noise and model error, where the solver gives up a pixel
 

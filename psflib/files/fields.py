@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from psflib.errors import BadFile, BadImage, BadTable
-from psflib.exposure import Exposure
 from psflib.files.reading import read
+from psflib.image.exposure import Exposure
 
 #: The word in the column `epoch` that marks a field's template.
 TEMPLATE = "template"

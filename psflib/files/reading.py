@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from psflib.errors import BadFile, BadImage
-from psflib.exposure import Exposure
 from psflib.files.fitsio import open_fits, read_plane, select_hdu
 from psflib.files.header import celestial_wcs, find_constants
+from psflib.image.exposure import Exposure
 
 #: Header keywords that travel along in `Exposure.meta`, where they are present.
 KEPT = ("OBJECT", "DATE-OBS", "MJD-OBS", "FILTER", "EXPTIME", "AIRMASS", "TELESCOP", "INSTRUME")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from psflib.exposure import Exposure, MaskBit
 from psflib.files.atomic import atomic_path
+from psflib.image.exposure import Exposure, MaskBit
 
 
 def write_image(path: str | Path, exposure: Exposure) -> None:

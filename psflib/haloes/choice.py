@@ -3,9 +3,9 @@
 import numpy as np
 from scipy import ndimage
 
-from psflib.exposure import MaskBit, has_bits
 from psflib.haloes.model import boxes, distance
-from psflib.stamps import pixels
+from psflib.image.exposure import MaskBit, has_bits
+from psflib.stamps.build import pixels
 
 #: Reasons not to be a PSF star with which a star is a star all the same.
 STARS = ("", "saturated", "more than needed", "crowded", "blended", "edge", "masked")

@@ -7,14 +7,14 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage
 
-from psflib.exposure import MaskBit, has_bits
 from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
 from psflib.haloes.model import Halo, distance, profiles, reach_of, unit_halo
 from psflib.haloes.settings import HaloSettings
-from psflib.psf.wing_stars import DOUBTED, within_rings
-from psflib.sources import FWHM_OF_SIGMA
-from psflib.stamps import pixels
+from psflib.image.exposure import MaskBit, has_bits
+from psflib.psf.wings.stars import DOUBTED, within_rings
+from psflib.stamps.build import pixels
+from psflib.stars.sources import FWHM_OF_SIGMA
 
 ROUGH_ROUNDS, ROUNDS = 6, 4  # with Huber's weights, then with Tukey's and positions
 HUBER, TUKEY = 1.5, 4.0  # sigma

@@ -6,10 +6,10 @@ import numpy as np
 from astropy import units as u
 from scipy import ndimage
 
-from psflib.background import fit_sky
-from psflib.exposure import Exposure, MaskBit, has_bits
 from psflib.haloes.fit import HaloFit, fit_haloes
 from psflib.haloes.settings import Starless, SubtractStarsSettings
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.preparation.sky import fit_sky
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import QTable
 from pydantic import BaseModel, ConfigDict, Field
 
-from psflib.exposure import Exposure
+from psflib.image.exposure import Exposure
 
 
 class HaloSettings(BaseModel):

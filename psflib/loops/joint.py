@@ -12,13 +12,7 @@ A star of flux 0 is left out.  Models are padded and interleaved (`psflib.loops.
 import numpy as np
 
 from psflib.loops._numba import loop
-from psflib.loops.interleaved import (
-    add_terms,
-    blocks_needed,
-    gather_pixels,
-    gather_row,
-    interleave,
-)
+from psflib.loops.interleaved import add_terms, blocks_needed, gather_pixels, gather_row, interleave
 from psflib.loops.starfit import B_SPLINE, place_taps
 
 

@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from psflib.background import polynomial_map
-from psflib.convolve import constant_kernel
-from psflib.exposure import Exposure, MaskBit, has_bits
-from psflib.fill import fill_masked
+from psflib.image.convolve import constant_kernel
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.fill import fill_masked
+from psflib.image.polynomial import evaluate
 from psflib.matching.kernel import MatchingKernel
-from psflib.polynomial import evaluate
+from psflib.preparation.sky import polynomial_map
 
 OF_THE_PSF = ("psf", "fwhm")  # in meta; a convolution changes them
 GOOD_SHARE = 0.99  # of the kernel's absolute weight must fall on good pixels

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from psflib import polynomial
+from psflib.image import polynomial
 from psflib.loops import matching as loops
 from psflib.matching import basis as bases
 from psflib.matching import pixels, solve

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from psflib import polynomial
-from psflib.convolve import VaryingKernel, blend_nodes, node_grid
+from psflib.image import polynomial
+from psflib.image.convolve import VaryingKernel, blend_nodes, node_grid
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import linalg
 
-from psflib import polynomial
+from psflib.image import polynomial
 from psflib.matching.solve import RIDGE, unit_diagonal
 
 MOST = 0.9  # beyond this a source is nearly all that is known of the kernel around it

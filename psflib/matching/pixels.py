@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 from scipy import spatial
 
-from psflib import polynomial
 from psflib.errors import NotEnoughStars
+from psflib.image import polynomial
+from psflib.image.noise import clipped
 from psflib.loops import footprints as loops
-from psflib.noise import clipped
 
 BLOCK = 16  # polynomials are constant over a block in the normal matrix, exact in the residuals
 TILE = 32  # pixels convolved together

@@ -15,7 +15,7 @@ import dataclasses
 import numpy as np
 from scipy import fft, linalg
 
-from psflib import polynomial
+from psflib.image import polynomial
 from psflib.matching import basis as bases
 from psflib.matching.solve import Layout
 

@@ -5,8 +5,8 @@ import logging
 
 import numpy as np
 
-from psflib import polynomial
 from psflib.errors import NotEnoughStars
+from psflib.image import polynomial
 from psflib.loops import footprints as loops
 from psflib.matching import basis as bases
 from psflib.matching import equations, pixels, solve

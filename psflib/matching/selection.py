@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from psflib import polynomial
+from psflib.image import polynomial
 from psflib.matching import prior as priors
 from psflib.matching import solve
 

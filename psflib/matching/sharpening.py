@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from scipy import fft
 
-from psflib.convolve import constant_kernel
+from psflib.image.convolve import constant_kernel
 from psflib.matching.basis import alard_lupton
 from psflib.matching.kernel import MatchingKernel
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 from scipy import linalg
 
-from psflib import polynomial
 from psflib.errors import SingularFit
+from psflib.image import polynomial
 
 RIDGE = 1e-10  # on the diagonal of matrices that were scaled to 1 there
 EIGEN_FLOOR = 0.1  # modes this close to the noise of the regressors stay shrunk ...

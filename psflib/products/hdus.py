@@ -9,9 +9,9 @@ from astropy.io import fits
 from astropy.table import Column, QTable, Table
 
 from psflib.errors import BadFile
-from psflib.exposure import MaskBit
 from psflib.files.fitsio import blame, read_array, read_plane
 from psflib.files.header import celestial_wcs
+from psflib.image.exposure import MaskBit
 from psflib.products.provenance import find_hdu, find_image
 
 #: Keywords that describe the array, not the sky: astropy writes them itself.

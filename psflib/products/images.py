@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from psflib.convolve import BilinearWeights, VaryingKernel, constant_kernel
-from psflib.difference import Difference
-from psflib.exposure import Exposure, MaskBit
 from psflib.files.reading import KEPT
 from psflib.haloes.settings import Starless
+from psflib.image.convolve import BilinearWeights, VaryingKernel, constant_kernel
+from psflib.image.covariance import CovarianceMaps
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure, MaskBit
 from psflib.products import models
 from psflib.products.hdus import (
     array_hdu,
@@ -21,7 +22,6 @@ from psflib.products.hdus import (
     table_hdu,
 )
 from psflib.products.provenance import open_product, read_meta, write_product
-from psflib.whitening import CovarianceMaps
 
 #: Field of Exposure -> keyword, comment
 _SCALARS = {

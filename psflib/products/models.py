@@ -5,8 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from psflib.matching.kernel import MatchingKernel
 from psflib.products.hdus import array_hdu, card, read_named, read_table, table_hdu
 from psflib.products.provenance import open_product, read_meta, write_product
+from psflib.psf.core.field import PsfField
+from psflib.psf.wings.field import PowerLaw
+from psflib.psf.wings.stage import ExtendedPsfField
+from psflib.stamps.build import Stamps
 
 
 def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
@@ -21,15 +26,13 @@ def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
 
 
 def read_stamps(path: str | Path):
-    """Read what `write_stamps` wrote, a `psflib.stamps.Stamps`.
+    """Read what `write_stamps` wrote, a `psflib.stamps.build.Stamps`.
 
     Raises
     ------
     BadFile
         If the file is missing, damaged or another product; so for all `read_` functions here.
     """
-    from psflib.stamps import Stamps
-
     with open_product(path, "stamps") as hdus:
         metas = read_meta(hdus, path)
         stars = read_table(hdus, path, "STARS", metas.get("stars"))
@@ -44,7 +47,7 @@ def write_psf(path: str | Path, psf, settings: Any = None) -> None:
 
 
 def read_psf(path: str | Path):
-    """Read what `write_psf` wrote, a `psflib.psf.field.PsfField`."""
+    """Read what `write_psf` wrote, a `psflib.psf.core.field.PsfField`."""
     with open_product(path, "psf") as hdus:
         return psf_from(hdus, path, read_meta(hdus, path))
 
@@ -64,8 +67,6 @@ def psf_metas(psf) -> dict[str, dict]:
 
 
 def psf_from(hdus, path, metas):
-    from psflib.psf.field import PsfField
-
     terms, header = read_named(hdus, path, "EPSF", float)
     stars = read_table(hdus, path, "STARS", metas.get("stars"))
     return PsfField(
@@ -103,9 +104,7 @@ def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None
 
 
 def read_extended_psf(path: str | Path):
-    """Read what `write_extended_psf` wrote, a `psflib.psf.wings.ExtendedPsfField`."""
-    from psflib.psf.wings import ExtendedPsfField
-
+    """Read what `write_extended_psf` wrote, a `psflib.psf.wings.stage.ExtendedPsfField`."""
     with open_product(path, "extended_psf") as hdus:
         metas = read_meta(hdus, path)
         core, header = read_named(hdus, path, "CORE", float)
@@ -143,8 +142,6 @@ def _tail_cards(tail):
 
 def _tail_from(header, path):
     """The power law of the header; None in products without one."""
-    from psflib.psf.wing_field import PowerLaw
-
     if "TAILRAD" not in header:
         return None
     return PowerLaw(**{name: card(header, keyword, path) for keyword, name, _ in _TAIL})
@@ -185,8 +182,6 @@ def kernel_metas(kernel) -> dict[str, dict]:
 
 
 def kernel_from(hdus, path, metas):
-    from psflib.matching.kernel import MatchingKernel
-
     basis, header = read_named(hdus, path, "BASIS", float)
     return MatchingKernel(
         basis=basis,

@@ -1,15 +1,10 @@
 """Models of the PSF: core, field and wings."""
 
 from psflib.psf.combine import RobustCombined, combine_chunks, robust_combine
-from psflib.psf.core import EpsfSettings, build_epsf_field, core_epsf
+from psflib.psf.core.field import PsfField
+from psflib.psf.core.stage import EpsfSettings, build_epsf_field, core_epsf
 from psflib.psf.epsf import BuildEpsf, build_epsf
-from psflib.psf.extended import (
-    ExtendedPsf,
-    ExtendedPsfBuilt,
-    build_extended_psf,
-    stitch_psf,
-)
-from psflib.psf.field import PsfField
+from psflib.psf.extended import ExtendedPsf, ExtendedPsfBuilt, build_extended_psf, stitch_psf
 from psflib.psf.flux import FluxBackground, solve_flux_background
 from psflib.psf.model import Nuisance, StarFits, accumulate, fit_stars, refine_nuisance, render
 

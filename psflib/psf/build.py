@@ -1,11 +1,11 @@
 """The core PSF of an image in one call."""
 
-from psflib.exposure import Exposure
-from psflib.preparation import PrepareSettings, prepare
-from psflib.psf.core import EpsfSettings, core_epsf
-from psflib.psf.field import PsfField
-from psflib.stamps import StampSettings, build_stamps
-from psflib.stars import StarSettings, select_stars
+from psflib.image.exposure import Exposure
+from psflib.preparation.prepare import PrepareSettings, prepare
+from psflib.psf.core.field import PsfField
+from psflib.psf.core.stage import EpsfSettings, core_epsf
+from psflib.stamps.build import StampSettings, build_stamps
+from psflib.stars.select import StarSettings, select_stars
 
 
 def build_psf(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from psflib.checks import FLOATS, is_positive, require_choice, require_count
+from psflib.image.checks import FLOATS, is_positive, require_choice, require_count
 from psflib.loops.combine import clip_pixels, sum_between, sum_squares_between
 
 METHODS = ("clipped_mean", "median")

@@ -4,14 +4,15 @@ The effective PSF is the PSF convolved with the pixel (Anderson & King 2000), so
 ePSF sampled at pixel centres.  `solver="landweber"` iterates psi <- max(0, psi + step·AᵀW(d - Aψ))
 with a step normalised by the largest eigenvalue of AᵀWA (Landweber 1951), alternating with the
 flux, background and position of every star; `solver="normal"` solves the regularised normal
-equations of all of them (`psflib.psf.normal`).
+equations of all of them (`psflib.psf.core.normal`).
 """
 
 import dataclasses
 
 import numpy as np
 
-from psflib.checks import (
+from psflib.errors import NotEnoughStars
+from psflib.image.checks import (
     is_positive,
     require_array,
     require_choice,
@@ -19,13 +20,12 @@ from psflib.checks import (
     require_odd_oversample,
     require_weight,
 )
-from psflib.errors import NotEnoughStars
 from psflib.loops.nuisance import refine_stars, solve_stars
 from psflib.loops.render import accumulate_stack, normal_norm, render_stack
 from psflib.psf.combine import robust_combine
+from psflib.psf.core.normal import solve_constant
+from psflib.psf.core.start import uniform_weight
 from psflib.psf.flux import require_batch
-from psflib.psf.normal import solve_constant
-from psflib.psf.start import uniform_weight
 
 SOLVERS = ("landweber", "normal")
 REWEIGHTS = ("none", "huber", "tukey")

@@ -8,12 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from psflib.checks import (
-    is_positive,
-    require_array,
-    require_model,
-    require_weight,
-)
+from psflib.image.checks import is_positive, require_array, require_model, require_weight
 from psflib.loops.sample import sample_grid
 from psflib.psf.combine import require_combine, robust_combine
 from psflib.psf.flux import solve_flux_background

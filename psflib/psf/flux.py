@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from psflib.checks import require_array, require_model, require_weight
+from psflib.image.checks import require_array, require_model, require_weight
 from psflib.loops.nuisance import solve_stars
 
 

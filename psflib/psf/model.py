@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from psflib import polynomial
-from psflib.checks import (
+from psflib.image import polynomial
+from psflib.image.checks import (
     is_positive,
     require_array,
     require_count,

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from astropy.wcs import WCS
 
-from psflib.exposure import Exposure, MaskBit
+from psflib.image.exposure import Exposure, MaskBit
 from psflib.loops.simulate import bleed_columns
 from psflib.simulation.psf_model import PsfModel
 

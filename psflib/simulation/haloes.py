@@ -7,7 +7,7 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage
 
-from psflib.exposure import Exposure, MaskBit
+from psflib.image.exposure import Exposure, MaskBit
 from psflib.simulation.halo_psf import HaloPsf
 
 REACH = 25  # px, of faint stars

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import fft
 
-from psflib.convolve import VaryingKernel, blend_nodes, node_grid
+from psflib.image.convolve import VaryingKernel, blend_nodes, node_grid
 from psflib.simulation.scenes import MatchingScene
 
 SIDE = 128  # px of the transforms

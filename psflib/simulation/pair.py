@@ -4,7 +4,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from psflib.exposure import Exposure
+from psflib.image.exposure import Exposure
 from psflib.simulation.camera import optimal_snr
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render

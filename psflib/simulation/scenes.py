@@ -13,7 +13,7 @@ from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage
 
-from psflib.exposure import MaskBit
+from psflib.image.exposure import MaskBit
 from psflib.simulation.camera import Camera, Observation, draw_defects, observe, optimal_snr
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from psflib.exposure import Exposure
+from psflib.image.exposure import Exposure
 from psflib.simulation.wing_stamps import SATURATION, WingTruth
 
 FAINT_REACH = 25  # px, to which a faint star is drawn

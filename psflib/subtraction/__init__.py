@@ -2,21 +2,21 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from psflib.difference import Difference
-from psflib.exposure import Exposure
 from psflib.haloes import HaloSettings, StarsAndPsf, stars_and_psf, without_haloes
-from psflib.preparation import prepare
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure
+from psflib.image.warp import align
+from psflib.preparation.prepare import prepare
 from psflib.psf.build import build_psf
 from psflib.subtraction.al import AlSettings
 from psflib.subtraction.al import subtract as subtract_al
-from psflib.subtraction.hotpants import run_hotpants
-from psflib.subtraction.sfft import run_sfft
-from psflib.subtraction.sfft_stage import SfftSettings
-from psflib.subtraction.sfft_stage import subtract as subtract_sfft
-from psflib.subtraction.zogy import run_zogy
-from psflib.subtraction.zogy_method import ZogySettings
-from psflib.subtraction.zogy_method import subtract as subtract_zogy
-from psflib.warp import align
+from psflib.subtraction.hotpants.run import run_hotpants
+from psflib.subtraction.sfft.run import run_sfft
+from psflib.subtraction.sfft.stage import SfftSettings
+from psflib.subtraction.sfft.stage import subtract as subtract_sfft
+from psflib.subtraction.zogy.run import run_zogy
+from psflib.subtraction.zogy.stage import ZogySettings
+from psflib.subtraction.zogy.stage import subtract as subtract_zogy
 
 __all__ = [
     "METHODS",

@@ -6,14 +6,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-from psflib import polynomial
-from psflib.convolve import convolve_by_tiles, convolve_sparse
-from psflib.difference import Difference
-from psflib.exposure import Exposure, MaskBit, has_bits
-from psflib.fill import fill_masked
+from psflib.image import polynomial
+from psflib.image.convolve import convolve_by_tiles, convolve_sparse
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.fill import fill_masked
+from psflib.image.noise import input_correlation, variance_factor
 from psflib.matching import MatchingKernel, fit_kernel, pixels
 from psflib.matching.equations import fit_background
-from psflib.noise import input_correlation, variance_factor
 from psflib.subtraction import doubts
 
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured
@@ -94,7 +94,9 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     mask = _mask(kernel, science, template, bad, doubt, noise, added, settings)
     del doubt
     _to_science_units(kernel, difference, noise)
-    _blank(difference, noise, mask)
+    no_data = has_bits(mask, MaskBit.NO_DATA)
+    difference[no_data] = 0
+    noise[no_data] = 0
     known = target.variance > 0
     sharp = target.replace(variance=np.where(known, target.variance + added, 0))
     images = (sharp, template) if direction == "template" else (science, sharp)
@@ -237,9 +239,3 @@ def _near_border(spoiled, weight, limit):
         plane = spoiled if axis == 0 else spoiled.T
         plane[: max(first, 0)] = True
         plane[len(plane) - max(last, 0) :] = True
-
-
-def _blank(difference, noise, mask):
-    no_data = has_bits(mask, MaskBit.NO_DATA)
-    difference[no_data] = 0
-    noise[no_data] = 0

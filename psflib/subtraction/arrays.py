@@ -1,12 +1,38 @@
 """What STDPipe's calls take, plain arrays with masks and errors, as exposures."""
 
+import logging
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 
-from psflib.background import fit_sky
 from psflib.errors import BadImage
-from psflib.exposure import Exposure
-from psflib.noise import robust_std
+from psflib.image.exposure import Exposure
+from psflib.image.noise import robust_std
+from psflib.preparation.sky import fit_sky
+
+#: What the docstrings of all calls say alike, in the place of ``{planes}``.
+PLANES = """image, template : ndarray (ny, nx)
+        Science image and template on one grid, ADU; sky may be left in both.
+    mask, template_mask : ndarray (ny, nx), optional
+        True or nonzero is bad."""
+
+
+def takes_planes(call: Callable) -> Callable:
+    """Complete the docstring of a call that takes two images and their masks."""
+    call.__doc__ = (call.__doc__ or "").replace("{planes}", PLANES)
+    return call
+
+
+def speaker(verbose: bool | Callable, log: logging.Logger) -> Callable:
+    """Where messages go: to the caller's own function, or to the log, louder if `verbose`."""
+    return verbose if callable(verbose) else (log.info if verbose else log.debug)
+
+
+def check_shapes(image, template) -> None:
+    """Refuse a pair that is not on one grid."""
+    if image.shape != template.shape:
+        raise ValueError(f"image {image.shape} and template {template.shape} differ in shape")
 
 
 def exposure_of(name: str, image, mask=None, err=None, gain=None) -> Exposure:

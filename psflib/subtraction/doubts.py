@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
-from psflib.convolve import bilinear, convolve_sparse, edge_grid
-from psflib.noise import robust_std
+from psflib.image.convolve import bilinear, convolve_sparse, edge_grid
+from psflib.image.noise import robust_std
 
 BRIGHT = 100.0  # sigma; filled values above this tell on pixels beyond the kernel's box
 TAIL = 4.0  # fall of a kernel beyond its box; between that of the wings of stars and a Moffat's

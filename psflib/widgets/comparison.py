@@ -4,7 +4,7 @@ import ipywidgets as ipw
 import traitlets
 
 from psflib import figures, products
-from psflib.comparison import compare
+from psflib.judging.comparison import compare
 from psflib.psf.build import build_psf
 from psflib.widgets.panel import Panel, slider
 

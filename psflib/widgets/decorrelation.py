@@ -3,9 +3,10 @@
 import ipywidgets as ipw
 import traitlets
 
-from psflib import figures, metrics, products
-from psflib.detection import psf_fwhm
-from psflib.noise import empty_sky, noise_correlation
+from psflib import figures, products
+from psflib.detection.detect import psf_fwhm
+from psflib.image.noise import empty_sky, noise_correlation
+from psflib.judging import metrics
 from psflib.widgets.panel import BUTTONS, Panel, slider
 
 PLANES = ("both", "raw", "decorrelated")

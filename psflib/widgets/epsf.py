@@ -4,7 +4,7 @@ import ipywidgets as ipw
 import traitlets
 
 from psflib import figures, products
-from psflib.psf_facts import star_states
+from psflib.psf.facts import star_states
 from psflib.widgets.panel import WIDE, Panel, set_range, slider
 
 NO_STAR = -1

@@ -5,7 +5,7 @@ import numpy as np
 import traitlets
 
 from psflib import figures, haloes, products
-from psflib.psf.restitch import restitch, star_profiles
+from psflib.psf.wings.restitch import restitch, star_profiles
 from psflib.widgets.panel import BUTTONS, Panel, set_range, slider
 
 VIEWS = ("psf", "halo")

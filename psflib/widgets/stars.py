@@ -4,7 +4,7 @@ import ipywidgets as ipw
 import traitlets
 
 from psflib import figures, products
-from psflib.stars import StarSettings, select_stars
+from psflib.stars.select import StarSettings, select_stars
 from psflib.widgets.panel import Panel, slider
 
 

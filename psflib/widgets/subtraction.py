@@ -4,7 +4,7 @@ import ipywidgets as ipw
 import traitlets
 
 from psflib import figures, products
-from psflib.matching.assess import judge_candidates
+from psflib.lsst.assess import judge_candidates
 from psflib.widgets.epsf import centre_sliders
 from psflib.widgets.panel import BUTTONS, Panel, slider
 

@@ -1,0 +1,178 @@
+"""Decorrelation: a difference whose noise is white again, and its PSF.
+
+Three steps: what noise is there (`noise_model`), which filter makes it white (`choose_filter`),
+apply it (`apply`) and tell how significant a source is (`score`).  Kernel and noise of both images
+vary over the field; so does the filter.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from psflib.decorrelation.apply import apply_filter, filtered_noise
+from psflib.decorrelation.choose_filter import filter_of_difference, filter_of_inputs
+from psflib.decorrelation.noise_model import (
+    claimed_noise,
+    correlations,
+    empty_sky,
+    measured_noise,
+    noise_factor,
+    sample,
+    with_white_inputs,
+)
+from psflib.decorrelation.score import divide_by_scatter, scatter, score
+from psflib.image.difference import Difference
+
+log = logging.getLogger(__name__)
+
+
+class DecorrelateSettings(BaseModel):
+    """Settings of the stage `decorrelate`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(
+        "varying",
+        pattern="^(varying|constant)$",
+        description="varying: the filter follows kernel and noise over the field; constant: the "
+        "filter of the image's centre and of its mean variances, for all of it",
+    )
+    accuracy: float = Field(
+        0.02, gt=0, lt=1,
+        description="error of a varying filter, relative in the L1 norm, above which it is "
+        "computed at more places",
+    )  # fmt: skip
+    distrust_beyond: float = Field(
+        0.1, ge=0,
+        description="measured and predicted noise of empty sky may differ by this fraction before "
+        "the filter is taken from the measured noise instead (images that share exposures, wrong "
+        "gains); a large value: never",
+    )  # fmt: skip
+    max_lag: int = Field(5, ge=1, le=16, description="largest lag of that measurement, px")
+
+
+def decorrelate(
+    difference: Difference, settings: DecorrelateSettings | None = None, pre: Any = None
+) -> Difference:
+    """Whiten the noise of a difference.
+
+    Parameters
+    ----------
+    difference : Difference
+        From `subtract`, with its science and template.
+    pre : object with ``at(x, y) -> (p, p)`` of unit sum, optional
+        Score mode: what the science image was convolved with before the subtraction, its PSF
+        turned by 180 degrees; `difference.psf` is the PSF after it.  The result's image is then
+        proportional to the likelihood of a point source at each pixel.
+
+    Returns
+    -------
+    Difference
+        New planes; `whitening` is the filter applied, `psf_at` the corrected PSF, `covariance`
+        the noise that neighbours still share, `score` the matched-filter significance.
+
+    Raises
+    ------
+    ValueError
+        If the difference does not carry its images, or was decorrelated before.
+    """
+    settings = settings or DecorrelateSettings()
+    if difference.science is None or difference.template is None:
+        raise ValueError("this difference does not carry its science and template images")
+    if difference.whitening is not None and not difference.meta.get("white"):
+        raise ValueError("this difference is decorrelated already")
+    sky = empty_sky(difference)
+    if difference.meta.get("white"):
+        clean, values = _passed_through(difference, pre, sky)
+    else:
+        clean = _whitened(difference, settings, pre, sky)
+        values = score(clean) if pre is None else _in_sigma(clean)
+    return _with_score(clean, values, sky, settings)
+
+
+def _passed_through(difference, pre, sky):
+    """A difference that is white already, as proper subtraction makes it, and its own score.
+
+    Noise and score are measured in empty sky as of the others.
+    """
+    if pre is not None or difference.score is None:
+        raise ValueError("this difference is white already: there is no filter to choose")
+    note = f"the noise of a difference by {difference.meta['method']} is white: passed through"
+    log.info("%s", note)
+    meta = {
+        **difference.meta, "noise_factor": noise_factor(difference, sky),
+        "notes": [*difference.meta.get("notes", ()), note],
+    }  # fmt: skip
+    return difference.replace(meta=meta), difference.score.copy()
+
+
+def _whitened(difference, settings, pre, sky):
+    """Filtered by the first model of the noise that the empty sky agrees with.
+
+    `noise_factor` in `meta` is the measured noise over what the images claim.
+    """
+
+    def agrees(factor):
+        return abs(factor - 1) <= settings.distrust_beyond
+
+    clean = _by_inputs(difference, settings, pre, sky)
+    factor = noise_factor(clean, sky)
+    if not agrees(factor) and any(rho is not None for rho in correlations(difference)):
+        other = _by_inputs(with_white_inputs(difference), settings, pre, sky)
+        other_factor = noise_factor(other, sky)
+        if agrees(other_factor):
+            log.info(
+                "the correlation seen in the inputs is not that of their noise (%.3f times the "
+                "predicted noise): taken as white", factor,
+            )  # fmt: skip
+            clean, factor = other, other_factor
+    if not agrees(factor) and pre is None:
+        log.warning(
+            "noise of empty sky is %.3f times the predicted (do science and template share "
+            "exposures, or is a gain or variance plane wrong?): whitened as measured", factor,
+        )  # fmt: skip
+        clean = _as_measured(difference, settings, sky)
+    return clean.replace(meta={**difference.meta, "noise_factor": factor})
+
+
+def _by_inputs(difference, settings, pre, sky):
+    inputs = claimed_noise(difference, pre)
+    whitening = filter_of_inputs(inputs, sky, settings)
+    noise = filtered_noise(difference, inputs, whitening)
+    del inputs  # two planes; the peak of the memory comes now
+    return apply_filter(difference, whitening, *noise)
+
+
+def _as_measured(difference, settings, sky):
+    inputs = measured_noise(difference, sky, settings.max_lag)
+    whitening = filter_of_difference(inputs.rho_s, crop=difference.kernel.basis.shape[1])
+    noise = filtered_noise(difference, inputs, whitening)
+    return apply_filter(difference, whitening, *noise)
+
+
+def _with_score(clean, values, sky, settings):
+    """The difference with its score, and what the score's noise says of its scale.
+
+    Structure that is wider than the filter (banding, residual sky) makes a point source less
+    significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
+    deviation of the score in empty sky, 1 where it is within the tolerance.  The score itself is
+    divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
+    """
+    known = sample(values, sky)
+    scale = scatter(known[known != 0])
+    if abs(scale - 1) > settings.distrust_beyond:
+        log.warning("score of empty sky scatters by %.3f, not 1: divided by its scatter", scale)
+        divide_by_scatter(values, sky, scale)
+    else:
+        scale = 1.0
+    return clean.replace(score=values, meta={**clean.meta, "score_scale": scale})
+
+
+def _in_sigma(clean):
+    """Image over its own standard deviation; 0 where it means nothing."""
+    out = np.zeros(clean.shape, np.float32)
+    known = clean.usable & (clean.variance > 0)
+    np.divide(clean.image, np.sqrt(clean.variance), out=out, where=known)
+    return out

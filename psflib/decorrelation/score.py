@@ -1,0 +1,108 @@
+"""The matched filter: how significant is a point source at each pixel."""
+
+import numpy as np
+
+from psflib.image.convolve import (
+    VaryingKernel,
+    bilinear,
+    blend_nodes,
+    convolve_by_tiles,
+    edge_grid,
+    node_grid,
+)
+from psflib.image.difference import Difference
+
+NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
+TILE = 64  # px, tiles with one squared PSF each
+WIDE = 61  # px, box over which the PSF has unit sum
+COVERED = 0.5  # share of the PSF that must fall on usable pixels
+FEWEST = 1000  # values that a scatter is taken from
+CELLS, LEAST_CELL = 8, 128  # of the score's scatter: most an axis, smallest side in px
+ROWS = 256  # rows at a time of what needs float64 planes
+
+
+def score(difference: Difference) -> np.ndarray:
+    """Significance of a point source centred on each pixel, in sigma.
+
+    The optimal filter for white noise of known variance (e.g. Zackay & Ofek 2017, ApJ 836, 187):
+    sum(phi D / V) / sqrt(sum(phi² / V)), with masked pixels left out; 0 where less than half of
+    the PSF falls on usable pixels.
+
+    Returns
+    -------
+    ndarray (ny, nx) float32
+    """
+    psf = reversed_psf(difference)
+    usable = difference.usable & (difference.variance > 0)
+    weight = np.zeros(difference.shape, np.float32)
+    np.divide(1, difference.variance, out=weight, where=usable)
+    power = _squared(psf, weight)
+    covered = power > 1e-6 * np.median(power[::7, ::7])
+    out = psf.convolve(difference.image * weight)
+    np.divide(out, np.sqrt(power, out=power, where=covered), out=out, where=covered)
+    central = psf.at((out.shape[1] - 1) / 2, (out.shape[0] - 1) / 2)
+    np.copyto(weight, usable)
+    covered &= convolve_by_tiles(weight, central[None], max(out.shape)) >= COVERED
+    out[~covered] = 0
+    return out
+
+
+def reversed_psf(difference: Difference) -> VaryingKernel:
+    """The PSF turned by 180 degrees, so that convolving with it correlates with the PSF.
+
+    Cut from a PSF of unit sum over a wider box and not normalised again: fluxes are those of the
+    whole PSF, not of the part that the filter sees (2 % at 2.5 FWHM).
+    """
+    size = psf_size(difference)
+    edge = max(WIDE - size, 0) // 2
+    x, y = edge_grid(difference.shape, _nodes(difference))
+    wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
+    inner = slice(edge, edge + size)
+    return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
+
+
+def _nodes(difference):
+    """Nodes an axis; between those of its filter the PSF of a whitened difference is linear."""
+    filter_ = difference.whitening
+    return int(np.clip(1 if filter_ is None else len(filter_.weights.x), *NODES))
+
+
+def _squared(psf, weight):
+    """Sum of phi² / V at each pixel."""
+    kernels = np.square(psf.on_tiles(weight.shape, TILE))
+    return convolve_by_tiles(weight, kernels, TILE, tolerance=1e-3)
+
+
+def psf_size(difference: Difference) -> int:
+    """Odd side of the box that the PSF needs: 2.5 FWHM to each side."""
+    ny, nx = difference.shape
+    psf = difference.psf_at((nx - 1) / 2, (ny - 1) / 2, 31)
+    area = 1 / np.square(psf).sum()  # noise area of a Gaussian: 4 pi sigma²
+    fwhm = 2.355 * np.sqrt(area / (4 * np.pi))
+    return 2 * int(np.ceil(2.5 * fwhm)) + 1
+
+
+def scatter(values: np.ndarray) -> float:
+    """Standard deviation about 0 (n,), robust; 1 if there are too few values."""
+    return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else 1.0
+
+
+def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> None:
+    """Divide a score (ny, nx) by its scatter in empty sky, bilinear between cells, in place.
+
+    `typical` is the scatter of cells that have too little sky.
+    """
+    cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in values.shape]
+    x, y = node_grid(values.shape, cells[1])[0], node_grid(values.shape, cells[0])[1]
+    edges = [np.linspace(0, n, c + 1).astype(int) for n, c in zip(values.shape, cells, strict=True)]
+    nodes = np.full(cells, float(typical))
+    for j, i in np.ndindex(*cells):
+        cell = np.s_[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
+        sample = values[cell][sky[cell]]
+        sample = sample[sample != 0]
+        if sample.size > FEWEST:
+            nodes[j, i] = scatter(sample)
+    columns = np.arange(values.shape[1])[None, :]
+    for y0 in range(0, len(values), ROWS):
+        rows = np.arange(y0, min(y0 + ROWS, len(values)))[:, None]
+        values[y0 : y0 + ROWS] /= bilinear(nodes[None], x, y, columns, rows)[0]

@@ -1,0 +1,248 @@
+"""First stage: a user's image becomes an exposure that every later stage can trust.
+
+The sky is removed, the variance of each pixel is known, and what cannot serve as data is masked.
+Whatever the header does not say is measured from the image, and said in `meta["notes"]`.
+"""
+
+import warnings
+
+import astroscrappy
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import ndimage
+
+from psflib.errors import BadImage
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.preparation.sky import Sky, fit_sky
+from psflib.stars import sources
+
+BAND = 512  # rows searched for cosmic rays at a time, to bound the memory
+
+
+class PrepareSettings(BaseModel):
+    """Settings of the stage `prepare`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sky_box: int = Field(
+        64, ge=8, description="side of a sky-mesh cell, px; larger than the largest galaxy to keep"
+    )
+    sky_order: int | None = Field(
+        2, ge=0, le=3, description="degree of the sky polynomial; null uses the mesh itself"
+    )
+    cosmic_rays: bool = Field(True, description="find cosmic rays; off for coadds already cleaned")
+    cosmic_ray_sigma: float = Field(
+        6.0, gt=0, description="threshold of the Laplacian cosmic-ray search, sigma"
+    )
+    bad_lines: bool = Field(True, description="find bad columns and rows")
+    saturation_margin: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="pixels above this fraction of the saturation level are masked",
+    )
+    saturation_grow: int = Field(2, ge=0, description="growth of saturated regions, px")
+
+
+def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Exposure:
+    """Remove the sky, measure the noise, complete the mask.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        An image as read; returned unchanged if it has been prepared before.
+
+    Returns
+    -------
+    Exposure
+        With `sky` (ADU, the level removed), `variance` (ADU²), and in `meta`: `sky_rms` (ADU),
+        `fwhm` (px, of the stars, a first guess) and `notes` (what was measured, in sentences).
+
+    Raises
+    ------
+    BadImage
+        If no pixel is usable, or all usable pixels hold one value.
+    """
+    if exposure.sky is not None and "fwhm" in exposure.meta:
+        return exposure
+    if exposure.sky is not None and exposure.variance is not None:
+        return _with_fwhm(exposure)
+    settings = settings or PrepareSettings()
+    notes = list(exposure.meta.get("notes", []))
+    _check_usable(exposure)
+    saturation = _saturation(exposure, notes)
+    mask = exposure.mask.copy()
+    _mask_saturated(exposure.image, mask, saturation, settings)
+    sky = fit_sky(exposure.image, mask == 0, box=settings.sky_box, order=settings.sky_order)
+    image = exposure.image - sky.level
+    if settings.bad_lines:
+        _mask_bad_lines(image, mask, sky.rms, notes)
+    variance, gain = _variance(exposure, image, sky, notes)
+    fwhm = float(sources.estimate_fwhm(image, variance, mask))
+    if settings.cosmic_rays:
+        _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes)
+    no_data = has_bits(mask, MaskBit.NO_DATA)
+    image[no_data] = 0
+    variance[no_data] = 0
+    notes.append(
+        f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
+    )
+    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm}
+    return exposure.replace(
+        image=image, variance=variance, mask=mask, sky=sky.median_level,
+        saturation=saturation, gain=gain, meta=meta,
+    )  # fmt: skip
+
+
+def _with_fwhm(exposure):
+    """An exposure that somebody else made free of sky, with the seeing measured."""
+    fwhm = float(sources.estimate_fwhm(exposure.image, exposure.variance, exposure.mask))
+    rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
+    return exposure.replace(meta={**exposure.meta, "fwhm": fwhm, "sky_rms": rms})
+
+
+def _check_usable(exposure):
+    usable = exposure.usable
+    if not usable.any():
+        raise BadImage("no usable pixel: all are masked or not finite")
+    values = exposure.image[usable]
+    if values.min() == values.max():
+        raise BadImage(f"all usable pixels hold the value {values[0]:g}: this is not a sky image")
+
+
+def _saturation(exposure, notes):
+    """Saturation level in ADU: the header's, or the pile-up of bright pixels if that is lower."""
+    pile = pile_up(exposure.image[exposure.usable])
+    given = exposure.saturation
+    if given is None and pile is None:
+        notes.append("no saturation level given and no pile-up of bright pixels: none masked")
+        return None
+    if pile is not None and (given is None or pile < 0.9 * given):
+        notes.append(f"saturation measured from the pile-up of bright pixels: {pile:.6g} ADU")
+        return pile
+    return given
+
+
+def pile_up(values: np.ndarray) -> float | None:
+    """Level at which bright pixels pile up, or None.
+
+    Star profiles make the density of pixels per ln(value) fall towards bright values; where it
+    rises again, just below the maximum, the detector or the converter had no more to give.
+    """
+    median = float(np.median(values[:: max(1, len(values) // 100_000)]))
+    bright = np.sort(values[values > median + 0.05 * (values.max() - median)]) - median
+    if len(bright) < 20:
+        return None
+    top = bright[-3]  # the two highest may be hot pixels or cosmic rays
+    n_pile = len(bright) - np.searchsorted(bright, 0.92 * top)
+    n_below = np.searchsorted(bright, 0.92 * top) - np.searchsorted(bright, 0.5 * top)
+    expected = n_below * np.log(1 / 0.92) / np.log(0.92 / 0.5)
+    if n_pile < 15 or n_pile < 1.7 * expected + 3 * np.sqrt(expected):
+        return None
+    return median + float(np.median(bright[-n_pile:]))
+
+
+def _mask_saturated(image, mask, saturation, settings):
+    if saturation is None:
+        return
+    full = image >= settings.saturation_margin * saturation
+    # a lone pixel is a cosmic ray or a hot pixel; both are masked, only the growth is for stars
+    if settings.saturation_grow and full.any():
+        full = ndimage.binary_dilation(full, iterations=settings.saturation_grow)
+    mask[full] |= np.uint16(MaskBit.SAT)
+
+
+def _mask_bad_lines(image, mask, rms, notes):
+    """Columns and rows whose median stands out from their neighbours' by 8 standard errors."""
+    z = np.where(mask == 0, image, np.nan) / rms
+    for axis, name in ((0, "column"), (1, "row")):
+        with warnings.catch_warnings():  # an all-NaN line is an answer, not an accident
+            warnings.simplefilter("ignore", RuntimeWarning)
+            median = np.nanmedian(z, axis=axis)
+            # medians of digitised noise jump by a whole ADU; the mean does not
+            mean = np.nanmean(np.clip(z, -3, 3), axis=axis)
+            count = np.isfinite(z).sum(axis)
+        limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(count, 1)), 0.5)
+        bad = (np.abs(_off_trend(median)) > limit) & (np.abs(_off_trend(mean)) > 0.5 * limit)
+        if not 0 < bad.sum() <= 0.02 * len(bad) + 1:
+            continue  # none, or a pattern of the whole detector rather than bad lines
+        mask[(slice(None), bad) if axis == 0 else (bad, slice(None))] |= np.uint16(MaskBit.BAD)
+        notes.append(f"bad {name}s masked: {', '.join(map(str, np.flatnonzero(bad)))}")
+
+
+def _off_trend(profile):
+    """Profile minus its running median; NaN, which is never large, where a line has no data."""
+    return profile - ndimage.median_filter(np.nan_to_num(profile), 11)
+
+
+def _variance(exposure, image, sky: Sky, notes):
+    """Variance plane: the given one, or sky noise plus photon noise of the sources."""
+    gain = exposure.gain
+    if exposure.variance is not None:
+        return exposure.variance.copy(), gain
+    if gain is None:
+        gain = _gain_from_sky(sky, notes)
+    variance = np.square(sky.rms)
+    if gain is not None:
+        # faint pixels take a smoothed value: weights that follow the noise bias the fits
+        source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
+        variance += np.maximum(source, 0, out=source) / np.float32(gain)
+    notes.append(
+        "variance measured: sky noise of the image" + (" and photon noise" if gain else "")
+    )
+    return variance, gain
+
+
+def _gain_from_sky(sky, notes):
+    """Gain for want of a better one: sky level / sky variance, if the image still has its sky."""
+    gain = sky.median_level / sky.median_rms**2
+    if not 0.05 < gain < 100 or sky.median_level < 5 * sky.median_rms:
+        notes.append(
+            "no gain given and no sky to measure it from: photon noise of sources left out"
+        )
+        return None
+    notes.append(f"no gain given: {gain:.3g} e-/ADU taken from the sky's level and noise")
+    return gain
+
+
+def _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes):
+    """Cosmic rays by Laplacian edges (van Dokkum 2001, PASP 113, 1420), in bands of rows."""
+    found = np.zeros(image.shape, bool)
+    level = np.float32(65536.0 if saturation is None else saturation)
+    for y0 in range(0, image.shape[0], BAND):
+        top, bottom = max(y0 - 16, 0), min(y0 + BAND + 16, image.shape[0])
+        band = slice(top, bottom)
+        rays, _ = astroscrappy.detect_cosmics(
+            image[band], inmask=mask[band] != 0, invar=np.maximum(variance[band], 1e-20),
+            inbkg=np.zeros_like(image[band]), sigclip=settings.cosmic_ray_sigma, sigfrac=0.3,
+            objlim=5.0, gain=1.0, readnoise=0.0, satlevel=float(level), niter=3, cleantype="median",
+        )  # fmt: skip
+        stop = min(y0 + BAND, image.shape[0])
+        found[y0:stop] = rays[y0 - top : stop - top]
+    stars = _drop_stars(image, found, fwhm)
+    mask[found] |= np.uint16(MaskBit.CR)
+    notes.append(
+        f"cosmic-ray pixels masked: {int(found.sum())}; {stars} groups are cores of stars, kept"
+    )
+
+
+def _drop_stars(image, found, fwhm):
+    """Clear groups of pixels whose brightest falls off like a star; returns their number.
+
+    In images with less than 3 px a FWHM the Laplacian takes cores of stars for cosmic rays.  A
+    star's core is wide in all directions; a ray, even along its track, is narrow across it.
+    """
+    labels, count = ndimage.label(found, structure=np.ones((3, 3)))
+    if count == 0:
+        return 0
+    peaks = np.array(ndimage.maximum_position(image, labels, np.arange(1, count + 1)))
+    padded = np.pad(image, 1, mode="reflect")
+    y, x = peaks.T + 1
+    top = np.maximum(padded[y, x], 1e-20)
+    star = np.ones(count, bool)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        neighbours = (padded[y + dy, x + dx] + padded[y - dy, x - dx]) / 2
+        gaussian = np.exp(-(dy * dy + dx * dx) * 4 * np.log(2) / fwhm**2)
+        star &= neighbours > 0.6 * gaussian * top
+    found[np.isin(labels, np.flatnonzero(star) + 1)] = False
+    return int(star.sum())

@@ -1,0 +1,102 @@
+"""Gauss-Newton steps of the model and all stars together, the stars' unknowns eliminated."""
+
+import dataclasses
+
+import numpy as np
+
+from psflib.loops import joint
+from psflib.psf.core.conjugate import conjugate, constrained
+from psflib.psf.core.smoothness import times
+
+CG_TOL = 0.1  # of the preconditioned residual; with less the steps converge no faster
+
+
+def pull(state, terms, slopes, residual, out):
+    joint.pull(
+        terms, state.design, state.oversample, state.data, state.weight, state.light, state.sky,
+        state.delta, slopes, residual, out,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(eq=False)
+class JointSystem:
+    """Model and stars together: Gauss-Newton steps by conjugate gradients.
+
+    Parameters
+    ----------
+    factors : list of Factor
+        Of the normal matrix of a term with its prior: of the first term and, if there are more,
+        of each of the others, which are orthonormal over the stars.
+    priors : list of ndarray (25, n, n)
+        Prior of each term.
+    """
+
+    factors: list
+    priors: list
+    values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+    vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+
+    def step(self, state):
+        """Move the model; returns the relative change.
+
+        The slow directions of the longest solution stay in `values` and `vectors`: there the
+        model gives way to the offsets of the stars, and its uncertainty is larger.
+        """
+        slopes = np.empty((len(state.data), 4, *state.data.shape[1:]), np.float32)
+        joint.whiten_slopes(
+            state.coef, state.design, state.oversample, state.weight, state.light, state.delta,
+            slopes,
+        )  # fmt: skip
+
+        def matrix(terms):
+            out = np.empty(terms.shape, np.float32)
+            pull(state, terms.astype(np.float32), slopes, False, out)
+            return out + self.smooth(terms)
+
+        directions = free_directions(state.coef)
+        inverse = constrained(self.inverse, *self.solved(directions))
+        right = self._gradient(state, slopes)
+        change, values, vectors = conjugate(matrix, right, inverse, CG_TOL)
+        if len(values) >= len(self.values):
+            self.values, self.vectors = values, vectors
+        state.coef = state.coef + change
+        return np.linalg.norm(change) / np.linalg.norm(state.coef)
+
+    def _gradient(self, state, slopes):
+        out = np.empty_like(state.coef)
+        pull(state, state.coef, slopes, True, out)
+        return out - self.smooth(state.coef)
+
+    def smooth(self, terms):
+        return np.stack([times(p, term) for p, term in zip(self.priors, terms, strict=True)])
+
+    def inverse(self, terms):
+        """Preconditioner of all terms (k, n, n), each by itself."""
+        first = self.factors[0].solve(terms[:1])
+        if len(terms) == 1:
+            return first
+        return np.concatenate([first, self.factors[1].solve(terms[1:])])
+
+    def solved(self, directions):
+        """Directions (m, k, n, n), and the preconditioner's answer to each, from shapes (m, n, n).
+
+        A shape in one term is one direction.
+        """
+        k, m = len(self.priors), len(directions)
+        whole = np.zeros((k, m, k, *directions.shape[1:]))
+        answers = np.zeros_like(whole)
+        by_factor = [factor.solve(directions) for factor in self.factors]
+        for term in range(k):
+            whole[term, :, term] = directions
+            answers[term, :, term] = by_factor[min(term, 1)]
+        return whole.reshape(k * m, k, *directions.shape[1:]), answers.reshape(
+            k * m, k, *directions.shape[1:]
+        )
+
+
+def free_directions(coef):
+    """Changes of a term (4, n, n) that stars can undo: scale, pedestal and both shifts.
+
+    The data do not see them, so that the prior alone would follow them without end.
+    """
+    return np.stack([coef[0], np.ones_like(coef[0]), *np.gradient(coef[0])])

@@ -1,0 +1,1 @@
+"""The extended PSF: wings from bright stars, joined to the core."""

@@ -1,0 +1,1 @@
+"""A page a field, and a row of numbers an epoch."""

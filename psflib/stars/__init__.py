@@ -1,0 +1,1 @@
+"""Detection of sources, and the choice of those that show the PSF."""

@@ -1,0 +1,1 @@
+"""`run_hotpants`: HOTPANTS by the signature of STDPipe, without the program."""

@@ -1,0 +1,275 @@
+"""`run_sfft`: the interface of STDPipe's SFFT, on our own fit.
+
+Hu et al. 2022, ApJ 936, 157; STDPipe: Karpov 2021, ascl:2112.006.  What differs: strengths are in
+units of the data, so that the result does not depend on the images'; pixels are rejected in units
+of the noise, so that bright stars keep their cores; regions around objects save time.
+"""
+
+import dataclasses
+import logging
+
+import numpy as np
+from scipy import ndimage
+from threadpoolctl import threadpool_limits
+
+from psflib.errors import BadImage, SingularFit
+from psflib.image import polynomial
+from psflib.matching import pixels
+from psflib.matching.cells.candidates import positions
+from psflib.subtraction.arrays import (
+    check_shapes,
+    exposure_of,
+    speaker,
+    takes_planes,
+    usable_pixels,
+)
+from psflib.subtraction.sfft.fit import MARGIN, Planes, Rules, fit, is_sparse, noise_variance
+from psflib.subtraction.sfft.model import Model
+from psflib.subtraction.sfft.result import SfftResult, in_units
+from psflib.subtraction.sfft.solve import Penalties
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SIZE = 15  # px, half size of a region if objects have no FWHM
+OBJECTS = 2  # for each function of the field
+
+
+@threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
+@takes_planes
+def run_sfft(
+    image, template, mask=None, template_mask=None, err=None, template_err=None, image_gain=None,
+    template_gain=None, kernel_shape=(7, 7), kernel_poly_order=2, bg_poly_order=2,
+    flux_poly_order=1, flux_penalty=1000.0, ridge=1e-06, sigma_clip=3.0, max_iter=5, obj=None,
+    obj_size=None, get_convolved=False, get_scaled=False, get_noise=False, get_kernel=False,
+    verbose=False, *, assembly="auto", flux_constraint="soft", smooth=0.0, kernel_spline=None,
+    noise_correction=False, legacy_units=False,
+):  # fmt: skip
+    """Subtract a template, convolved with a delta-function kernel that varies over the field.
+
+    Parameters
+    ----------
+    {planes}
+    err, template_err : ndarray (ny, nx) or True, optional
+        Sigma of each pixel, ADU; pixels are weighted by them.  True measures it: noise of the sky,
+        and photon noise of what exceeds it if there is a gain.  None for both: no weights, and the
+        measured noise for what is returned.
+    image_gain, template_gain : float, optional
+        e-/ADU.
+    kernel_shape : (int, int)
+        (ky, kx) in px, odd.
+    kernel_poly_order, bg_poly_order, flux_poly_order : int
+        Degrees of the kernel's variation, of the differential background and of the flux scale.
+    flux_penalty, ridge : float
+        Strength of the constraint of the flux scale, and of what holds down each pixel of the
+        kernel, in units of the mean diagonal of the kernel's normal matrix.
+    sigma_clip : float
+        Pixels off by more are left out, with their neighbours, in sigma of the noise or, if it is
+        larger, of the scatter of equally bright pixels; 0 keeps all.
+    max_iter : int
+        Most rounds of that.
+    obj : Table, optional
+        Objects, 0-based x and y in px; only regions about them are fitted.
+    obj_size : int, optional
+        Half size of a region, px; 3 median `fwhm` of `obj`, or 15.
+    get_convolved, get_scaled, get_noise, get_kernel : bool
+        Return also, after the difference and in STDPipe's order: what was subtracted; sigma of the
+        difference; the difference in sigma; an `SfftResult`.
+    verbose : bool or callable
+        Callable: gets every message.
+    assembly : "auto", "fourier", "tiles" or "gram"
+        How the normal equations are made: from Fourier transforms (exact, no weights), from small
+        tiles, or pixel by pixel (exact, slow); auto takes the cheaper of the first two.
+    flux_constraint : "soft" or "hard"
+        A penalty, or no kernel sum beyond `flux_poly_order` at all.
+    smooth : float or "gcv"
+        Strength of a penalty on the kernel's Laplacian; "gcv" lets the data choose.
+    kernel_spline : (int, int), optional
+        B-spline coefficients (along y, along x) that take the place of `kernel_poly_order`.
+    noise_correction : bool
+        Undo the shrinkage of the kernel that the noise of the template causes.
+    legacy_units : bool
+        `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's are.
+
+    Returns
+    -------
+    ndarray (ny, nx) float32, or list of it and what was asked for
+        The difference is 0 where `SfftResult.dmask`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, an even or too large kernel, unknown options.
+    BadImage, SingularFit
+        The data do not allow it; numbers are in the message.
+    """
+    say = speaker(verbose, log)
+    science, unit = _in_noise("image", image, mask, err, image_gain, legacy_units)
+    reference, own = _in_noise(
+        "template", template, template_mask, template_err, template_gain, legacy_units
+    )
+    check_shapes(science, reference)
+    model = _model(science.shape, kernel_shape, kernel_poly_order, bg_poly_order, flux_poly_order,
+                   kernel_spline)  # fmt: skip
+    weighted = err is not None or template_err is not None
+    penalties = Penalties(ridge, flux_penalty, flux_constraint, smooth, absolute=legacy_units)
+    rules = _rules(assembly, weighted, sigma_clip, max_iter, noise_correction, penalties)
+    good, edges = _good(model, science, reference)
+    use, model, flags = _regions(model, good, obj, obj_size)
+    planes = _planes(science, reference, use)
+    fitted = fit(model, planes, rules)
+    for note in flags:
+        log.warning(note)
+    light = planes.target - fitted.residual
+    if is_sparse(use, fitted.assembly):
+        light = model.matched(fitted.solution, planes.template)
+    sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
+    rest = np.where(good, planes.target - light, 0).astype(np.float32)
+    difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
+    result = SfftResult(
+        model, in_units(fitted, unit, own, weighted), noise, ~good, edges, weighted, flags
+    )
+    say(f"{result.n_good} pixels, {result.n_iter} rounds, {result.assembly}, rms {result.rms:.4g}")
+    shown = (unit * (light + float(science.sky))).astype(np.float32)
+    wanted = (get_convolved, get_noise, get_scaled, get_kernel)
+    values = (shown, noise, rest / sigma, result)
+    chosen = [difference, *[v for v, w in zip(values, wanted, strict=True) if w]]
+    return chosen if len(chosen) > 1 else chosen[0]
+
+
+def _in_noise(name, image, mask, err, gain, as_is):
+    """An image in units of its own scatter, and that unit; so other units change no bit."""
+    plane, good = usable_pixels(name, image, mask)
+    some = pixels.sample(plane, good)
+    spread = np.abs(some - np.median(some))
+    unit = float(np.median(spread)) or float(np.mean(spread))
+    unit = 1.0 if as_is else unit
+    if err is not None and not isinstance(err, bool | np.bool_):
+        err = np.asarray(err, float) / unit
+    return exposure_of(name, plane / unit, mask, err, gain * unit if gain else gain), unit
+
+
+def _model(shape, kernel_shape, order, bg_order, flux_order, spline) -> Model:
+    """The model that is asked for, if it makes sense."""
+    sides = tuple(int(n) for n in np.atleast_1d(kernel_shape))
+    sides = sides * 2 if len(sides) == 1 else sides
+    if len(sides) != 2 or any(n < 1 or n % 2 == 0 for n in sides):
+        raise ValueError(f"kernel_shape must be two odd numbers; got {kernel_shape}")
+    if any(2 * k > n for k, n in zip(sides, shape, strict=True)):
+        raise ValueError(f"a kernel of {sides} is too large for an image of {shape}")
+    if min(order, bg_order, flux_order) < 0:
+        raise ValueError(f"degrees cannot be negative; got {order}, {bg_order}, {flux_order}")
+    if spline is not None:
+        spline = tuple(int(n) for n in spline)
+        if len(spline) != 2 or min(spline) < 1:
+            raise ValueError(f"kernel_spline must be two positive numbers; got {spline}")
+        order = min(3, min(spline) - 1)
+    if flux_order > order:
+        raise ValueError(f"flux_poly_order {flux_order} exceeds the kernel's degree {order}")
+    return Model(shape, sides, order, bg_order, flux_order, spline)
+
+
+def _rules(assembly, weighted, clip, max_iter, corrected, penalties) -> Rules:
+    """Options of the fit, if they make sense."""
+    if penalties.constraint not in ("soft", "hard"):
+        raise ValueError(f"unknown flux_constraint {penalties.constraint!r}; one of soft, hard")
+    smooth, clip = penalties.smooth, clip or 0
+    if isinstance(smooth, str) and smooth != "gcv":
+        raise ValueError(f"smooth is a number or 'gcv'; got {smooth!r}")
+    numbers = {
+        "flux_penalty": penalties.flux, "ridge": penalties.ridge, "sigma_clip": clip,
+        "max_iter": max_iter, "smooth": 0 if smooth == "gcv" else smooth,
+    }  # fmt: skip
+    for name, value in numbers.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number that is not negative; got {value}")
+    return Rules(assembly, weighted, clip, int(max_iter), penalties, corrected)
+
+
+def _good(model, science, reference):
+    """Where the difference means something, and the border where the kernel reaches beyond."""
+    hy, hx = model.half
+    edges = np.ones(model.shape, bool)
+    edges[hy : model.shape[0] - hy, hx : model.shape[1] - hx] = False
+    seen = ndimage.maximum_filter(~reference.usable, model.kernel_shape, mode="constant")
+    good = science.usable & ~seen & ~edges
+    if not good.any():
+        raise BadImage(
+            f"no pixel is left: {100 * np.mean(~science.usable):.0f} % of the image are masked, "
+            f"and the kernel of {model.kernel_shape} reaches masked pixels of the template "
+            f"from {100 * np.mean(seen):.0f} %"
+        )
+    return good, edges
+
+
+def _regions(model, good, obj, obj_size):
+    """Pixels to fit, the model that they can carry, and what had to change for it."""
+    use, count, flags = good, None, []
+    if obj is not None:
+        use, count = _boxes(good, positions(obj), _half_size(obj, obj_size))
+        if not count:
+            flags.append(f"none of {len(obj)} objects has good pixels around: all are fitted")
+            use, count = good, None
+    order = model.order
+    while model.spline is None and model.order > 0 and _too_much(model, use, count):
+        lower = model.order - 1
+        model = dataclasses.replace(model, order=lower, flux_order=min(model.flux_order, lower))
+    if model.order < order:
+        what = f"{count} objects" if count is not None else f"{int(use.sum())} pixels"
+        flags.append(f"{what} do not carry a kernel of degree {order}: lowered to {model.order}")
+    if model.n_unknowns + MARGIN > use.sum():
+        raise SingularFit(
+            f"{int(use.sum())} usable pixels for {model.n_unknowns} unknowns; "
+            f"{model.n_unknowns + MARGIN} are needed"
+        )
+    return use, model, tuple(flags)
+
+
+def _too_much(model, use, count):
+    if model.n_unknowns + MARGIN > use.sum():
+        return True
+    return count is not None and count < OBJECTS * polynomial.n_terms(model.order)
+
+
+def _half_size(obj, obj_size) -> int:
+    if obj_size is not None:
+        if not obj_size >= 1:
+            raise ValueError(f"obj_size must be at least 1 px; got {obj_size}")
+        return int(obj_size)
+    names = (
+        getattr(obj, "colnames", None) or getattr(getattr(obj, "dtype", None), "names", None) or ()
+    )
+    if "fwhm" not in names:
+        return DEFAULT_SIZE
+    values = np.asarray(getattr(obj["fwhm"], "value", obj["fwhm"]), float)
+    fwhm = np.median(values[np.isfinite(values) & (values > 0)]) if len(values) else np.nan
+    return int(np.ceil(3 * fwhm)) if np.isfinite(fwhm) else DEFAULT_SIZE
+
+
+def _boxes(good, places, half):
+    """Good pixels in boxes about the objects, and the number of boxes that have some."""
+    use, count = np.zeros_like(good), 0
+    for x, y in places:
+        if not (np.isfinite(x) and np.isfinite(y)):
+            continue
+        j, i = round(y), round(x)
+        box = np.s_[
+            max(j - half, 0) : max(j + half + 1, 0), max(i - half, 0) : max(i + half + 1, 0)
+        ]
+        if good[box].any():
+            use[box] |= good[box]
+            count += 1
+    return use, count
+
+
+def _planes(science, reference, use) -> Planes:
+    """Planes without holes: what is masked has the value 0 and the typical variance."""
+    variances = []
+    for exposure in (science, reference):
+        known = exposure.usable & (exposure.variance > 0)
+        typical = np.median(pixels.sample(exposure.variance, known))
+        variances.append(np.where(known, exposure.variance, typical).astype(np.float32))
+    return Planes(
+        np.where(science.usable, science.image, 0).astype(np.float32),
+        np.where(reference.usable, reference.image, 0).astype(np.float32),
+        tuple(variances), use,
+    )  # fmt: skip
