@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from scipy.special import erf
 
-from psflib.exposure import Exposure
+from psflib.image.exposure import Exposure
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
 

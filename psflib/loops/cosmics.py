@@ -171,12 +171,19 @@ def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
     high = low + width + 1
     j0, i0, j1, i1 = row + low * dy, col + low * dx, row + high * dy, col + high * dx
     first, last = z[j0, i0], z[j1, i1]
+    mean = 0.0
+    for k in range(low + 1, high):
+        mean += z[row + k * dy, col + k * dx]
+    mean /= width
+    # most runs are parts of stars, and fail here
+    if not bound * (mean - b) > 0.5 * (first + last) - b:
+        return False
     if not (speaks(first, b, typical) and speaks(last, b, typical)):
         return False
-    mean, spread = 0.0, 0.0
+    spread = 0.0
     for k in range(low + 1, high):
-        mean += z[row + k * dy, col + k * dx] / width
-        spread += v[row + k * dy, col + k * dx] / (width * width)
+        spread += v[row + k * dy, col + k * dx]
+    spread /= width * width
     ends, variance, both = 0.5 * (first + last), 0.25 * (v[j0, i0] + v[j1, i1]), 1 / width + 0.5
     if outside(z, pad, j0, i0) or outside(z, pad, j1, i1):
         # both ends may be one pixel, and a star may stand up to a pixel outside the image
@@ -236,9 +243,29 @@ def judge_strip(z, v, row, col, pad, dy, dx, bound, limits, b, typical):
 
 
 @loop
+def hopeless(z, row, col, bounds, b):
+    """True if no run at (row, col) has any evidence: nearly all pixels of stars, and quickly."""
+    p = z[row, col] - b
+    for direction in range(4):
+        dy, dx = step(direction)
+        before, after = z[row - dy, col - dx] - b, z[row + dy, col + dx] - b
+        before2, after2 = z[row - 2 * dy, col - 2 * dx] - b, z[row + 2 * dy, col + 2 * dx] - b
+        one, two, three = bounds[abs(dy * dx), 0], bounds[abs(dy * dx), 1], bounds[abs(dy * dx), 2]
+        # twice the evidence
+        single = 2 * one * p - before - after
+        pair = two * (p + after) - before - after2
+        triple = 2 / 3 * three * (before + p + after) - before2 - after2
+        if single > 0 or pair > 0 or triple > 0:
+            return False
+    return True
+
+
+@loop
 def judge(z, v, row, col, pad, bounds, limits, b, typical, strips, hit):
     """Length of a run at (row, col) that is a ray, 0 if none is; its step is written to `hit`."""
     # bounds (2, 4): line or diagonal; runs of 1, 2, 3 pixels; hit (2): dy, dx
+    if hopeless(z, row, col, bounds, b):
+        return 0
     for direction in range(4):
         dy, dx = step(direction)
         hit[0], hit[1] = dy, dx
