@@ -20,13 +20,15 @@ import numpy as np
 
 from psflib.loops._numba import loop
 
-RAY, EDGE, TRIED = np.uint8(1), np.uint8(2), np.uint8(3)
+RAY, EDGE, TRIED = np.uint8(1), np.uint8(2), np.uint8(4)  # bits of the state
+LOWEST = 1.5  # sigma below the background to which the ends of a run are believed
 DEAD = 5.0  # sigma below the background; such a pixel says nothing about its neighbours
-WORTH = 0.3  # share of the mean of a run that a pixel must hold to belong to the ray
+WORTH = 0.5  # share of the mean of a run that a pixel must hold to belong to the ray
 FAINTER = 0.5  # an edge pixel holds at most this share of the ray's pixel beside it
 RING = 16  # pixels of the ring of the background
 RANK = 4  # from below, of the ring's pixel that is the background: neighbours only brighten it
 RISE = 0.5  # sigma by which that pixel is below the sky, about
+LIT = 2.0  # sigma above the second of the ring at most: between bright stars, more of it is lit
 RANK_VARIANCE = 0.1  # of that pixel, in variances of one pixel
 
 
@@ -112,10 +114,10 @@ def ranked(values, count, rank, total):
 
 @loop
 def surroundings(z, v, row, col, ring, work):
-    """(background, variance of one pixel) around (row, col), without a ray's own counts.
+    """(background, level of dead pixels, variance of one pixel) around (row, col).
 
-    A low rank of the pixels on the ring, raised to the sky; a middle one of the variances of the
-    8 pixels at distance 2, as a ray crosses few of them.
+    Without the ray's own counts: of the pixels on the ring a low rank, raised to the sky; of the
+    variances of the 8 pixels at distance 2, of which a ray crosses few, a middle one.
     """
     # ring (RING, 2): offsets; work (RING)
     count = 0
@@ -126,13 +128,16 @@ def surroundings(z, v, row, col, ring, work):
                 work[count] = value
                 count += 1
     typical = ranked(work, count, 4, 8) if count else np.float64(v[row, col])
+    quiet = math.sqrt(work[0] if count else typical)
     count = 0
     for k in range(ring.shape[0]):
         value = z[row + ring[k, 0], col + ring[k, 1]]
         if math.isfinite(value):
             work[count] = value
             count += 1
-    return ranked(work, count, RANK, RING) + RISE * math.sqrt(typical), typical
+    high = ranked(work, count, RANK, RING) + RISE * quiet
+    low = work[min(1, count - 1)] + LIT * quiet if count else np.nan
+    return min(high, low), high - DEAD * math.sqrt(typical), typical
 
 
 @loop
@@ -152,10 +157,15 @@ def is_ray(mean, ends, spread, variance, both, bound, b, typical, limits):
 
 
 @loop
-def speaks(value, b, typical):
-    """True if a pixel at the end of a run has a value, and is not dead."""
-    low = value - b
-    return math.isfinite(value) and (low > 0 or low * low < DEAD * DEAD * typical)
+def end_of_run(value, variance, b, dead):
+    """A pixel at the end of a run as it counts; NaN if it says nothing.
+
+    Noise below the background is believed to LOWEST only: it speaks against faint stars as often
+    as for rays.
+    """
+    if not value > dead:
+        return np.nan
+    return max(value, b - LOWEST * math.sqrt(variance))
 
 
 @loop
@@ -165,7 +175,7 @@ def outside(z, pad, row, col):
 
 
 @loop
-def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
+def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, dead, typical):
     """True if the run of `width` pixels is a ray; it begins at (row, col), 3 are centred there."""
     low = -2 if width == 3 else -1
     high = low + width + 1
@@ -178,8 +188,7 @@ def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
     # most runs are parts of stars, and fail here
     if not bound * (mean - b) > 0.5 * (first + last) - b:
         return False
-    if not (speaks(first, b, typical) and speaks(last, b, typical)):
-        return False
+    first, last = end_of_run(first, v[j0, i0], b, dead), end_of_run(last, v[j1, i1], b, dead)
     spread = 0.0
     for k in range(low + 1, high):
         spread += v[row + k * dy, col + k * dx]
@@ -192,16 +201,16 @@ def judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
 
 
 @loop
-def judge_lone(z, v, row, col, pad, bound, limits, b, typical):
+def judge_lone(z, v, row, col, pad, bound, limits, b, dead, typical):
     """True if the pixel (row, col) is a ray beside its four neighbours."""
     ends, variance = 0.0, 0.0
     for direction in (0, 2):
         dy, dx = step(direction)
         for side in (-1, 1):
             j, i = row + side * dy, col + side * dx
-            if outside(z, pad, j, i) or not speaks(z[j, i], b, typical):
+            if outside(z, pad, j, i):
                 return False
-            ends += z[j, i] / 4
+            ends += end_of_run(z[j, i], v[j, i], b, dead) / 4
             variance += v[j, i] / 16
     return is_ray(z[row, col], ends, v[row, col], variance, 1.25, bound, b, typical, limits)
 
@@ -213,7 +222,7 @@ def across(dy, dx):
 
 
 @loop
-def judge_strip(z, v, row, col, pad, dy, dx, bound, limits, b, typical):
+def judge_strip(z, v, row, col, pad, dy, dx, bound, limits, b, dead, typical):
     """Length of a strip, one pixel wide and centred at (row, col), that is a track; else 0.
 
     The strip lies across the step (dy, dx), on both sides of which are its ends.
@@ -228,13 +237,12 @@ def judge_strip(z, v, row, col, pad, dy, dx, bound, limits, b, typical):
         mean, ends, spread, variance = 0.0, 0.0, 0.0, 0.0
         for k in range(-half, half + 1):
             j, i = row + k * sy, col + k * sx
-            first, last = z[j - dy, i - dx], z[j + dy, i + dx]
-            if not (speaks(first, b, typical) and speaks(last, b, typical)):
-                return 0
             mean += z[j, i]
             spread += v[j, i]
-            ends += first + last
-            variance += v[j - dy, i - dx] + v[j + dy, i + dx]
+            for side in (-1, 1):
+                q, p = j + side * dy, i + side * dx
+                ends += end_of_run(z[q, p], v[q, p], b, dead)
+                variance += v[q, p]
         n = 2 * half + 1
         mean, ends, spread, variance = mean / n, ends / (2 * n), spread / n**2, variance / n**2 / 4
         if is_ray(mean, ends, spread, variance, 1.5 / n, bound, b, typical, limits):
@@ -261,7 +269,7 @@ def hopeless(z, row, col, bounds, b):
 
 
 @loop
-def judge(z, v, row, col, pad, bounds, limits, b, typical, strips, hit):
+def judge(z, v, row, col, pad, bounds, limits, b, dead, typical, strips, hit):
     """Length of a run at (row, col) that is a ray, 0 if none is; its step is written to `hit`."""
     # bounds (2, 4): line or diagonal; runs of 1, 2, 3 pixels; hit (2): dy, dx
     if hopeless(z, row, col, bounds, b):
@@ -272,16 +280,16 @@ def judge(z, v, row, col, pad, bounds, limits, b, typical, strips, hit):
         share = bounds[abs(dy * dx)]
         for width in range(1, 4):
             bound = share[width - 1]
-            if judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, typical):
+            if judge_run(z, v, row, col, pad, dy, dx, width, bound, limits, b, dead, typical):
                 return width
         if not strips:
             continue
-        length = judge_strip(z, v, row, col, pad, dy, dx, share[0], limits, b, typical)
+        length = judge_strip(z, v, row, col, pad, dy, dx, share[0], limits, b, dead, typical)
         if length:
             hit[0], hit[1] = across(dy, dx)
             return length
     hit[:] = 0
-    return int(judge_lone(z, v, row, col, pad, bounds[0, 0], limits, b, typical))
+    return int(judge_lone(z, v, row, col, pad, bounds[0, 0], limits, b, dead, typical))
 
 
 @loop
@@ -299,8 +307,8 @@ def mark_run(z, row, col, width, hit, b, least, pad, state, queue, count):
         high = z[j, i] - b
         if outside(z, pad, j, i) or not (high > WORTH * mean and high * high > least):
             continue
-        if state[j - pad, i - pad] != RAY:
-            state[j - pad, i - pad] = RAY
+        if not state[j - pad, i - pad] & RAY:
+            state[j - pad, i - pad] |= RAY
             queue[count] = (j - pad) * state.shape[1] + i - pad
             count += 1
     return count
@@ -320,8 +328,8 @@ def seed_rays(z, v, pad, ring, bounds, limits, least, state, queue):
             low = min(v[row, col - 2], v[row, col + 2], v[row - 2, col], v[row + 2, col])
             if out[col] == 0 or out[col] * out[col] < limits[0] * limits[0] * low:
                 continue
-            b, typical = surroundings(z, v, row, col, ring, work)
-            width = judge(z, v, row, col, pad, bounds, limits, b, typical, True, hit)
+            b, dead, typical = surroundings(z, v, row, col, ring, work)
+            width = judge(z, v, row, col, pad, bounds, limits, b, dead, typical, True, hit)
             if width:
                 floor = least * least * typical
                 count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
@@ -340,11 +348,11 @@ def follow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
         for q in range(max(y - 1, 0), min(y + 2, ny)):
             for p in range(max(x - 1, 0), min(x + 2, nx)):
                 row, col = q + pad, p + pad
-                if state[q, p] != 0 or not math.isfinite(z[row, col]):
+                if state[q, p] & TRIED or not math.isfinite(z[row, col]):
                     continue
-                state[q, p] = TRIED
-                b, typical = surroundings(z, v, row, col, ring, work)
-                width = judge(z, v, row, col, pad, bounds, limits, b, typical, False, hit)
+                state[q, p] |= TRIED
+                b, dead, typical = surroundings(z, v, row, col, ring, work)
+                width = judge(z, v, row, col, pad, bounds, limits, b, dead, typical, False, hit)
                 if width:
                     floor = least * least * typical
                     count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
@@ -358,15 +366,15 @@ def add_edges(z, v, pad, ring, bounds, least, state, queue, count):
     work = np.empty(RING)
     for k in range(count):
         row, col = queue[k] // nx + pad, queue[k] % nx + pad
-        b, typical = surroundings(z, v, row, col, ring, work)
+        b, _, typical = surroundings(z, v, row, col, ring, work)
         bright = FAINTER * (z[row, col] - b)
         for dy in range(-1, 2):
             for dx in range(-1, 2):
                 j, i = row + dy, col + dx
-                if outside(z, pad, j, i) or state[j - pad, i - pad] == RAY:
+                if outside(z, pad, j, i) or state[j - pad, i - pad] & RAY:
                     continue
                 high, beyond = z[j, i] - b, z[j + dy, i + dx] - b
                 fall = high - beyond
-                clear = fall > 0 and fall * fall > least * least * typical
+                clear = min(high, fall) > least * math.sqrt(typical)
                 if clear and high <= bright and beyond < bounds[abs(dy * dx), 3] * high:
-                    state[j - pad, i - pad] = EDGE
+                    state[j - pad, i - pad] |= EDGE

@@ -14,6 +14,7 @@ FACTOR = 0.85  # share of a star's light beside a pixel that must be there: pixe
 EVIDENCE = 3.0  # sigma, that a run is no sum of stars
 FOLLOW = (3.0, 1.5)  # sigma of contrast and of evidence, beside a ray
 LEAST = 4.0  # sigma, of a pixel of a ray above the background
+BEYOND = 0.3  # share of an edge pixel that the next one may have: stars fall off slower near by
 LONE = 1.25**0.5  # sigma, noise of a pixel less the mean of its four neighbours
 LARGEST_RING = 32  # px, radius
 
@@ -67,7 +68,7 @@ def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0) -> np.nd
     count = loops.seed_rays(*place, bounds, limits, LEAST, state, queue)
     count = loops.follow_rays(*place, bounds, np.array(FOLLOW), LEAST, state, queue, count)
     loops.add_edges(*place, bounds, LEAST, state, queue, count)
-    return (state == loops.RAY) | (state == loops.EDGE)
+    return (state & (loops.RAY | loops.EDGE)) > 0
 
 
 def _planes(image, variance, unusable):
@@ -101,7 +102,9 @@ def _bounds(fwhm):
     """
     width = fwhm * np.interp(fwhm, [2, 3], SHARPEST)
     g = math.exp(-4 * math.log(2) / width**2)
-    return FACTOR * np.array([[h, h**2, 3 * h**4 / (1 + 2 * h), h**3] for h in (g, g * g)])
+    return FACTOR * np.array(
+        [[h, h**2, 3 * h**4 / (1 + 2 * h), min(h**3, BEYOND)] for h in (g, g * g)]
+    )
 
 
 def _ring(radius):
