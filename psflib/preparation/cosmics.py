@@ -9,7 +9,7 @@ from psflib.loops import cosmics as loops
 # Share of the typical FWHM that the narrowest star may have, across its minor axis and in the
 # sharpest corner of the field, at a FWHM of 2 px and of 3 px: well-sampled images can afford more.
 # Half of the rays are lost at 2 px with 0.85, 500 pixels of stars per Mpx at 3 px with 0.9.
-SHARPEST = (0.9, 0.85)
+SHARPEST = (0.92, 0.85)
 FACTOR = 0.85  # share of a star's light beside a pixel that must be there: pixels are no Gaussians
 EVIDENCE = 3.0  # sigma, that a run is no sum of stars
 FOLLOW = (3.0, 1.5)  # sigma of contrast and of evidence, beside a ray
