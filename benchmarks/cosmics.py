@@ -29,6 +29,7 @@ from psflib.image.exposure import Exposure, MaskBit  # noqa: E402
 from psflib.preparation.cosmics import find_cosmic_rays  # noqa: E402
 from psflib.preparation.prepare import PrepareSettings  # noqa: E402
 from psflib.simulation.psf_model import PsfModel  # noqa: E402
+from psflib.stars.sources import estimate_widths  # noqa: E402
 
 SIZE, SMALL = 1024, 128  # px; the second warms up
 CASES = list(itertools.product((0.9, 1.3, 2.0, 3.0, 5.0), ("sparse", "crowded"), (5, 200, 5000)))
@@ -47,9 +48,10 @@ COSMIC_RAY = 5  # of the Community Pipeline's quality codes
 
 
 def prepared(exposure):
-    """Image without sky, variance, mask and FWHM, as `prepare` knows them before the search."""
+    """Image without sky, variance, mask and narrow FWHM, as `prepare` has them for the search."""
     done = psflib.prepare(exposure, PrepareSettings(cosmic_rays=False))
-    return done.image, done.variance, done.mask != 0, done.meta["fwhm"]
+    _, narrow = estimate_widths(done.image, done.variance, done.mask)
+    return done.image, done.variance, done.mask != 0, narrow
 
 
 def ours(image, variance, mask, fwhm):

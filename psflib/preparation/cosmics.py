@@ -6,10 +6,9 @@ import numpy as np
 
 from psflib.loops import cosmics as loops
 
-# Share of the typical FWHM that the narrowest star may have, across its minor axis and in the
-# sharpest corner of the field, at a FWHM of 2 px and of 3 px: well-sampled images can afford more.
-# Half of the rays are lost at 2 px with 0.85, 500 pixels of stars per Mpx at 3 px with 0.9.
-SHARPEST = (0.92, 0.85)
+# Share of the given FWHM that the narrowest star may have, in the sharpest corner of the field, at a
+# FWHM of 2 px and of 3 px: well-sampled images can afford more.
+SHARPEST = (0.97, 0.88)
 FACTOR = 0.85  # share of a star's light beside a pixel that must be there: pixels are no Gaussians
 EVIDENCE = 3.0  # sigma, that a run is no sum of stars
 FOLLOW = (3.0, 1.5)  # sigma of contrast and of evidence, beside a ray
@@ -36,7 +35,8 @@ def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0) -> np.nd
         Pixels that say nothing and are never found; those that are not finite or whose variance
         is not above zero are added.
     fwhm : float
-        Of the stars, px.
+        Of the stars, px; across their narrow side if they are trailed
+        (`psflib.stars.sources.estimate_widths`).
     threshold : float
         Sigma by which a lone pixel exceeds the mean of its four neighbours; longer rays are taken
         at the same significance, and followed to fainter pixels.

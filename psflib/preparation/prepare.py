@@ -76,10 +76,10 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
     variance, gain = _variance(exposure, image, sky, notes)
-    fwhm = float(sources.estimate_fwhm(image, variance, mask))
+    fwhm, narrow = sources.estimate_widths(image, variance, mask)
     if settings.cosmic_rays:
         rays = find_cosmic_rays(
-            image, variance, mask != 0, fwhm=fwhm, threshold=settings.cosmic_ray_sigma
+            image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
         )
         mask[rays] |= np.uint16(MaskBit.CR)
         notes.append(f"cosmic-ray pixels masked: {int(rays.sum())}")
