@@ -6,9 +6,10 @@ import numpy as np
 
 from psflib.loops import cosmics as loops
 
-# Share of the given FWHM that the narrowest star may have, in the sharpest corner of the field, at a
-# FWHM of 2 px and of 3 px: well-sampled images can afford more.
-SHARPEST = (0.97, 0.88)
+# Share of the given FWHM that the narrowest star may have, in the sharpest corner of the field, at
+# some FWHM (px).  Well-sampled images can afford more margin; far below 2 px the square pixels make
+# the widths, and profiles are steeper than Gaussians.
+SHARPEST = {1.3: 0.9, 2.0: 0.97, 3.0: 0.88}
 FACTOR = 0.85  # share of a star's light beside a pixel that must be there: pixels are no Gaussians
 EVIDENCE = 3.0  # sigma, that a run is no sum of stars
 FOLLOW = (3.0, 1.5)  # sigma of contrast and of evidence, beside a ray
@@ -100,7 +101,7 @@ def _bounds(fwhm):
     For a Gaussian and all its positions, relative to the mean of the run; the first row along
     lines and columns, the second along diagonals, whose pixels are √2 apart.
     """
-    width = fwhm * np.interp(fwhm, [2, 3], SHARPEST)
+    width = fwhm * np.interp(fwhm, [*SHARPEST], [*SHARPEST.values()])
     g = math.exp(-4 * math.log(2) / width**2)
     return FACTOR * np.array(
         [[h, h**2, 3 * h**4 / (1 + 2 * h), min(h**3, BEYOND)] for h in (g, g * g)]

@@ -38,7 +38,7 @@ class Sky:
 
 def bound(fwhm, diagonal, width):
     """Least ratio of ends to run, over all positions of a Gaussian star; 4: one pixel outwards."""
-    sharp = fwhm * np.interp(fwhm, [2, 3], [0.97, 0.88])
+    sharp = fwhm * np.interp(fwhm, [1.3, 2, 3], [0.9, 0.97, 0.88])
     spacing = math.sqrt(2) if diagonal else 1.0
 
     def star(offset):
