@@ -233,7 +233,7 @@ def quality():
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    run_sections(
-        __doc__, {"scenes": scenes, "slow": slow, "survival": survival, "real": real, "quality": quality},
-        "cosmics",
-    )  # fmt: skip
+    sections = {
+        "scenes": scenes, "slow": slow, "survival": survival, "real": real, "quality": quality,
+    }  # fmt: skip
+    run_sections(__doc__, sections, "cosmics")
