@@ -64,6 +64,7 @@ bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and pee
 	$(BIN)/python benchmarks/sfft.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/decorrelation.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/zogy.py all --write docs/benchmarks.md
+	$(BIN)/python benchmarks/cosmics.py --write docs/benchmarks.md
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png

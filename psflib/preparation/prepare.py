@@ -6,7 +6,6 @@ Whatever the header does not say is measured from the image, and said in `meta["
 
 import warnings
 
-import astroscrappy
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
@@ -14,11 +13,10 @@ from scipy import ndimage
 from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.preparation.claims import absurd_variances, check_mask, check_variance, checked_gain
+from psflib.preparation.cosmics import find_cosmic_rays
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars import sources
-
-BAND = 512  # rows searched for cosmic rays at a time, to bound the memory
 
 
 class PrepareSettings(BaseModel):
@@ -34,7 +32,7 @@ class PrepareSettings(BaseModel):
     )
     cosmic_rays: bool = Field(True, description="find cosmic rays; off for coadds already cleaned")
     cosmic_ray_sigma: float = Field(
-        6.0, gt=0, description="threshold of the Laplacian cosmic-ray search, sigma"
+        6.0, gt=0, description="threshold of the cosmic-ray search for a lone pixel, sigma"
     )
     bad_lines: bool = Field(True, description="find bad columns and rows")
     saturation_margin: float = Field(
@@ -82,9 +80,13 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
         _mask_bad_lines(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    fwhm = float(sources.estimate_fwhm(image, variance, mask))
+    fwhm, narrow = sources.estimate_widths(image, variance, mask)
     if settings.cosmic_rays:
-        _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes)
+        rays = find_cosmic_rays(
+            image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
+        )
+        mask[rays] |= np.uint16(MaskBit.CR)
+        notes.append(f"cosmic-ray pixels masked: {int(rays.sum())}")
     no_data = has_bits(mask, MaskBit.NO_DATA)
     image[no_data] = 0
     variance[no_data] = 0
@@ -244,46 +246,3 @@ def _gain_from_sky(sky, notes):
         return None
     notes.append(f"no gain given: {gain:.3g} e-/ADU taken from the sky's level and noise")
     return gain
-
-
-def _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes):
-    """Cosmic rays by Laplacian edges (van Dokkum 2001, PASP 113, 1420), in bands of rows."""
-    found = np.zeros(image.shape, bool)
-    level = np.float32(65536.0 if saturation is None else saturation)
-    for y0 in range(0, image.shape[0], BAND):
-        top, bottom = max(y0 - 16, 0), min(y0 + BAND + 16, image.shape[0])
-        band = slice(top, bottom)
-        rays, _ = astroscrappy.detect_cosmics(
-            image[band], inmask=mask[band] != 0, invar=np.maximum(variance[band], 1e-20),
-            inbkg=np.zeros_like(image[band]), sigclip=settings.cosmic_ray_sigma, sigfrac=0.3,
-            objlim=5.0, gain=1.0, readnoise=0.0, satlevel=float(level), niter=3, cleantype="median",
-        )  # fmt: skip
-        stop = min(y0 + BAND, image.shape[0])
-        found[y0:stop] = rays[y0 - top : stop - top]
-    stars = _drop_stars(image, found, fwhm)
-    mask[found] |= np.uint16(MaskBit.CR)
-    notes.append(
-        f"cosmic-ray pixels masked: {int(found.sum())}; {stars} groups are cores of stars, kept"
-    )
-
-
-def _drop_stars(image, found, fwhm):
-    """Clear groups of pixels whose brightest falls off like a star; returns their number.
-
-    In images with less than 3 px a FWHM the Laplacian takes cores of stars for cosmic rays.  A
-    star's core is wide in all directions; a ray, even along its track, is narrow across it.
-    """
-    labels, count = ndimage.label(found, structure=np.ones((3, 3)))
-    if count == 0:
-        return 0
-    peaks = np.array(ndimage.maximum_position(image, labels, np.arange(1, count + 1)))
-    padded = np.pad(image, 1, mode="reflect")
-    y, x = peaks.T + 1
-    top = np.maximum(padded[y, x], 1e-20)
-    star = np.ones(count, bool)
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        neighbours = (padded[y + dy, x + dx] + padded[y - dy, x - dx]) / 2
-        gaussian = np.exp(-(dy * dy + dx * dx) * 4 * np.log(2) / fwhm**2)
-        star &= neighbours > 0.6 * gaussian * top
-    found[np.isin(labels, np.flatnonzero(star) + 1)] = False
-    return int(star.sum())

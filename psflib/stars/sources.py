@@ -76,6 +76,15 @@ def estimate_fwhm(image, variance, mask) -> float:
     below it.  2.5 px, with a warning, if nothing can be measured.  Parameters as in
     `detect_sources`.
     """
+    return estimate_widths(image, variance, mask)[0]
+
+
+def estimate_widths(image, variance, mask) -> tuple[float, float]:
+    """FWHM (px) of the stars as `estimate_fwhm` measures it, and that across their narrow side.
+
+    The second is smaller where stars are trailed or elongated; below 2 px, where the elongation of
+    a single star is that of the pixels, only what is common to all of them counts.
+    """
     image, error, bad = _planes(image, variance, mask)
     fwhm = FIRST_FWHM
     for _ in range(2):
@@ -85,9 +94,14 @@ def estimate_fwhm(image, variance, mask) -> float:
         good = table["converged"] & unsaturated & (table["snr"] > 20) & (table["minor"] > NARROWEST)
         if not good.any():
             log.warning("no source to measure the FWHM on; %.1f px assumed", DEFAULT_FWHM)
-            return DEFAULT_FWHM
-        fwhm, _ = _typical(np.asarray(table["fwhm"][good]))
-    return fwhm
+            return DEFAULT_FWHM, DEFAULT_FWHM
+        fwhm, near = _typical(np.asarray(table["fwhm"][good]))
+    stars = table[good][near]
+    if fwhm < UNDERSAMPLED:
+        e = math.hypot(np.median(stars["e1"]), np.median(stars["e2"]))
+    else:
+        e = float(np.median(stars["ellipticity"]))
+    return fwhm, fwhm * math.sqrt((1 - e) / (1 + e))
 
 
 def typical_fwhm(table) -> float | None:
