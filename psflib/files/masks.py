@@ -170,10 +170,7 @@ def _codes(values, entry, choice, path, notes):
     named = {number: name for name, number in known.items()}
     masked = np.zeros(values.shape, np.uint16)
     shares = {}
-    present, counts = np.unique(values, return_counts=True)
-    for code, count in zip(present.tolist(), counts.tolist(), strict=True):
-        if code == 0:
-            continue
+    for code, count in _counted(values[values != 0]):
         name = named.get(code, f"code {code}")
         shares[name] = count / values.size
         unknown = bool(known) and not choice and code not in named
@@ -183,6 +180,14 @@ def _codes(values, entry, choice, path, notes):
             masked[values == code] |= _u16(_role(name))
     _tell(notes, [named.get(code, f"code {code}") for code in bad], shares)
     return masked, shares
+
+
+def _counted(values):
+    """(value, number of pixels) of each; without sorting where values are as small as codes are."""
+    if values.size and 0 <= values.min() and values.max() < 4096:
+        counts = np.bincount(values)
+        return [(int(code), int(counts[code])) for code in np.flatnonzero(counts)]
+    return [(int(v), int(n)) for v, n in zip(*np.unique(values, return_counts=True), strict=True)]
 
 
 def _bits(values, dtype, header, entry, choice, path, notes):
