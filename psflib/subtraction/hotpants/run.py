@@ -66,8 +66,7 @@ def run_hotpants(
         Return also, in this order: what was subtracted (background included); the difference
         in sigma; sigma; a table with a row on each region's kernel; a FITS header.
     _tmpdir, _workdir, _exe : ignored, there is no executable and no file.
-    verbose : bool or callable
-        Callable: gets every message.
+    {verbose}
 
     Returns
     -------

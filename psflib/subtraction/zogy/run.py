@@ -80,8 +80,7 @@ def run_zogy(
         Return also the flux of a point source at each pixel and its error, ADU.
     nthreads : int
         Ignored: one thread is fast enough, and the result does not depend on it.
-    verbose : bool or callable
-        Callable: gets every message.
+    {verbose}
     **kwargs : settings of `psflib.psf.build.build_psf` (stars, stamps, epsf).
 
     Returns
