@@ -168,7 +168,8 @@ def run(name: str, log_file: str | Path | None = None, settings=None, **paths: A
     """
     with_log = _open_log(log_file)
     start = time.perf_counter()
-    log.info("psflib %s, %s: %s", __version__, name, _listed(paths))
+    listed = ", ".join(f"{argument} {path}" for argument, path in paths.items())
+    log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
         STAGES[name](**paths, settings=section_settings(name, settings))
     except (PsflibError, ValueError, OSError) as error:
@@ -221,10 +222,6 @@ def _open_log(path) -> logging.Handler:
 def _log_notes(notes: Sequence[str]) -> None:
     for note in notes:
         log.info("%s", note)
-
-
-def _listed(paths):
-    return ", ".join(f"{name} {path}" for name, path in paths.items())
 
 
 def _place(paths):

@@ -65,7 +65,8 @@ def propagate(inputs: NoiseOfInputs, whitening: VaryingKernel | None = None):
         if plane is None:
             continue
         squares, gains = _through(x, y, [f for f in filters if f is not None], rho)
-        part = _carried(plane, blend_nodes(squares, x, y, LOST))
+        carried = blend_nodes(squares, x, y, LOST).on_tiles(plane.shape, TILE)
+        part = convolve_by_tiles(plane, carried, TILE)
         variance = part if variance is None else np.add(variance, part, out=variance)
         maps = maps + _maps(plane, gains, x, y)
     return variance, CovarianceMaps(maps.astype(np.float32))
@@ -111,11 +112,6 @@ def _core(squares):
     flat = squares.reshape(-1, *squares.shape[2:])
     inner = cut(squares, reach(flat, LOST))
     return inner * squares.sum((-2, -1), keepdims=True)
-
-
-def _carried(plane, squares):
-    """`plane` (ny, nx) convolved with squared filters that vary."""
-    return convolve_by_tiles(plane, squares.on_tiles(plane.shape, TILE), TILE)
 
 
 def _maps(plane, gains, x, y):

@@ -30,7 +30,7 @@ class SkyVariance:
         if not cells:
             known = variance[variance > 0]
             typical = float(np.median(known[::STEP])) if known.size else 1.0
-            cells = [(*_centre(sky.shape), typical, 1.0)]
+            cells = [((sky.shape[1] - 1) / 2, (sky.shape[0] - 1) / 2, typical, 1.0)]
         self._x, self._y, self._value, self._weight = np.array(cells).T
 
     def __call__(self, x: float, y: float) -> float:
@@ -66,7 +66,3 @@ def _cell(variance, sky, y0, x0):
     y, x = np.nonzero(good)
     value = float(np.median(variance[box][good]))
     return x0 + STEP * x.mean(), y0 + STEP * y.mean(), value, float(good.mean())
-
-
-def _centre(shape):
-    return (shape[1] - 1) / 2, (shape[0] - 1) / 2

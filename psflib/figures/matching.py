@@ -67,14 +67,10 @@ def _groups(candidates):
     present = [r for r in REASONS if any(c.reason == r for c in candidates)]
     for i, reason in enumerate(present):
         fates.append(
-            (_short(REASONS[reason]), MARKERS[i % len(MARKERS)], colours[i % len(colours)],
+            (REASONS[reason].split(":")[0], MARKERS[i % len(MARKERS)], colours[i % len(colours)],
              [c for c in candidates if c.reason == reason])
         )  # fmt: skip
     return [fate for fate in fates if fate[3]]
-
-
-def _short(sentence):
-    return sentence.split(":")[0]
 
 
 def kernel_candidates(cells, pair, kernel, where=None, most=8, title="Candidates and residuals"):

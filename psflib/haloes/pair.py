@@ -95,9 +95,9 @@ def without_haloes(
     both = np.asarray(fits[0].table["ok"]) & np.asarray(fits[1].table["ok"])
     full = _saturated(images, fits)
     cleaned = []
+    fwhm = max(science.meta["fwhm"], template.meta["fwhm"])  # of one survey: pixels are alike
+    shares = [_share(full[i], fwhm) for i in np.flatnonzero(both)]
     for image, fit, k in zip(images, fits, known, strict=True):
-        fwhm = max(image.meta["fwhm"], _on_grid(science, template, image))
-        shares = [_share(full[i], fwhm) for i in np.flatnonzero(both)]
         part = _take(fit, both)
         done = remove(image, part, k.extended, settings, shares)
         inner = settings.core * image.meta["fwhm"]
@@ -150,12 +150,6 @@ def _saturated(images, fits):
     for image, fit in zip(images, fits, strict=True):
         full[np.asarray(fit.table["ok"])] |= saturated(image, fit)
     return full
-
-
-def _on_grid(science, template, image):
-    """The larger FWHM of both, px; grids of one survey have like pixels."""
-    other = template if image is science else science
-    return other.meta["fwhm"]
 
 
 def _share(whole, fwhm):

@@ -56,7 +56,8 @@ def align(template: Exposure, science: Exposure) -> tuple[Exposure, dict]:
     overlap = float(np.mean((mask & 1) == 0))
     if overlap == 0:
         raise NoOverlap("science and template do not overlap on the sky; check the WCS of both")
-    meta = {**template.meta, "fwhm": _scaled(template.meta.get("fwhm"), area)}
+    fwhm = template.meta.get("fwhm")
+    meta = {**template.meta, "fwhm": None if fwhm is None else fwhm / np.sqrt(area)}
     aligned = template.replace(
         image=image, variance=variance, mask=mask, wcs=science.wcs, meta=meta
     )
@@ -113,7 +114,3 @@ def _gather(template, node_x, node_y, area, shape):
     table = loops.phase_table(PHASES, RADIUS)
     loops.warp(image, variance, template.mask, node_x, node_y, STEP, area, RADIUS, table, *out)
     return out
-
-
-def _scaled(fwhm, area):
-    return None if fwhm is None else fwhm / np.sqrt(area)

@@ -13,6 +13,7 @@ from psflib.image.exposure import Exposure
 from psflib.image.noise import empty_sky, robust_std
 
 RADIUS = 1.5  # px within which a candidate counts as the true source
+CLEAR = 12  # px about a known change that tell nothing of the noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +253,8 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     usable = clean.usable & raw.usable
     sky = empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
     if avoid is not None:
-        _cut_out(sky, avoid[0], avoid[1], radius=12)
+        for i, j in np.rint(np.transpose(avoid)).astype(int):
+            sky[max(j - CLEAR, 0) : j + CLEAR + 1, max(i - CLEAR, 0) : i + CLEAR + 1] = False
     before = noise.noise_correlation(raw.image, raw.variance, sky, 1)
     if clean.score is None:
         raise ValueError("the second difference has no score: decorrelate it first")
@@ -262,11 +264,6 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     return Whiteness(
         robust_std(z), _largest(before), _largest(after), robust_std(score), int(sky.sum())
     )
-
-
-def _cut_out(select, x, y, radius):
-    for i, j in zip(np.rint(x).astype(int), np.rint(y).astype(int), strict=True):
-        select[max(j - radius, 0) : j + radius + 1, max(i - radius, 0) : i + radius + 1] = False
 
 
 def _largest(rho):

@@ -318,17 +318,14 @@ class ImagePsfMatchTask:
         planes = {k: getattr(difference, k) for k in ("image", "variance", "mask")}
         subtracted = with_psf_of(target, science.replace(**planes))
         counts = cells.counts()
+        ny, nx = science.shape
         return MatchResult(
             convolved_exposure(kernel, convolved), kernel, background_of(kernel), cells,
             subtracted if subtract else None, template,
             {**difference.meta, **counts, "mode": "psflib", "convolved": name,
              "notes": [*difference.meta.get("notes", []), *doubts(counts, counts["n_good"])],
-             "spatial_kernel_sum": float(kernel.kernel_sum(*_centre(science.shape)))},
+             "spatial_kernel_sum": float(kernel.kernel_sum((nx - 1) / 2, (ny - 1) / 2))},
         )  # fmt: skip
-
-
-def _centre(shape):
-    return (shape[1] - 1) / 2, (shape[0] - 1) / 2
 
 
 def _checked(name, exposure) -> Exposure:

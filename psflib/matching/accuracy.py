@@ -36,7 +36,9 @@ def kernel_error(design, matrix, fwhm, share=1.0) -> dict:
     """
     layout, basis = design.layout, design.basis.images
     kernel = slice(layout.n_kernel)
-    covariance = share * _inverse(matrix)[kernel, kernel]
+    scaled, scale = unit_diagonal(matrix, RIDGE)
+    inverse = linalg.inv(scaled, check_finite=False) * np.outer(scale, scale)
+    covariance = share * inverse[kernel, kernel]
     image, term = np.divmod(layout.index[kernel], polynomial.n_terms(layout.top))
     stars, total = _stars(basis, fwhm)
     x, y = edge_grid(design.shape, NODES)
@@ -53,11 +55,6 @@ def kernel_error(design, matrix, fwhm, share=1.0) -> dict:
         "profile": [float(f"{v:.3g}") for v in _profile(variance, basis.shape[-1])],
         "nodes": np.round(nodes.reshape(NODES, NODES), 3).tolist(),
     }
-
-
-def _inverse(matrix):
-    scaled, scale = unit_diagonal(matrix, RIDGE)
-    return linalg.inv(scaled, check_finite=False) * np.outer(scale, scale)
 
 
 def _stars(basis, fwhm):

@@ -188,15 +188,12 @@ def _misfit(problem, state):
 
 
 def _variance(problem, state):
-    """Variance of target minus model, at the fit pixels."""
-    return problem.var_a + _kernel_power(problem, state) * problem.var_b
-
-
-def _kernel_power(problem, state):
-    """Sum of the squared kernel at the centre of the field."""
+    """Variance of target minus model, at the fit pixels, by the kernel of the field's centre."""
     if state is None:
-        return problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
-    return np.square(_central(problem, state.solution)).sum()
+        power = problem.sources.scale**2 * 0.3  # a Gaussian of a pixel's sigma keeps 0.28 of it
+    else:
+        power = np.square(_central(problem, state.solution)).sum()
+    return problem.var_a + power * problem.var_b
 
 
 def _clip_pixels(problem, residual, weight):

@@ -126,10 +126,6 @@ def _sky(raw, clean, science):
     return empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 
 
-def _draw_candidates(settings, clean, found, science, template):
-    return figures.candidate_gallery(clean, found, science, template, top=settings.candidates)
-
-
 def _draw_halo(_, exposure, starless):
     removed = starless.removed[np.asarray(starless.removed["ok"])]
     if not len(removed):
@@ -198,7 +194,9 @@ _DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
     (
         "Candidates",
         ("decorrelated.fits", "candidates.ecsv", "exposure.fits", "template.fits"),
-        _draw_candidates,
+        lambda settings, clean, found, science, template: figures.candidate_gallery(
+            clean, found, science, template, top=settings.candidates
+        ),
     ),
 ]
 
@@ -227,20 +225,17 @@ def _log_table(epoch):
 
 def _summary_table(summary):
     names = summary.colnames
-    head = "".join(f'<th title="{html.escape(_meaning(n))}">{_heading(n)}</th>' for n in names)
+    head = "".join(_heading(name) for name in names)
     body = "".join(
         f"<tr>{''.join(f'<td>{_cell(row, n)}</td>' for n in names)}</tr>" for row in summary
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _meaning(name):
-    return COLUMNS[name][2] if name in COLUMNS else name
-
-
 def _heading(name):
-    unit = COLUMNS[name][1] if name in COLUMNS else None
-    return f"{name.replace('_', ' ')}{f' [{unit}]' if unit else ''}"
+    _, unit, meaning = COLUMNS.get(name, (None, None, name))
+    text = f"{name.replace('_', ' ')}{f' [{unit}]' if unit else ''}"
+    return f'<th title="{html.escape(meaning)}">{text}</th>'
 
 
 def _cell(row, name):

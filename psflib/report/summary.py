@@ -142,7 +142,10 @@ def cost_lines(output: Path) -> list[str]:
 
 def _row(epoch):
     row = {"missing": epoch.missing, "problem": epoch.problem, **_cost(epoch)}
-    row |= _locus(epoch) | _psf(epoch)
+    stars = epoch.read("stars.ecsv")
+    if stars is not None:
+        row["locus"] = str(stars.meta.get("locus", ""))
+    row |= _psf(epoch)
     if epoch.epoch != TEMPLATE:
         row |= _kernel(epoch) | _noise(epoch) | _candidates(epoch)
     return row
@@ -169,11 +172,6 @@ def _psf(epoch):
         "psf_e2": e2,
         "reserve_chi2": np.nan if chi2 is None else float(chi2),
     }
-
-
-def _locus(epoch):
-    stars = epoch.read("stars.ecsv")
-    return {} if stars is None else {"locus": str(stars.meta.get("locus", ""))}
 
 
 def _kernel(epoch):

@@ -32,12 +32,8 @@ def _ghost(r):
     return 1 + level / (1 + np.exp(np.minimum((r - GHOST_RADIUS) / 0.5, 50.0)))
 
 
-def _as_it_is(r):
-    return np.ones_like(r)
-
-
 #: Factor on the wing at radius r (px); the benchmark's own first, then the held-out ones.
-WINGS = {"bench": _as_it_is, "break": _break, "aureole": _aureole, "ghost": _ghost}
+WINGS = {"bench": np.ones_like, "break": _break, "aureole": _aureole, "ghost": _ghost}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _extract(image, error, bad, fwhm, threshold, min_area):
     sep.set_extract_pixstack(max(1_000_000, image.size // 2))
     sep.set_sub_object_limit(8192)
     # clean=True takes real stars of S/N 25 for the wings of a star 35 px away; not used
-    # (tests/test_stars.py, test_faint_star_near_a_bright_one_is_detected).
+    # (tests/stars/test_select.py, test_faint_star_near_a_bright_one_is_detected).
     for attempt in range(4):
         try:
             return sep.extract(

@@ -94,7 +94,9 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     mask = _mask(kernel, science, template, bad, doubt, noise, added, settings)
     del doubt
     _to_science_units(kernel, difference, noise)
-    _blank(difference, noise, mask)
+    no_data = has_bits(mask, MaskBit.NO_DATA)
+    difference[no_data] = 0
+    noise[no_data] = 0
     known = target.variance > 0
     sharp = target.replace(variance=np.where(known, target.variance + added, 0))
     images = (sharp, template) if direction == "template" else (science, sharp)
@@ -237,9 +239,3 @@ def _near_border(spoiled, weight, limit):
         plane = spoiled if axis == 0 else spoiled.T
         plane[: max(first, 0)] = True
         plane[len(plane) - max(last, 0) :] = True
-
-
-def _blank(difference, noise, mask):
-    no_data = has_bits(mask, MaskBit.NO_DATA)
-    difference[no_data] = 0
-    noise[no_data] = 0

@@ -117,7 +117,9 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         n_iter += 1
         used = used & ~out
         check_count(model, int(used.sum()))
-        less, less_right = _assemble_few(assembly, model, planes, out, weight, rest, middles)
+        # few pixels: exactly, or with the approximation that the others have
+        few = "gram" if assembly == "fourier" else assembly
+        less, less_right = _assemble(few, model, planes, out, weight, rest, middles)
         matrix, right = matrix - less, right - less_right
         solution = solver.step(matrix, right, base)
         light = predict(model, solution, planes, assembly)
@@ -249,11 +251,6 @@ def _assemble(assembly, model, planes, use, weight, rest, middles):
         return normal.by_tiles(model, planes.template, use, weight, rest, middles)
     y, x = np.nonzero(use)
     return normal.exactly(model, planes.template, y, x, weight[use].astype(float), rest[use])
-
-
-def _assemble_few(assembly, *arguments):
-    """Normal equations of few pixels, with the approximation that the others have."""
-    return _assemble("gram" if assembly == "fourier" else assembly, *arguments)
 
 
 def _start(model, stiff, planes, rules):

@@ -4,7 +4,7 @@ import dataclasses
 from functools import cached_property
 
 import numpy as np
-from scipy import interpolate
+from scipy import interpolate, signal
 
 from psflib.image import polynomial
 from psflib.image.convolve import VaryingKernel
@@ -156,8 +156,6 @@ class Model:
 
 
 def _matched_exactly(model, solution, template):
-    from scipy import signal
-
     coefficients, background = model.split(solution)
     ny, nx = model.shape
     x, y = np.arange(nx)[None, :], np.arange(ny)[:, None]

@@ -41,7 +41,8 @@ def implied_kernel(matched: MatchedPair, nodes, support: int, meta: dict) -> Mat
     coef[0, : len(matched.scale)] = matched.scale
     if len(basis) > 1:
         fitted = np.linalg.lstsq(terms.T, amplitudes.T, rcond=1e-10)[0].T
-        coef[1:, : fitted.shape[1]] = fitted * matched.scale_at(*_centre(shape))
+        centre = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+        coef[1:, : fitted.shape[1]] = fitted * matched.scale_at(*centre)
     return MatchingKernel(
         basis, coef, order, matched.scale_order, matched.background, matched.background_order,
         shape, "template", meta,
@@ -68,7 +69,3 @@ def _principal(kernels):
     count = min(TERMS, int(np.sum(values > KEPT * np.linalg.norm(mean) * np.sqrt(len(kernels)))))
     images = right[:count].reshape(count, *mean.shape)
     return np.concatenate([mean[None], images]), (left[:, :count] * values[:count]).T
-
-
-def _centre(shape):
-    return (shape[1] - 1) / 2, (shape[0] - 1) / 2
