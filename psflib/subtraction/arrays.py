@@ -124,6 +124,11 @@ def valid_range(plane, good) -> tuple[float, float]:
     return float(np.median(values) - 10 * robust_std(values)), float(high + 0.01 * (high - low))
 
 
+def noise_of_sky(plane, good) -> np.ndarray:
+    """Sigma of the sky (ny, nx), ADU: of a mesh whose sources are masked and clipped."""
+    return fit_sky(np.where(good, plane, 0).astype(np.float32), good, order=None).rms.astype(float)
+
+
 def measured_variance(plane, good, gain) -> np.ndarray:
     """Variance of the sky's noise plus photon noise of what exceeds the sky (with a gain), ADU²."""
     flat = np.where(good, plane, 0).astype(np.float32)
