@@ -1,20 +1,19 @@
 """Step 2, which filter: the one that whitens the noise, at every place of the field."""
 
-import numpy as np
-
 from psflib.decorrelation.field import constant_filter, varying_filter
 from psflib.decorrelation.filters import filter_from_power, score_filter, whitening_filter
-from psflib.decorrelation.propagate import NoiseOfInputs
 from psflib.decorrelation.sky_variance import SkyVariance
 from psflib.image import noise
 from psflib.image.convolve import VaryingKernel, constant_kernel
 
 
-def filter_of_inputs(inputs: NoiseOfInputs, sky, settings) -> VaryingKernel:
+def filter_of_inputs(inputs, sky, settings) -> VaryingKernel:
     """By the kernel and the noise of the two images; in score mode by `inputs.pre` as well.
 
     Parameters
     ----------
+    inputs : NoiseOfInputs
+        Of both images.
     sky : ndarray (ny, nx) bool
         Empty sky: its variance counts, not that of sources.
     settings : DecorrelateSettings
@@ -34,6 +33,8 @@ def filter_of_inputs(inputs: NoiseOfInputs, sky, settings) -> VaryingKernel:
     return constant_filter(filter_at, sky.shape)
 
 
-def filter_of_difference(rho: np.ndarray, crop: int) -> VaryingKernel:
-    """By the noise correlation of the difference itself; `crop` is the filter's half width, px."""
-    return constant_kernel(filter_from_power(noise.power_spectrum(rho, (4 * crop, 4 * crop)), crop))
+def filter_of_difference(inputs, crop: int) -> VaryingKernel:
+    """By the noise of the difference itself, `measured_noise`; `crop` is its half width, px."""
+    return constant_kernel(
+        filter_from_power(noise.power_spectrum(inputs.rho_s, (4 * crop, 4 * crop)), crop)
+    )

@@ -147,7 +147,7 @@ def _by_inputs(difference, settings, pre, sky):
 
 def _as_measured(difference, settings, sky):
     inputs = measured_noise(difference, sky, settings.max_lag)
-    whitening = filter_of_difference(inputs.rho_s, crop=difference.kernel.basis.shape[1])
+    whitening = filter_of_difference(inputs, crop=difference.kernel.basis.shape[1])
     noise = filtered_noise(difference, inputs, whitening)
     return apply_filter(difference, whitening, *noise)
 

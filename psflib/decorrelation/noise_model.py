@@ -1,5 +1,7 @@
 """Step 1, what noise is there: as the two images claim, as if they were white, or as measured."""
 
+from typing import Any
+
 import numpy as np
 
 from psflib.decorrelation.propagate import NoiseOfInputs, propagate
@@ -59,7 +61,7 @@ def correlations(difference: Difference):
 
 def empty_sky(difference: Difference) -> np.ndarray:
     """Pixels (ny, nx) bool without sources, in which noise can be measured."""
-    science = difference.science
+    science: Any = difference.science
     usable = ~has_bits(difference.mask, UNUSABLE) & (difference.variance > 0)
     return noise.empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
 

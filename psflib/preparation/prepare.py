@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.preparation.claims import absurd_variances, check_mask, check_variance, checked_gain
+from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars import sources
 
@@ -70,6 +72,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     settings = settings or PrepareSettings()
     notes = list(exposure.meta.get("notes", []))
     _check_usable(exposure)
+    exposure = _without_empty_areas(exposure, notes)
     saturation = _saturation(exposure, notes)
     mask = exposure.mask.copy()
     _mask_saturated(exposure.image, mask, saturation, settings)
@@ -77,7 +80,8 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     image = exposure.image - sky.level
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
-    variance, gain = _variance(exposure, image, sky, notes)
+    check_mask(exposure, image, sky)
+    variance, gain = _variance(exposure, image, sky, mask, notes)
     fwhm = float(sources.estimate_fwhm(image, variance, mask))
     if settings.cosmic_rays:
         _mask_cosmic_rays(image, variance, mask, saturation, fwhm, settings, notes)
@@ -108,6 +112,19 @@ def _check_usable(exposure):
     values = exposure.image[usable]
     if values.min() == values.max():
         raise BadImage(f"all usable pixels hold the value {values[0]:g}: this is not a sky image")
+
+
+def _without_empty_areas(exposure, notes):
+    empty, values = empty_areas(exposure.image, exposure.usable)
+    if not empty.any():
+        return exposure
+    mask = exposure.mask.copy()
+    mask[empty] |= np.uint16(MaskBit.NO_DATA)
+    listed = ", ".join(f"{value:.6g}" for value in values)
+    notes.append(f"no data where the image holds {listed}: {empty.mean():.2%} of it")
+    made = exposure.replace(mask=mask)
+    _check_usable(made)
+    return made
 
 
 def _saturation(exposure, notes):
@@ -175,10 +192,16 @@ def _off_trend(profile):
     return profile - ndimage.median_filter(np.nan_to_num(profile), 11)
 
 
-def _variance(exposure, image, sky: Sky, notes):
+def _variance(exposure, image, sky: Sky, mask, notes):
     """Variance plane: the given one, or sky noise plus photon noise of the sources."""
-    gain = exposure.gain
+    usable = mask == 0
+    gain = checked_gain(exposure, sky, image, usable, notes)
     if exposure.variance is not None:
+        check_variance(exposure, image, sky, usable)
+        absurd = absurd_variances(exposure.variance, usable)
+        if absurd.any():
+            mask[absurd] |= np.uint16(MaskBit.BAD)
+            notes.append(f"{absurd.sum()} pixels masked: a variance far below their neighbours'")
         return exposure.variance.copy(), gain
     if gain is None:
         gain = _gain_from_sky(sky, notes)
@@ -196,7 +219,7 @@ def _variance(exposure, image, sky: Sky, notes):
 def _gain_from_sky(sky, notes):
     """Gain for want of a better one: sky level / sky variance, if the image still has its sky."""
     gain = sky.median_level / sky.median_rms**2
-    if not 0.05 < gain < 100 or sky.median_level < 5 * sky.median_rms:
+    if sky.median_level < 5 * sky.median_rms:
         notes.append(
             "no gain given and no sky to measure it from: photon noise of sources left out"
         )

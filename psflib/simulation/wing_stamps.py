@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,7 +34,12 @@ def _ghost(r):
 
 
 #: Factor on the wing at radius r (px); the benchmark's own first, then the held-out ones.
-WINGS = {"bench": np.ones_like, "break": _break, "aureole": _aureole, "ghost": _ghost}
+WINGS: dict[str, Callable] = {
+    "bench": np.ones_like,
+    "break": _break,
+    "aureole": _aureole,
+    "ghost": _ghost,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,7 +95,7 @@ class TestMeasured:
 
     def test_negative_pixels_have_the_noise_of_the_sky(self, light):
         raw = observe(light)
-        raw[100:104, 100:104] = -3000.0
+        raw[100:104, 100:104] -= 3400.0
         ready = prepare(Exposure(raw, gain=GAIN))
         assert ready.variance.min() > 0.5 * SIGMA**2
         assert ready.variance[102, 102] == pytest.approx(SIGMA**2, rel=0.15)

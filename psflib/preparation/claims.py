@@ -1,0 +1,147 @@
+"""What the user tells, checked against what the pixels say.
+
+Planes that surveys hand out are easily named as others: a sigma plane as variance (24 % of the sky
+masked as cosmic rays), a map of exposure times as weight, a mask whose bits mark every source.
+The sky's own noise tells them apart.
+"""
+
+import numpy as np
+
+from psflib.errors import BadImage
+from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.noise import robust_std
+from psflib.preparation.sky import Sky
+
+AGREES = (0.5, 2.0)  # claimed over measured variance of empty sky that pass for the same
+BLOCK = 4  # px; noise of blocks tells the variance that resampling has spread over neighbours
+EXCLUDED = 1.5  # photon noise of the sky alone over the measured, above which a gain is impossible
+BRIGHT = 10.0  # sigma, of the pixels that a mask must leave
+COVERED = 0.7  # share of them that a mask may take
+FEWEST = 30  # of them, to judge a mask by
+ABSURD = 0.05  # of the neighbours' variance, below which a single value cannot be one
+
+
+def check_variance(exposure: Exposure, image: np.ndarray, sky: Sky, usable: np.ndarray) -> None:
+    """Refuse a variance plane that is none.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        As read, with its `variance`.
+    image : ndarray (ny, nx) float32
+        Without sky, ADU.
+    usable : ndarray (ny, nx) bool
+
+    Raises
+    ------
+    BadImage
+        With what the plane looks like, and what to do.
+    """
+    empty = usable & (np.abs(image) < 3 * sky.rms)
+    claimed = float(np.median(exposure.variance[empty][::7])) if empty.any() else 0.0
+    measured = sky.median_rms**2
+    if claimed <= 0 or any(_agree(claimed, m) for m in (measured, _of_blocks(image, empty))):
+        return
+    kinds = {
+        "sigma (standard deviation)": claimed**2,
+        "inverse variance": 1 / claimed,
+        "inverse sigma": 1 / claimed**2,
+    }
+    like = [kind for kind, value in kinds.items() if _agree(value, measured)]
+    looks = (
+        f"as {like[0]} it would agree: name it so"
+        if like
+        else "it agrees as no kind of noise plane: a weight of arbitrary scale, an exposure map, "
+        "or a plane in another unit"
+    )
+    name = exposure.meta.get("planes", {}).get("variance", "the variance plane")
+    raise BadImage(
+        f"{name} claims a noise of {np.sqrt(claimed):.4g} ADU for empty sky, the pixels show "
+        f"{np.sqrt(measured):.4g} ADU; {looks}. Left out, the variance is measured"
+    )
+
+
+def checked_gain(exposure: Exposure, sky: Sky, image, usable, notes: list[str]) -> float | None:
+    """The gain that the sky's noise allows: the given one, or the pixels' own, said in `notes`.
+
+    The photon noise of the sky alone cannot exceed the noise that is seen.  Where it does, pixels
+    are no longer the counts that the gain is meant for (counts per second, images scaled to 0..1);
+    raw integers are, and then it is the level that is no sky: a bias that was not taken off.
+    """
+    given, level = exposure.gain, sky.median_level
+    if given is None or level <= 5 * sky.median_rms:
+        return given
+    empty = usable & (np.abs(image) < 3 * sky.rms)
+    measured = max(sky.median_rms**2, _of_blocks(image, empty))
+    if level / given <= EXCLUDED * measured:
+        return given
+    excess = f"a sky of {level:.4g} ADU at a gain of {given:.4g} e-/ADU alone has a noise of "
+    excess += f"{np.sqrt(level / given):.4g} ADU, the pixels show {np.sqrt(measured):.4g}"
+    if _are_counts(exposure.image[usable]):
+        notes.append(f"{excess}: a bias level stands in the sky? The gain is kept")
+        return given
+    own = level / measured
+    notes.append(
+        f"{excess}: the gain is not that of these pixels (counts per second? rescaled?); "
+        f"{own:.4g} e-/ADU taken from the sky's level and noise"
+    )
+    return float(own)
+
+
+def check_mask(exposure: Exposure, image: np.ndarray, sky: Sky) -> None:
+    """Refuse a mask that marks the sources themselves.
+
+    Raises
+    ------
+    BadImage
+        If most pixels above 10 sigma are masked by the user's mask; bits are named where known.
+    """
+    data = ~has_bits(exposure.mask, MaskBit.NO_DATA)
+    bright = data & (image > BRIGHT * sky.rms)
+    count = np.count_nonzero(bright)
+    bad = has_bits(exposure.mask, MaskBit.BAD)
+    share = np.count_nonzero(bright & bad) / max(count, 1)
+    elsewhere = np.count_nonzero(bad & data & ~bright) / max(np.count_nonzero(data & ~bright), 1)
+    # a mask that takes as much of the sky, as of a half-covered field, does not aim at sources
+    if count < FEWEST or share < COVERED or share < 2 * elsewhere:
+        return
+    names = exposure.meta.get("mask_names") or {}
+    which = f" ({', '.join(map(str, names))})" if names else ""
+    raise BadImage(
+        f"the mask takes {share:.0%} of the pixels above {BRIGHT:.0f} sigma, and {elsewhere:.0%} "
+        f"of the others: some of its bits{which} mark sources, not defects. Name those that are "
+        "bad (mask_bits) or those to ignore (mask_ignore)"
+    )
+
+
+def absurd_variances(variance: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Pixels (ny, nx) bool whose variance is far below that of both neighbours on an axis."""
+    low = usable & (variance < ABSURD * np.median(variance[usable][::7]))
+    if not low.any():
+        return low
+    padded = np.pad(variance, 1, mode="reflect")
+    y, x = np.nonzero(low)
+    around = [padded[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))]
+    low[y, x] = variance[y, x] < ABSURD * np.median(around, axis=0)
+    return low
+
+
+def _agree(claimed, measured):
+    return AGREES[0] <= claimed / measured <= AGREES[1] if measured > 0 else False
+
+
+def _of_blocks(image, empty):
+    """Variance of a pixel as blocks of empty sky tell it, ADU²: correlated noise included."""
+    ny, nx = (n // BLOCK * BLOCK for n in image.shape)
+    shape = ny // BLOCK, BLOCK, nx // BLOCK, BLOCK
+    whole = empty[:ny, :nx].reshape(shape).all((1, 3))
+    means = image[:ny, :nx].reshape(shape).mean((1, 3), dtype=float)[whole]
+    if len(means) < 100:
+        return 0.0
+    return float(robust_std(means - np.median(means)) ** 2 * BLOCK**2)
+
+
+def _are_counts(values):
+    """Whether pixels are whole numbers, as a converter gives them."""
+    some = values[:: max(1, len(values) // 10_000)]
+    return bool(np.all(some == np.round(some)))
