@@ -28,6 +28,7 @@ def page(data) -> str:
         lines += ["", f"{len(section['rows'])} rows, {same} of them the same.", ""]
         if section.get("outro"):
             lines += [section["outro"].strip(), ""]
+    lines.append(data.get("outro", "").strip())
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -193,7 +193,6 @@ class TestNoiseFree:
 
 THREADS = """
 import sys, hashlib
-sys.path.insert(0, "tests")
 from tests.matching.test_bad_input import pair, subtract
 science, template, _ = pair()
 difference = subtract(science, template)

@@ -625,7 +625,7 @@ def test_a_singular_matrix_gets_a_ridge_and_then_an_error():
 @pytest.mark.slow
 def test_threads_do_not_matter(tmp_path):
     code = (
-        "import sys; import numpy as np; from tests.subtraction.sfft import test_sfft as t\n"
+        "import sys, numpy as np\nfrom tests.subtraction.sfft import test_sfft as t\n"
         "from psflib.subtraction import run_sfft\n"
         "np.save(sys.argv[1], run_sfft(*t.sky()[:2], **t.ERRORS, kernel_shape=(9, 9)))"
     )
