@@ -1,5 +1,6 @@
 """Bare planes as FITS files: what a user of STDPipe or HOTPANTS has and expects."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from psflib.files.atomic import atomic_path
 from psflib.files.fitsio import open_fits, read_array, select_hdu
 
 
-def read_first_plane(path: str | Path) -> np.ndarray:
+def read_first_plane(path: str | os.PathLike) -> np.ndarray:
     """The first image (ny, nx) of a FITS file.
 
     Raises
@@ -18,6 +19,7 @@ def read_first_plane(path: str | Path) -> np.ndarray:
     BadFile
         If there is none.
     """
+    path = Path(path)
     with open_fits(path) as hdus:
         return read_array(select_hdu(hdus, path), path)
 

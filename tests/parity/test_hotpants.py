@@ -28,7 +28,7 @@ CALLS = {
     "units of the unconvolved": ({}, {"n": "u"}),
     "image convolved": ({}, {"c": "i"}),
     "image convolved, units of the template": ({}, {"c": "i", "n": "t"}),
-    "two regions": ({"nx": 2, "ny": 1}, {"nsx": 3, "nsy": 4}),
+    "two regions": ({"nx": 2, "ny": 1}, {"nsx": 4, "nsy": 6}),
     "objects": ({"obj": True}, {}),
     "masks": ({"mask": True, "template_mask": True}, {}),
     "another basis": ({}, {"ng": [2, 4, 1.0, 2, 2.0]}),

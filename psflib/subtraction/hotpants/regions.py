@@ -77,7 +77,8 @@ def subtract_regions(science, template, options, say) -> Planes:
             f"kernel sum {row['ksum']:.5f}" + "".join(f"; {note}" for note in fit.notes)
         )
     header["NSTAMPS"] = (sum(r["n_stamps"] for r in rows), "substamps used")
-    return Planes(*planes, mask, Table(rows), header, cells)
+    difference, convolved, scaled, noise = planes
+    return Planes(difference, convolved, scaled, noise, mask, Table(rows), header, cells)
 
 
 def _split(shape, options):

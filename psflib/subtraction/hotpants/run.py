@@ -103,9 +103,9 @@ def run_hotpants(
                           template_gain, options, "t")  # fmt: skip
     check_shapes(science, reference)
     made = subtract_regions(science, reference, options, say)
-    names = "image", "template", "difference"
+    names = ["image", "template", "difference"]
     if _workdir is not None:
-        names = tuple(os.path.join(_workdir, f"{n}.fits") for n in ("image", "template", "diff"))
+        names = [os.path.join(_workdir, f"{n}.fits") for n in ("image", "template", "diff")]
     header.complete(made, options, names)
     write_outputs(made, options, given, _workdir)
     wanted = (get_convolved, get_scaled, get_noise, get_kernel, get_header)

@@ -152,7 +152,8 @@ def find_substamps(exposure: Exposure, usable, options) -> SpatialCellSet:
         raise NotEnoughStars(f"substamps (none of {usable.size} pixels is usable)", 0, 1)
     size = -(-nx // options.nsx), -(-ny // options.nsy)
     if options.places is not None:
-        found = _vetted(exposure, usable, *(options.places.T - 1), options)
+        x, y = options.places.T - 1
+        found = _vetted(exposure, usable, x, y, options)
         if options.afssc:
             found += _others(exposure, usable, found, options)
     else:

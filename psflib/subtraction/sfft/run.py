@@ -89,7 +89,7 @@ def run_sfft(
     noise_correction : bool
         Undo the shrinkage of the kernel that the noise of the template causes.
     legacy_units : bool
-        `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's are.
+        `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's were before 0.4.1.
 
     Returns
     -------
