@@ -19,7 +19,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench picture notebooks schema lock browser clean
+.PHONY: help setup demo test check format bench peers parity names picture notebooks schema lock browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,8 +55,7 @@ format: $(READY)  ## let ruff and snakefmt lay out all files
 bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and peers; seconds and memory of every stage
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
-		--constraint requirements.lock || echo "the peers could not be installed: bench without them"
+	$(MAKE) peers
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/wings.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/haloes.py all --write docs/benchmarks.md
@@ -65,6 +64,16 @@ bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and pee
 	$(BIN)/python benchmarks/decorrelation.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/zogy.py all --write docs/benchmarks.md
 	$(BIN)/python benchmarks/cosmics.py --write docs/benchmarks.md
+
+peers: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \
+		--constraint requirements.lock || echo "the peers could not be installed: without them"
+
+parity: $(READY) peers  ## the peers (noobase, STDPipe; HOTPANTS, if it is there) beside psflib, on the same arrays
+	$(BIN)/python -m pytest tests/parity
+
+names: $(READY)  ## docs/names.md from docs/names.yaml
+	$(BIN)/python benchmarks/names.py
 
 picture: demo  ## the picture of the README
 	$(BIN)/python benchmarks/demo_picture.py results docs/images/demo.png

@@ -5,6 +5,8 @@ the scale of the values and the normal equations stay well conditioned.
 Term order: 1, u, v, u², uv, v², u³ ... (total degree, then falling power of u).
 """
 
+import itertools
+
 import numpy as np
 
 
@@ -52,13 +54,24 @@ def axes(order: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(tx[: order + 1]), np.array(ty[: order + 1])
 
 
-def product_map(coefficients, order: int, shape: tuple[int, int]) -> np.ndarray:
-    """A polynomial over the image, (ny, nx) float32, as a product of two thin matrices."""
+def product_map(coefficients, order: int, shape: tuple[int, int], dtype=np.float32) -> np.ndarray:
+    """A polynomial over the image, (ny, nx), as a product of two thin matrices."""
     matrix = np.zeros((order + 1, order + 1))
     for (i, j), value in zip(degrees(order), coefficients, strict=True):
         matrix[j, i] = value
     tx, ty = axes(order, shape)
-    return (ty.T @ matrix).astype(np.float32) @ tx.astype(np.float32)
+    return (ty.T @ matrix).astype(dtype) @ tx.astype(dtype)
+
+
+def to_powers(coefficients, order: int) -> np.ndarray:
+    """Coefficients (..., n_terms) of u^i v^j, in the order of `degrees`, of the same polynomial."""
+    change = np.zeros((n_terms(order), n_terms(order)))
+    rank = {pair: k for k, pair in enumerate(degrees(order))}
+    powers = [np.polynomial.chebyshev.cheb2poly(np.eye(order + 1)[i]) for i in range(order + 1)]
+    for (i, j), row in zip(degrees(order), change, strict=True):
+        for (a, x), (b, y) in itertools.product(enumerate(powers[i]), enumerate(powers[j])):
+            row[rank[a, b]] += x * y
+    return np.asarray(coefficients) @ change
 
 
 def _chebyshev(order, u):

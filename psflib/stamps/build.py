@@ -35,7 +35,7 @@ class StampResult:
     valid : ndarray (s, s) bool
         Finite, not masked, with a finite positive error if errors were given.
     error : ndarray (s, s) float64 or None
-    delta : ndarray (2,) float64
+    delta : tuple of float
         Offset (row, col) of the centroid from the centre pixel, in [-0.5, 0.5] px.
     centroid : ndarray (2,) float64
         (row, col) in pixels of the cut-out.
@@ -46,7 +46,7 @@ class StampResult:
     stamp: np.ndarray
     valid: np.ndarray
     error: np.ndarray | None
-    delta: np.ndarray
+    delta: tuple[float, float]
     centroid: np.ndarray
     origin: tuple[int, int]
 
@@ -105,7 +105,7 @@ def build_stamp(
         image[window].copy(),
         valid[window].copy(),
         None if sigma is None else sigma[window].copy(),
-        centroid - centre,
+        tuple((centroid - centre).tolist()),
         centroid,
         (row, col),
     )

@@ -1,6 +1,7 @@
 """What STDPipe's calls take, plain arrays with masks and errors, as exposures."""
 
 import logging
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,28 +12,41 @@ from psflib.image.exposure import Exposure
 from psflib.image.noise import robust_std
 from psflib.preparation.sky import fit_sky
 
-#: What the docstrings of all calls say alike, in the place of ``{planes}``.
+#: What the docstrings of all calls say alike, in the place of ``{planes}`` and ``{verbose}``.
 PLANES = """image, template : ndarray (ny, nx)
         Science image and template on one grid, ADU; sky may be left in both.
     mask, template_mask : ndarray (ny, nx), optional
         True or nonzero is bad."""
+VERBOSE = """verbose : bool or callable
+        True: messages on standard output.  Callable: gets every message."""
 
 
 def takes_planes(call: Callable) -> Callable:
     """Complete the docstring of a call that takes two images and their masks."""
-    call.__doc__ = (call.__doc__ or "").replace("{planes}", PLANES)
+    call.__doc__ = (call.__doc__ or "").replace("{planes}", PLANES).replace("{verbose}", VERBOSE)
     return call
 
 
 def speaker(verbose: bool | Callable, log: logging.Logger) -> Callable:
-    """Where messages go: to the caller's own function, or to the log, louder if `verbose`."""
-    return verbose if callable(verbose) else (log.info if verbose else log.debug)
+    """Where messages go: to the caller's own function, to standard output if `verbose`, else to
+    the log at level DEBUG."""
+    if callable(verbose):
+        return verbose
+    return _show if verbose else log.debug
+
+
+def _show(message: str) -> None:
+    sys.stdout.write(f"{message}\n")
 
 
 def check_shapes(image, template) -> None:
     """Refuse a pair that is not on one grid."""
-    if image.shape != template.shape:
-        raise ValueError(f"image {image.shape} and template {template.shape} differ in shape")
+    shapes = np.shape(image), np.shape(template)
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"image {shapes[0]} and template {shapes[1]} differ in shape; both must have the "
+            "same shape"
+        )
 
 
 def exposure_of(name: str, image, mask=None, err=None, gain=None) -> Exposure:
@@ -108,6 +122,11 @@ def valid_range(plane, good) -> tuple[float, float]:
     values = plane[good]
     low, high = values.min(), values.max()
     return float(np.median(values) - 10 * robust_std(values)), float(high + 0.01 * (high - low))
+
+
+def noise_of_sky(plane, good) -> np.ndarray:
+    """Sigma of the sky (ny, nx), ADU: of a mesh whose sources are masked and clipped."""
+    return fit_sky(np.where(good, plane, 0).astype(np.float32), good, order=None).rms.astype(float)
 
 
 def measured_variance(plane, good, gain) -> np.ndarray:

@@ -187,7 +187,7 @@ def reweight(residual, weight, ok, kind, c):
     if weight is None:
         r = residual[ok]
         r = r[np.isfinite(r)]
-        scale = 1.4826 * np.median(np.abs(r - np.median(r)))
+        scale = 1.482602218505602 * np.median(np.abs(r - np.median(r)))
     for n in np.flatnonzero(ok):
         for p in np.ndindex(residual.shape[1:]):
             sigma = scale if weight is None else 1 / np.sqrt(weight[(n, *p)])

@@ -19,6 +19,7 @@ def test_stamp_keeps_the_original_values_and_records_the_offset():
     # A windowed moment pulls the offset a little, never by a tenth of a pixel here.
     np.testing.assert_allclose(found.delta, (0.3, -0.2), atol=0.1)
     assert np.abs(found.delta).max() <= 0.5 and found.error is None and found.valid.all()
+    assert isinstance(found.delta, tuple) and all(isinstance(d, float) for d in found.delta)
 
 
 def test_stamp_marks_bad_pixels_but_keeps_them():

@@ -151,9 +151,11 @@ def find_substamps(exposure: Exposure, usable, options) -> SpatialCellSet:
     if not usable.any():
         raise NotEnoughStars(f"substamps (none of {usable.size} pixels is usable)", 0, 1)
     size = -(-nx // options.nsx), -(-ny // options.nsy)
-    if options.ssf is not None:
-        x, y = np.atleast_2d(np.asarray(options.ssf, float)).T - 1
+    if options.places is not None:
+        x, y = options.places.T - 1
         found = _vetted(exposure, usable, x, y, options)
+        if options.afssc:
+            found += _others(exposure, usable, found, options)
     else:
         found = _search(exposure, usable, options.ft, options)
         cells = make_cells(exposure.shape, *size, found)
@@ -165,6 +167,20 @@ def find_substamps(exposure: Exposure, usable, options) -> SpatialCellSet:
     if not cells.active(1):
         raise NotEnoughStars(f"substamps ({_fate(cells.candidates)})", 0, 1)
     return cells
+
+
+def _others(exposure, usable, given, options):
+    """Substamps found away from the given ones, which come first whatever their brightness."""
+    free, half = usable.copy(), options.rss
+    for one in given:
+        if one.status != "bad":
+            x, y = round(one.x), round(one.y)
+            free[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1] = False
+    found = _search(exposure, free, options.ft, options)
+    span = max((abs(c.rating) for c in (*given, *found)), default=0.0)
+    for one in found:
+        one.rating, one.id = one.rating - 4 * span, one.id + len(given)
+    return found
 
 
 def _best(cell, count):

@@ -12,7 +12,7 @@ from psflib.image.noise import robust_std
 from psflib.subtraction.sfft import normal
 from psflib.subtraction.sfft.fourier import by_transforms
 from psflib.subtraction.sfft.model import Model
-from psflib.subtraction.sfft.solve import Penalties, Solver
+from psflib.subtraction.sfft.solver import Penalties, Solver
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +111,10 @@ def fit(model: Model, planes: Planes, rules: Rules) -> Fitted:
         _, right = normal.by_tiles(model, planes.template, used, weight, rest, matrix=False)
         light = planes.target - rest
     while rules.clip > 0 and n_iter < rules.max_iter:
-        n_iter += 1
         out = outliers(planes.target - light, variance, light, used, rules.clip)
         if not out.any():
             break
+        n_iter += 1
         used = used & ~out
         check_count(model, int(used.sum()))
         # few pixels: exactly, or with the approximation that the others have

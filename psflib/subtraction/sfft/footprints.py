@@ -15,7 +15,7 @@ from psflib.subtraction.sfft.fit import MARGIN, Fitted, Planes, Rules, fit
 from psflib.subtraction.sfft.model import Model
 from psflib.subtraction.sfft.result import matching_kernel
 from psflib.subtraction.sfft.shapes import mixed_shapes
-from psflib.subtraction.sfft.solve import Penalties
+from psflib.subtraction.sfft.solver import Penalties
 
 log = logging.getLogger(__name__)
 

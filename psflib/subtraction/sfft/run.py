@@ -5,17 +5,14 @@ units of the data, so that the result does not depend on the images'; pixels are
 of the noise, so that bright stars keep their cores; regions around objects save time.
 """
 
-import dataclasses
 import logging
 
 import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from psflib.errors import BadImage, SingularFit
-from psflib.image import polynomial
+from psflib.errors import BadImage
 from psflib.matching import pixels
-from psflib.matching.cells.candidates import positions
 from psflib.subtraction.arrays import (
     check_shapes,
     exposure_of,
@@ -23,15 +20,13 @@ from psflib.subtraction.arrays import (
     takes_planes,
     usable_pixels,
 )
-from psflib.subtraction.sfft.fit import MARGIN, Planes, Rules, fit, is_sparse, noise_variance
+from psflib.subtraction.sfft.fit import Planes, Rules, fit, is_sparse, noise_variance
 from psflib.subtraction.sfft.model import Model
-from psflib.subtraction.sfft.result import SfftResult, in_units
-from psflib.subtraction.sfft.solve import Penalties
+from psflib.subtraction.sfft.regions import ObjectChoice, choose_pixels
+from psflib.subtraction.sfft.result import SFFTResult, in_units
+from psflib.subtraction.sfft.solver import Penalties
 
 log = logging.getLogger(__name__)
-
-DEFAULT_SIZE = 15  # px, half size of a region if objects have no FWHM
-OBJECTS = 2  # for each function of the field
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -40,9 +35,10 @@ def run_sfft(
     image, template, mask=None, template_mask=None, err=None, template_err=None, image_gain=None,
     template_gain=None, kernel_shape=(7, 7), kernel_poly_order=2, bg_poly_order=2,
     flux_poly_order=1, flux_penalty=1000.0, ridge=1e-06, sigma_clip=3.0, max_iter=5, obj=None,
-    obj_size=None, get_convolved=False, get_scaled=False, get_noise=False, get_kernel=False,
-    verbose=False, *, assembly="auto", flux_constraint="soft", smooth=0.0, kernel_spline=None,
-    noise_correction=False, legacy_units=False,
+    obj_size=None, obj_grid=4, obj_per_cell=10, obj_max_masked_fraction=0.5, get_convolved=False,
+    get_scaled=False, get_noise=False, get_kernel=False, verbose=False, *, assembly="auto",
+    flux_constraint="soft", smooth=0.0, kernel_spline=None, noise_correction=False,
+    legacy_units=False,
 ):  # fmt: skip
     """Subtract a template, convolved with a delta-function kernel that varies over the field.
 
@@ -52,7 +48,7 @@ def run_sfft(
     err, template_err : ndarray (ny, nx) or True, optional
         Sigma of each pixel, ADU; pixels are weighted by them.  True measures it: noise of the sky,
         and photon noise of what exceeds it if there is a gain.  None for both: no weights, and the
-        measured noise for what is returned.
+        measured noise for what is returned.  `err` alone: the template is taken as free of noise.
     image_gain, template_gain : float, optional
         e-/ADU.
     kernel_shape : (int, int)
@@ -66,16 +62,21 @@ def run_sfft(
         Pixels off by more are left out, with their neighbours, in sigma of the noise or, if it is
         larger, of the scatter of equally bright pixels; 0 keeps all.
     max_iter : int
-        Most rounds of that.
+        Most solutions, at least 1; all but the last are followed by a rejection.
     obj : Table, optional
-        Objects, 0-based x and y in px; only regions about them are fitted.
+        Objects, 0-based x and y in px; only boxes about them are fitted.  Those with `flags` are
+        not used; `flux`, over `fluxerr` if there is one, tells which are the best.  If the boxes
+        hold fewer than 10 pixels for each unknown, all pixels are fitted.
     obj_size : int, optional
-        Half size of a region, px; 3 median `fwhm` of `obj`, or 15.
+        Half size of a box, px; 3 median `fwhm` of `obj`, or 15.
+    obj_grid, obj_per_cell : int
+        Cells along each axis, and most objects of a cell; None is one cell, or all objects.
+    obj_max_masked_fraction : float
+        Share of masked pixels above which a box is not used.
     get_convolved, get_scaled, get_noise, get_kernel : bool
-        Return also, after the difference and in STDPipe's order: what was subtracted; sigma of the
-        difference; the difference in sigma; an `SfftResult`.
-    verbose : bool or callable
-        Callable: gets every message.
+        Return also, in this order: the convolved template, without the differential background;
+        the difference in sigma; sigma of the difference; an `SFFTResult`.
+    {verbose}
     assembly : "auto", "fourier", "tiles" or "gram"
         How the normal equations are made: from Fourier transforms (exact, no weights), from small
         tiles, or pixel by pixel (exact, slow); auto takes the cheaper of the first two.
@@ -88,12 +89,13 @@ def run_sfft(
     noise_correction : bool
         Undo the shrinkage of the kernel that the noise of the template causes.
     legacy_units : bool
-        `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's are.
+        `flux_penalty`, `ridge` and `smooth` are absolute, as STDPipe's were before 0.4.1.
 
     Returns
     -------
     ndarray (ny, nx) float32, or list of it and what was asked for
-        The difference is 0 where `SfftResult.dmask`.
+        Elsewhere than at `SFFTResult.dmask`, where the difference is 0,
+        image = difference + convolved + background.
 
     Raises
     ------
@@ -103,19 +105,23 @@ def run_sfft(
         The data do not allow it; numbers are in the message.
     """
     say = speaker(verbose, log)
+    check_shapes(image, template)
+    quiet = err is not None and template_err is None
     science, unit = _in_noise("image", image, mask, err, image_gain, legacy_units)
     reference, own = _in_noise(
-        "template", template, template_mask, template_err, template_gain, legacy_units
-    )
-    check_shapes(science, reference)
+        "template", template, template_mask, np.ones(np.shape(template)) if quiet else template_err,
+        template_gain, legacy_units,
+    )  # fmt: skip
     model = _model(science.shape, kernel_shape, kernel_poly_order, bg_poly_order, flux_poly_order,
                    kernel_spline)  # fmt: skip
     weighted = err is not None or template_err is not None
     penalties = Penalties(ridge, flux_penalty, flux_constraint, smooth, absolute=legacy_units)
     rules = _rules(assembly, weighted, sigma_clip, max_iter, noise_correction, penalties)
     good, edges = _good(model, science, reference)
-    use, model, flags = _regions(model, good, obj, obj_size)
-    planes = _planes(science, reference, use)
+    choice = ObjectChoice(obj_size, obj_grid, obj_per_cell, obj_max_masked_fraction)
+    seen = science.usable & reference.usable
+    use, model, flags = choose_pixels(model, good, seen, obj, choice)
+    planes = _planes(science, reference, use, quiet)
     fitted = fit(model, planes, rules)
     for note in flags:
         log.warning(note)
@@ -124,16 +130,22 @@ def run_sfft(
         light = model.matched(fitted.solution, planes.template)
     sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
     rest = np.where(good, planes.target - light, 0).astype(np.float32)
+    levels = unit * float(science.sky), own * float(reference.sky)
     difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
-    result = SfftResult(
-        model, in_units(fitted, unit, own, weighted), noise, ~good, edges, weighted, flags
+    result = SFFTResult(
+        difference, (unit * light + levels[0]).astype(np.float32), noise, ~good, edges, model,
+        in_units(fitted, unit, own, weighted), levels, weighted, template_err is not None, flags,
+    )  # fmt: skip
+    say(
+        f"SFFT: {result.n_good} pixels, {result.n_iter} solutions, {result.assembly}, "
+        f"rms {result.rms:.4g}" + "".join(f"; {note}" for note in flags)
     )
-    say(f"{result.n_good} pixels, {result.n_iter} rounds, {result.assembly}, rms {result.rms:.4g}")
-    shown = (unit * (light + float(science.sky))).astype(np.float32)
-    wanted = (get_convolved, get_noise, get_scaled, get_kernel)
-    values = (shown, noise, rest / sigma, result)
-    chosen = [difference, *[v for v, w in zip(values, wanted, strict=True) if w]]
-    return chosen if len(chosen) > 1 else chosen[0]
+    wanted = (
+        (get_convolved, lambda: result.convolved), (get_scaled, lambda: rest / sigma),
+        (get_noise, lambda: noise), (get_kernel, lambda: result),
+    )  # fmt: skip
+    chosen = [difference, *[value() for asked, value in wanted if asked]]
+    return chosen if len(chosen) > 1 else difference
 
 
 def _in_noise(name, image, mask, err, gain, as_is):
@@ -170,6 +182,8 @@ def _model(shape, kernel_shape, order, bg_order, flux_order, spline) -> Model:
 
 def _rules(assembly, weighted, clip, max_iter, corrected, penalties) -> Rules:
     """Options of the fit, if they make sense."""
+    if not max_iter >= 1:
+        raise ValueError(f"max_iter must be at least 1; got {max_iter}")
     if penalties.constraint not in ("soft", "hard"):
         raise ValueError(f"unknown flux_constraint {penalties.constraint!r}; one of soft, hard")
     smooth, clip = penalties.smooth, clip or 0
@@ -177,12 +191,13 @@ def _rules(assembly, weighted, clip, max_iter, corrected, penalties) -> Rules:
         raise ValueError(f"smooth is a number or 'gcv'; got {smooth!r}")
     numbers = {
         "flux_penalty": penalties.flux, "ridge": penalties.ridge, "sigma_clip": clip,
-        "max_iter": max_iter, "smooth": 0 if smooth == "gcv" else smooth,
+        "smooth": 0 if smooth == "gcv" else smooth,
     }  # fmt: skip
     for name, value in numbers.items():
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number that is not negative; got {value}")
-    return Rules(assembly, weighted, clip, int(max_iter), penalties, corrected)
+    clip = clip if max_iter > 1 else 0
+    return Rules(assembly, weighted, clip, int(max_iter) - 1, penalties, corrected)
 
 
 def _good(model, science, reference):
@@ -201,73 +216,18 @@ def _good(model, science, reference):
     return good, edges
 
 
-def _regions(model, good, obj, obj_size):
-    """Pixels to fit, the model that they can carry, and what had to change for it."""
-    use, count, flags = good, None, []
-    if obj is not None:
-        use, count = _boxes(good, positions(obj), _half_size(obj, obj_size))
-        if not count:
-            flags.append(f"none of {len(obj)} objects has good pixels around: all are fitted")
-            use, count = good, None
-    order = model.order
-    while model.spline is None and model.order > 0 and _too_much(model, use, count):
-        lower = model.order - 1
-        model = dataclasses.replace(model, order=lower, flux_order=min(model.flux_order, lower))
-    if model.order < order:
-        what = f"{count} objects" if count is not None else f"{int(use.sum())} pixels"
-        flags.append(f"{what} do not carry a kernel of degree {order}: lowered to {model.order}")
-    if model.n_unknowns + MARGIN > use.sum():
-        raise SingularFit(
-            f"{int(use.sum())} usable pixels for {model.n_unknowns} unknowns; "
-            f"{model.n_unknowns + MARGIN} are needed"
-        )
-    return use, model, tuple(flags)
+def _planes(science, reference, use, quiet) -> Planes:
+    """Planes without holes: what is masked has the value 0 and the typical variance.
 
-
-def _too_much(model, use, count):
-    if model.n_unknowns + MARGIN > use.sum():
-        return True
-    return count is not None and count < OBJECTS * polynomial.n_terms(model.order)
-
-
-def _half_size(obj, obj_size) -> int:
-    if obj_size is not None:
-        if not obj_size >= 1:
-            raise ValueError(f"obj_size must be at least 1 px; got {obj_size}")
-        return int(obj_size)
-    names = (
-        getattr(obj, "colnames", None) or getattr(getattr(obj, "dtype", None), "names", None) or ()
-    )
-    if "fwhm" not in names:
-        return DEFAULT_SIZE
-    values = np.asarray(getattr(obj["fwhm"], "value", obj["fwhm"]), float)
-    fwhm = np.median(values[np.isfinite(values) & (values > 0)]) if len(values) else np.nan
-    return int(np.ceil(3 * fwhm)) if np.isfinite(fwhm) else DEFAULT_SIZE
-
-
-def _boxes(good, places, half):
-    """Good pixels in boxes about the objects, and the number of boxes that have some."""
-    use, count = np.zeros_like(good), 0
-    for x, y in places:
-        if not (np.isfinite(x) and np.isfinite(y)):
-            continue
-        j, i = round(y), round(x)
-        box = np.s_[
-            max(j - half, 0) : max(j + half + 1, 0), max(i - half, 0) : max(i + half + 1, 0)
-        ]
-        if good[box].any():
-            use[box] |= good[box]
-            count += 1
-    return use, count
-
-
-def _planes(science, reference, use) -> Planes:
-    """Planes without holes: what is masked has the value 0 and the typical variance."""
+    quiet : the template has no noise
+    """
     variances = []
     for exposure in (science, reference):
         known = exposure.usable & (exposure.variance > 0)
         typical = np.median(pixels.sample(exposure.variance, known))
         variances.append(np.where(known, exposure.variance, typical).astype(np.float32))
+    if quiet:
+        variances[1] = np.zeros_like(variances[1])
     return Planes(
         np.where(science.usable, science.image, 0).astype(np.float32),
         np.where(reference.usable, reference.image, 0).astype(np.float32),

@@ -23,6 +23,7 @@ from psflib.subtraction.arrays import (
 from psflib.subtraction.zogy.pair import MatchedPair, MatchOptions, masked_share, match_pair
 from psflib.subtraction.zogy.planes import node_filters, proper_difference
 from psflib.subtraction.zogy.psf import StampPsf, stamp_psf
+from psflib.subtraction.zogy.psfex import psf_settings
 from psflib.subtraction.zogy.scale import regions_of_objects, scale_of_objects, scale_of_pixels
 from psflib.subtraction.zogy.tiles import tiling
 
@@ -80,9 +81,11 @@ def run_zogy(
         Return also the flux of a point source at each pixel and its error, ADU.
     nthreads : int
         Ignored: one thread is fast enough, and the result does not depend on it.
-    verbose : bool or callable
-        Callable: gets every message.
-    **kwargs : settings of `psflib.psf.build.build_psf` (stars, stamps, epsf).
+    {verbose}
+    **kwargs
+        For the PSFs that are built: STDPipe's `thresh, order, psf_size, vignet_size, aper`, or
+        `stars, stamps, epsf` as of `psflib.psf.build.build_psf`.  The rest is ignored, with a
+        warning.
 
     Returns
     -------
@@ -106,8 +109,14 @@ def run_zogy(
         _exposure("template", template, template_mask, template_err, template_gain, unit),
     )
     check_shapes(*pair)
-    psfs = _psfs(pair, (image_psf, template_psf), psf_clean, kwargs)
-    pair = _with_fwhm(pair, psfs, (image_fwhm, template_fwhm))
+    settings, fwhm, ignored = psf_settings(kwargs)
+    given = image_psf, template_psf
+    if all(psf is not None for psf in given):  # nothing is built
+        ignored, fwhm = list(kwargs), None
+    if ignored:
+        log.warning("ignored, nothing here uses it: %s", ", ".join(ignored))
+    psfs = _psfs(pair, given, psf_clean, settings)
+    pair = _with_fwhm(pair, psfs, (image_fwhm or fwhm, template_fwhm or fwhm))
     support = max(psf.size for psf in psfs)
     tiles = tiling(pair[0].shape, nx, nx if ny is None else ny, overlap, support)
     factor = 1 / _scale(pair, scale, image_obj, template_obj, say)
@@ -156,12 +165,6 @@ def _exposure(name, image, mask, err, gain, unit) -> Exposure:
 
 
 def _psfs(pair, given, clean, settings):
-    if settings and all(psf is not None for psf in given):
-        raise ValueError(f"no PSF is built, so nothing uses {', '.join(settings)}")
-    unknown = set(settings) - {"stars", "stamps", "epsf"}
-    if unknown:
-        raise ValueError(f"unknown argument {', '.join(sorted(unknown))}; of build_psf are taken "
-                         "stars, stamps and epsf")  # fmt: skip
     names = "image_psf", "template_psf"
     models = [
         build_psf(exposure, **settings) if psf is None else psf

@@ -7,8 +7,10 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from psflib.errors import BadImage, NotEnoughStars
+from psflib.errors import BadFile, BadImage, NotEnoughStars
+from psflib.files.bare import write_planes
 from psflib.image.convolve import constant_kernel
+from psflib.image.noise import robust_std
 from psflib.matching import MatchingKernel
 from psflib.matching.cells.lsst_basis import gaussian_basis
 from psflib.simulation import simulate_pair
@@ -102,11 +104,32 @@ class TestInterface:
     def test_header(self, made):
         kernel, header = made[4:]
         assert (header["NREGION"], header["CONVOL00"]) == (1, "TEMPLATE")
-        assert header["KSUM00"] == pytest.approx(kernel["ksum"][0])
+        assert header["KSUM00"] == f"{kernel['ksum'][0]:.4f}"
         assert header["NSTAMPS"] == kernel["n_stamps"][0]
-        assert (header["PHOTNORM"], header["MASKVAL"]) == ("IMAGE", 1e-30)
-        assert header["SSSIG00"] == pytest.approx(1, abs=0.1)
+        assert (header["PHOTNORM"], header["MASKVAL"]) == ("i", 1e-30)
+        assert float(header["SSSIG00"]) == pytest.approx(1, abs=0.1)
+        assert header["REGION00"] == "[1:280,1:260]"
         header.tostring()
+
+    def test_every_card_of_hotpants(self, made):
+        header, (difference, noise) = made[5], (made[0], made[3])
+        whole = "SOFTNAME SOFTVERS AUTHOR ORIGIN DATE BZERO BSCALE DIFFCMD TARGET TEMPLATE " \
+            "DIFFIM PHOTNORM NREGION MASKVAL KERINFO NSTAMPS"  # fmt: skip
+        region = "REGION CONVOL KSUM SSSIG SSSCAT FSIG FSCAT X2NRM NX2NRM DMEAN DSIGE DSIG " \
+            "DMEANO DSIGEO DSIGO"  # fmt: skip
+        assert set(whole.split()) <= set(header)
+        for key in region.split():
+            assert isinstance(header[f"{key}00"], str)
+        inner = np.s_[11:-11, 11:-11]  # no pixel is masked: all else is good
+        z = difference[inner] / noise[inner]
+        assert int(header["NX2NRM00"]) == z.size
+        assert float(header["X2NRM00"]) == pytest.approx(np.mean(np.square(z)), abs=1e-4)
+        assert float(header["DSIG00"]) == pytest.approx(np.median(noise[inner]), rel=0.01)
+        # clipped at 3 sigma, which takes 1.5 % of a Gaussian's scatter, and the stars' residuals
+        assert float(header["DSIGE00"]) == pytest.approx(np.std(quiet(difference)), rel=0.05)
+        # over 12 substamps of 961 px; bright stars have the kernel's error in them
+        assert float(header["FSIG00"]) == pytest.approx(1, abs=0.1)
+        assert "-n i" in header["DIFFCMD"] and "-ng 3 6 0.5 4 1 2 2" in header["DIFFCMD"]
 
     def test_kernel_table_makes_the_kernel_again(self, images, made, tmp_path):
         made[4].write(tmp_path / "kernel.fits")
@@ -126,13 +149,14 @@ class TestInterface:
         inner = np.s_[40:-40, 40:-40]
         np.testing.assert_allclose(rest[inner], made[0][inner], atol=0.05)
 
-    def test_verbose(self, images, caplog):
+    def test_verbose(self, images, capsys):
         said = []
         run(images, verbose=said.append)
         assert "substamps" in said[0]
-        with caplog.at_level("INFO"):
-            run(images, verbose=True)
-        assert "substamps" in caplog.text
+        run(images, verbose=True)
+        assert "substamps" in capsys.readouterr().out
+        run(images)
+        assert capsys.readouterr().out == ""
 
     def test_input_is_not_touched(self, images):
         before = [p.copy() for p in (*images[:2], *images[2].values())]
@@ -253,8 +277,12 @@ class TestOptions:
         [
             ({"rs": 5}, "no option 'rs'; did you mean 'rss'"),
             ({"kernel_order": 5}, "no option 'kernel_order'; did you mean"),
-            ({"ki": "kernel.fits"}, "names a file"),
-            ({"tni": "noise.fits"}, "use template_err"),
+            ({"ki": "kernel.fits"}, "'ki'.*read_kernel"),
+            ({"rkw": "REG"}, "'rkw'.*use rf"),
+            ({"ssf": [1, 2, 3]}, "'ssf'"),
+            ({"rf": [1, 2, 3]}, "'rf'"),
+            ({"rf": [(900, 990, 0, 99)]}, "rf: the region"),
+            ({"ini": np.ones((3, 3))}, "err of the image"),
             ({"c": "x"}, "'c'"),
             ({"n": "x"}, "'n'"),
             ({"r": 0}, "'r'"),
@@ -267,10 +295,105 @@ class TestOptions:
         with pytest.raises(ValueError, match=message):
             run(images, extra)
 
-    def test_options_without_effect_are_accepted(self, images, made):
-        extra = {"v": 2, "allm": True, "hki": True, "kcs": 5, "savexy": "stamps.reg"}
-        np.testing.assert_array_equal(run(images, extra), made[0])
+    def test_options_without_effect_are_told_once(self, images, made, caplog):
+        extra = {"v": 2, "allm": True, "hki": True, "kcs": 5}
+        np.testing.assert_array_equal(run(images, extra, _exe="/bin/hotpants"), made[0])
+        told = [r.getMessage() for r in caplog.records if "without effect" in r.getMessage()]
+        assert told == ["without effect here: kcs, v, _exe"]
         assert read_options({"v": 0}) == HotpantsOptions()
+
+    def test_planes_and_places_from_files(self, images, made, tmp_path):
+        truth, errors = images[3], images[2]
+        x, y = truth["x"].value + 1, truth["y"].value + 1
+        lines = [f"{a:.6f} {b:.6f}" for a, b in zip(x, y, strict=True)]
+        (tmp_path / "stars.xy").write_text("\n".join(["x y", *lines]))
+        (tmp_path / "stars.cmp").write_text("\n".join(["9 9", *lines]))
+        write_planes(tmp_path / "err.fits", {"err": errors["err"]})
+        by_file = [
+            run(images, {name: tmp_path / f"stars.{end}", "ini": tmp_path / "err.fits"}, err=None)
+            for name, end in (("ssf", "xy"), ("cmp", "cmp"))
+        ]
+        direct = run(images, {"ssf": np.round(np.c_[x, y], 6), "ini": errors["err"]}, err=None)
+        for found in by_file:
+            np.testing.assert_array_equal(found, direct)
+        mask = np.zeros(SHAPE, bool)
+        mask[100:110, 100:110] = True
+        assert np.all(run(images, {"imi": mask})[mask] == EMPTY)
+        with pytest.raises(BadFile, match=r"none\.xy"):
+            run(images, {"ssf": str(tmp_path / "none.xy")})
+        with pytest.raises(BadFile, match=r"none\.fits"):
+            run(images, {"tni": str(tmp_path / "none.fits")})
+
+    def test_substamps_filled_up(self, images):
+        truth = images[3]
+        inside = (truth["x"].value > 60) & (truth["x"].value < 200)
+        inside &= (truth["y"].value > 60) & (truth["y"].value < 180)
+        one = truth[inside][:1]
+        found = [run(images, {"afssc": a}, obj=one, get_kernel=True)[1] for a in (0, 1)]
+        assert found[0]["n_stamps"][0] == 1 and found[1]["n_stamps"][0] > 5
+
+    def test_regions_by_a_list(self, images, tmp_path):
+        (tmp_path / "regions.txt").write_text("0:139,0:259\n140:279,0:259\n")
+        extra = {"nsx": 2, "nsy": 2}
+        by_number = run(images, extra, nx=2, ny=1)
+        by_file = run(images, {**extra, "rf": tmp_path / "regions.txt"})
+        np.testing.assert_array_equal(by_number, by_file)
+        part, header = run(images, {"rf": [(20, 250, 10, 240)]}, get_header=True)
+        assert header["REGION00"] == "[21:251,11:241]"
+        assert np.all(part[:10] == EMPTY) and np.all(part[:, 251:] == EMPTY)
+
+    def test_same_direction_in_all_regions(self):
+        sharp = pair(fwhm_science=2.2, fwhm_template=4.4, transients=())
+        widths = {"image_fwhm": 4.4, "template_fwhm": 2.2}
+        extra = {"c": "b", "sconv": True, "nsx": 2, "nsy": 2}
+        kernels = run(sharp, extra, nx=2, ny=1, get_kernel=True, **widths)[1]
+        assert list(kernels["convolved"]) == ["science", "science"]
+
+    def test_noise_of_fair_pixels(self, images):
+        mask = np.random.default_rng(3).uniform(size=SHAPE) < 1e-3
+        extra = {"mins": 0, "kfm": 0.5}
+        plain, scaled = (
+            run(images, {**extra, "okn": k}, template_mask=mask, get_noise=True, get_header=True)
+            for k in (False, True)
+        )
+        factor = float(scaled[2]["NSCALO00"])
+        ratio = scaled[1][40:-40, 40:-40] / np.maximum(plain[1][40:-40, 40:-40], 1e-9)
+        values = np.unique(np.round(ratio[plain[1][40:-40, 40:-40] > 0], 3))
+        assert factor >= 1 and np.allclose([values.min(), values.max()], [1, factor], atol=2e-3)
+        assert "NSCALO00" not in plain[2]
+
+    def test_files_that_options_promise(self, images, made, tmp_path):
+        names = {n: str(tmp_path / f"{n}.fits") for n in ("oci", "oni", "ond", "omi", "oki")}
+        extra = {**names, "savexy": str(tmp_path / "stamps.reg")}
+        _, convolved, scaled, noise, kernel, header = run(images, extra, **WANTED)
+        for name, plane in (("oci", convolved), ("ond", scaled), ("oni", noise)):
+            np.testing.assert_array_equal(fits.getdata(names[name]), plane)
+            assert fits.getheader(names[name])["KSUM00"] == header["KSUM00"]
+        mask = fits.getdata(names["omi"])
+        np.testing.assert_array_equal((mask & 0x8000) > 0, made[0] == EMPTY)
+        assert mask.dtype == np.uint16 and (mask == 0).sum() == int(header["NX2NRM00"])
+        np.testing.assert_array_equal(Table.read(names["oki"])["kernel"], kernel["kernel"])
+        used, every, skipped = (
+            (tmp_path / f"stamps.reg{end}").read_text().splitlines()
+            for end in ("", ".all", ".skipped")
+        )
+        assert len(used) == 1 + header["NSTAMPS"] and used[0].startswith("#")
+        assert "color=green" in used[1] and used[1].startswith("image;box(")
+        assert len(every) >= len(used) and len(skipped) - 1 == int(header["SSREJ00"])
+        with pytest.raises(ValueError, match=r"'oki'.*exists"):
+            run(images, {"oki": names["oki"], "nc": True})
+
+    def test_working_folder(self, images, made, tmp_path):
+        folder = tmp_path / "work"
+        run(images, obj=images[3], _workdir=str(folder), get_header=True)
+        expected = "diff err image imask template terr tmask"
+        assert {p.stem for p in folder.glob("*.fits")} == set(expected.split())
+        with fits.open(folder / "diff.fits") as hdus:
+            assert [len(hdus), hdus[0].data.shape, hdus[4].name] == [5, SHAPE, ""]
+            assert hdus[0].header["DIFFIM"] == str(folder / "diff.fits")
+        np.testing.assert_array_equal(fits.getdata(folder / "err.fits"), images[2]["err"])
+        assert len((folder / "objects.xy").read_text().splitlines()) == len(images[3])
+        assert (folder / "stamps.reg").exists()
 
     def test_objects_place_the_substamps(self, images):
         truth = images[3]
@@ -289,6 +412,7 @@ class TestOptions:
         np.testing.assert_allclose(
             by_unit["t"][good] * kernel["flux_scale"][0], by_unit["i"][good], rtol=1e-5
         )
+        assert run(images, {"n": "t"}, get_header=True)[1]["PHOTNORM"] == "t"
         sharp = pair(fwhm_science=2.8, fwhm_template=3.6)
         widths = {"image_fwhm": 3.6, "template_fwhm": 2.8}
         result = run(sharp, {"c": "i"}, **WANTED, **widths)
@@ -302,6 +426,23 @@ class TestOptions:
         both = run(sharp, {"c": "b"}, get_kernel=True, **widths)[1]
         assert both["convolved"][0] == "science"
 
+    @pytest.mark.parametrize("choice", ["t", "i"])
+    @pytest.mark.parametrize("units", ["t", "i", "u"])
+    def test_convolved_has_the_units_of_the_difference(self, images, choice, units):
+        """image - convolved = difference, in the units of n; the other way round if c is i."""
+        fwhms = (3.6, 2.8) if choice == "t" else (2.8, 3.6)
+        image, template, errors, _ = pair(fwhm_science=fwhms[0], fwhm_template=fwhms[1])
+        difference, convolved, kernel = run(
+            (image, template, errors, None), {"c": choice, "n": units}, get_convolved=True,
+            get_kernel=True,
+        )  # fmt: skip
+        good = difference != EMPTY
+        own = {"t": "i", "i": "t"}[choice]  # units of the image that is not convolved
+        factor = 1.0 if units in (own, "u") else 1 / kernel["ksum"][0]
+        rest = factor * image - convolved if choice == "t" else convolved - factor * template
+        np.testing.assert_allclose(rest[good], difference[good], atol=0.05)
+        assert np.isfinite(convolved).all() and (convolved != EMPTY).all()
+
     def test_good_part_of_the_image(self, images):
         difference = run(images, {"gd": (41, 250, 1, 260)})
         assert np.all(difference[:, :40] == EMPTY) and np.all(difference[:, 250:] == EMPTY)
@@ -312,7 +453,8 @@ class TestOptions:
     @pytest.mark.parametrize("fom", ["v", "s", "h"])
     def test_figures_of_merit(self, images, fom):
         header = run(images, {"fom": fom}, get_header=True)[1]
-        assert header["SSSIG00"] == pytest.approx(1, abs=0.15)
+        assert float(header["SSSIG00"]) == pytest.approx(1, abs=0.15)
+        assert ("FSIG00" in header) == (fom == "v")
 
 
 class TestNoiseAndMasks:
@@ -338,7 +480,19 @@ class TestNoiseAndMasks:
     def test_own_noise_model_of_hotpants(self, images):
         noise = run(images, err=None, template_err=None, image_gain=2.0, get_noise=True)[1]
         # sqrt(500 ADU / 2) of the image; the template's gain of 1000 leaves its sky's scatter
-        assert np.percentile(noise[noise != EMPTY], 5) > np.sqrt(SKY / 2)
+        assert np.percentile(noise[noise > 0], 5) > np.sqrt(SKY / 2)
+
+    def test_noise_of_the_sky_in_a_crowd(self):
+        """Sky taken off, stars all over: the floor is the sky's noise, not the stars' scatter."""
+        science, template, _ = simulate_pair(SHAPE, 5, n_stars=600, brightest=3e4, scale=SCALE)
+        noise = run_hotpants(
+            science.image, template.image, extra=GRID, get_noise=True, image_gain=1000, **FWHMS
+        )[1]
+        truth = float(np.sqrt(np.median(science.variance) + np.median(template.variance)))
+        median = float(np.median(noise[noise > 0]))
+        assert robust_std(science.image) > 1.35 * truth
+        # the template is convolved, which leaves less of its noise; faint stars add to the sky
+        assert 0.7 * truth < median < 1.25 * truth
 
     def test_masked_pixels(self, images):
         image, template, errors, _ = images

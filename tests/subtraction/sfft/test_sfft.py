@@ -12,12 +12,19 @@ from scipy import signal
 from psflib.errors import PsflibError, SingularFit
 from psflib.loops import sfft as loops
 from psflib.subtraction import run_sfft
-from psflib.subtraction.sfft import normal
+from psflib.subtraction.sfft import (
+    SFFTResult,
+    evaluate_background,
+    evaluate_flux_scale,
+    evaluate_kernel_at,
+    normal,
+    solve,
+)
 from psflib.subtraction.sfft.fit import Planes, Rules, fit, outliers
 from psflib.subtraction.sfft.fourier import by_transforms
 from psflib.subtraction.sfft.model import Model
 from psflib.subtraction.sfft.shapes import mixed_shapes
-from psflib.subtraction.sfft.solve import Penalties, Solver, laplacian_squared
+from psflib.subtraction.sfft.solver import Penalties, Solver, laplacian_squared
 from tests.subtraction.sfft import naive_sfft as naive
 
 SIZE = 192
@@ -169,7 +176,7 @@ class TestSolution:
                 science, template, **ERRORS, get_kernel=True, flux_poly_order=1,
                 flux_constraint="hard", kernel_spline=kernel_spline,
             )  # fmt: skip
-            terms = result.model.flux_terms
+            terms = result.form.flux_terms
             beyond = result.flux - terms @ (terms.T @ result.flux)
             assert np.abs(beyond).max() < 1e-12 * np.abs(result.flux).max()
 
@@ -292,9 +299,12 @@ class TestRunSfft:
         only = run_sfft(science, template)
         assert only.shape == science.shape and only.dtype == np.float32
         everything = run_sfft(science, template, **ERRORS, **EVERYTHING)
-        difference, convolved, noise, scaled, result = everything
+        difference, convolved, scaled, noise, result = everything  # as run_hotpants
         good = ~result.dmask
-        np.testing.assert_allclose((science - convolved)[good], difference[good], atol=1e-2)
+        x, y = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
+        background = evaluate_background(result, x, y, science.shape)
+        rest = science - convolved - background
+        np.testing.assert_allclose(rest[good], difference[good], atol=1e-2)
         np.testing.assert_allclose(scaled * noise, difference, atol=1e-3)
         assert all(np.isfinite(p).all() for p in everything[:4])
         assert np.std(scaled[good]) == pytest.approx(1, abs=0.02)
@@ -379,9 +389,11 @@ class TestRunSfft:
 
     def test_few_objects_lower_the_degree(self, images, caplog):
         science, template, places = images
-        _, result = run_sfft(science, template, **ERRORS, obj=places[:4], get_kernel=True)
-        assert result.model.order == 0
-        assert "4 objects do not carry" in result.flags[0] and result.flags[0] in caplog.text
+        _, result = run_sfft(
+            science, template, **ERRORS, obj=places[:4], obj_size=20, get_kernel=True
+        )
+        assert result.form.order == 0  # one of them is too near to the border
+        assert "3 objects do not carry" in result.flags[0] and result.flags[0] in caplog.text
 
     def test_objects_without_pixels(self, images):
         science, template, _ = images
@@ -392,7 +404,146 @@ class TestRunSfft:
     def test_verbose(self, images):
         lines = []
         run_sfft(*images[:2], verbose=lines.append)
-        assert len(lines) == 1 and "rounds" in lines[0]
+        assert len(lines) == 1 and "solutions" in lines[0]
+
+    def test_verbose_on_standard_output(self, images, capsys):
+        run_sfft(*images[:2], verbose=True)
+        assert "SFFT" in capsys.readouterr().out
+        run_sfft(*images[:2])
+        assert capsys.readouterr().out == ""
+
+
+class TestObjects:
+    """Which objects are fitted, counted by the pixels of one small kernel without rejection."""
+
+    box = 25 * 25
+    whole = (SIZE - 2) ** 2
+
+    @property
+    def rules(self):
+        return {
+            "kernel_shape": (3, 3), "kernel_poly_order": 0, "bg_poly_order": 0,
+            "flux_poly_order": 0, "max_iter": 1, "get_kernel": True, "obj_size": 12,
+        }  # fmt: skip
+
+    def count(self, images, x, y, mask=None, **columns):
+        options = {k: columns.pop(k) for k in [*columns] if k.startswith("obj_")}
+        table = Table({"x": x, "y": y, **columns})
+        return run_sfft(*images[:2], mask, obj=table, **{**self.rules, **options})[1].n_good
+
+    def test_a_box(self, images):
+        assert self.count(images, [64], [70]) == self.box
+
+    def test_flags(self, images):
+        assert self.count(images, [64, 120], [70, 120], flags=[0, 4]) == self.box
+        assert self.count(images, [64], [70], flags=[4]) == self.whole
+
+    def test_masked_pixels(self, images):
+        mask = np.zeros((SIZE, SIZE), bool)
+        mask[70, 60:65] = True
+        assert self.count(images, [64], [70], mask) == self.box - 5
+        mask[58:83, 52:70] = True
+        assert self.count(images, [64], [70], mask) == self.whole - mask.sum()
+        assert self.count(images, [64], [70], mask, obj_max_masked_fraction=0.9) == 7 * 25
+
+    def test_the_best_of_a_cell(self, images):
+        places = [60, 60, 60, 150], [60, 75, 90, 150]
+        flux, error = [1.0, 2.0, 3.0, 1.0], [1.0, 1.0, 9.0, 1.0]
+        chosen = {"obj_grid": 2, "obj_per_cell": 1}
+        assert self.count(images, *places, flux=flux, **chosen) == 2 * self.box
+        for columns, best in (({}, 90), ({"fluxerr": error}, 75)):
+            found = run_sfft(
+                *images[:2], obj=Table({"x": places[0], "y": places[1], "flux": flux, **columns}),
+                **self.rules, **chosen,
+            )[1]  # fmt: skip
+            assert found.fitted.used[best, 60] and found.fitted.used[150, 150]
+        # boxes 15 px apart share 10 of 25 rows
+        assert self.count(images, *places, obj_per_cell=None) == 4 * self.box - 2 * 10 * 25
+
+    def test_the_border_and_objects_without_a_place(self, images):
+        assert self.count(images, [11, 64, np.nan], [70, 70, 70]) == self.box
+
+    def test_too_few_pixels(self, images, caplog):
+        options = {**self.rules, "kernel_shape": (7, 7), "kernel_poly_order": 2}
+        _, found = run_sfft(*images[:2], obj=np.array([[64, 70]]), **options)
+        assert found.n_good == (SIZE - 6) ** 2 and found.kernel_poly_order == 2
+        assert "1 objects hold 625 pixels" in found.flags[0] and found.flags[0] in caplog.text
+
+
+class TestStdpipeNames:
+    """Coefficients, evaluations and `solve` are what STDPipe's are."""
+
+    def test_coefficients_before_powers(self, images):
+        science, template, _ = images
+        result = solve(science, template, **ERRORS, kernel_shape=(5, 3), flux_poly_order=2)
+        assert isinstance(result, SFFTResult) and result.kernel_shape == (5, 3)
+        assert (result.kernel_poly_order, result.bg_poly_order, result.flux_poly_order) == (2, 2, 2)
+        assert result.kernel_coeffs.shape == (15, 6) and result.bg_coeffs.shape == (6,)
+        assert result.flux_poly_coeffs.shape == (6,)
+        for x, y in ((10.0, 20.0), (150.0, 96.0)):
+            u, v = 2 * x / (SIZE - 1) - 1, 2 * y / (SIZE - 1) - 1
+            powers = np.array([1, v, u, v * v, u * v, u * u])
+            kernel = evaluate_kernel_at(result, x, y, science.shape)
+            np.testing.assert_allclose(
+                (result.kernel_coeffs @ powers).reshape(5, 3), kernel, atol=1e-12
+            )
+            scale = evaluate_flux_scale(result, x, y, science.shape)
+            assert scale == pytest.approx(kernel.sum(), rel=1e-12)
+            background = evaluate_background(result, x, y, science.shape)
+            assert background == pytest.approx(result.bg_coeffs @ powers, rel=1e-12)
+
+    def test_the_background_is_that_of_the_images(self, images):
+        science, template, _ = images
+        result = solve(science, template, **ERRORS, kernel_shape=(5, 5))
+        found = evaluate_background(result, np.array([20, 96]), np.array([96, 20]), science.shape)
+        # 100 - 1.3 x 80; the scale is good to 1e-3 of 80, the level to 1e-2 of the noise
+        np.testing.assert_allclose(found, -4.0, atol=0.5)
+        smooth = signal.fftconvolve(template, result.kernel_at(96, 96), mode="same")
+        rest = (smooth - result.convolved)[90:100, 90:100]
+        assert np.abs(rest).max() < 0.01 * NOISE  # the kernel hardly varies over 10 px
+
+    def test_a_flux_scale_of_a_higher_degree_than_the_background(self, images):
+        science, template, _ = images
+        result = solve(science, template, **ERRORS, bg_poly_order=0)
+        assert result.bg_coeffs.shape == (1,)
+        rest = science - result.convolved - result.bg_coeffs[0] - result.diff
+        assert np.abs(rest[~result.dmask]).max() < 1e-2
+        both = result.diff + result.model
+        np.testing.assert_allclose(both[~result.dmask], science[~result.dmask], rtol=1e-6)
+
+    def test_solutions_are_counted(self, images):
+        science, template, _ = images
+        alone = solve(science, template, err=ERRORS["err"], max_iter=2)
+        assert alone.n_iter == 2 and solve(science, template, **ERRORS, max_iter=2).n_iter == 3
+        assert solve(science, template, max_iter=1).n_iter == 1
+        everything = run_sfft(science, template, max_iter=1, get_kernel=True)[1]
+        assert everything.n_good == (SIZE - 6) ** 2
+
+    def test_a_template_without_noise(self, images):
+        science, template, _ = images
+        noise = run_sfft(science, template, err=ERRORS["err"], get_noise=True)[1]
+        np.testing.assert_allclose(noise, NOISE, rtol=1e-6)
+        plain, deep = (
+            solve(science, template, err=ERRORS["err"], max_iter=1, template_err=e).kernel_coeffs
+            for e in (None, np.full(science.shape, 1e-9))
+        )
+        np.testing.assert_allclose(plain, deep, rtol=1e-6, atol=1e-12)
+
+    def test_errors_that_are_true_are_no_weights(self, images):
+        science, template, _ = images
+        coefficients = [solve(science, template, err=e).kernel_coeffs for e in (None, True)]
+        np.testing.assert_array_equal(*coefficients)
+
+    def test_images_of_another_shape(self, images):
+        result = solve(*images[:2], max_iter=1)
+        with pytest.raises(ValueError, match="not that of the fit"):
+            evaluate_kernel_at(result, 1, 1, (SIZE, SIZE + 1))
+
+    def test_splines_have_no_coefficients(self, images):
+        _, result = run_sfft(*images[:2], kernel_spline=(4, 4), get_kernel=True)
+        with pytest.raises(ValueError, match="no polynomial"):
+            _ = result.kernel_coeffs
+        assert np.isfinite(result.convolved).all()
 
 
 class TestBadInput:
@@ -409,6 +560,7 @@ class TestBadInput:
             ({"flux_constraint": "firm"}, "unknown flux_constraint"),
             ({"smooth": "very"}, "gcv"),
             ({"ridge": -1}, "ridge"),
+            ({"max_iter": 0}, "max_iter"),
             ({"sigma_clip": np.nan}, "sigma_clip"),
             ({"obj_size": 0, "obj": np.ones((20, 2))}, "obj_size"),
             ({"err": np.ones((3, 3))}, "shape"),
@@ -447,7 +599,7 @@ class TestBadInput:
     def test_more_unknowns_than_pixels(self):
         science, template, _ = sky(size=40, stars=10)
         _, result = run_sfft(science, template, kernel_shape=(15, 15), get_kernel=True)
-        assert result.model.order < 2 and "lowered" in result.flags[0]
+        assert result.form.order < 2 and "lowered" in result.flags[0]
         mask = np.zeros((34, 34), bool)
         mask[15:18] = True
         with pytest.raises(SingularFit, match="usable pixels"):

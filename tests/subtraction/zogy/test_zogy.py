@@ -9,11 +9,13 @@ from astropy.table import Table
 from psflib.decorrelation.decorrelate import decorrelate
 from psflib.errors import BadImage
 from psflib.preparation.prepare import prepare
+from psflib.psf.core.stage import EpsfSettings
 from psflib.simulation import PsfModel, simulate_pair
 from psflib.subtraction import METHODS, SubtractSettings, run_zogy
 from psflib.subtraction.zogy.match import fit_alignment
 from psflib.subtraction.zogy.planes import Pair, proper_difference, transform_shape
 from psflib.subtraction.zogy.psf import centred_stamp, centroid, stamp_psf
+from psflib.subtraction.zogy.psfex import psf_settings
 from psflib.subtraction.zogy.tiles import node_tiling, tiling
 from tests.subtraction.zogy.naive_zogy import zogy as naive_zogy
 
@@ -450,14 +452,21 @@ class TestBadInput:
             ({"good_regions": np.ones((3, 3))}, "good_regions"),
             ({"err": np.ones((3, 3))}, "err of the image"),
             ({"mask": np.ones((3, 3))}, "mask has shape"),
-            ({"stars": None}, "no PSF is built"),
-            ({"magic": 1}, "no PSF is built"),
+            ({"thresh": -1}, "thresh must be"),
+            ({"order": "high"}, "order must be"),
         ],
     )
     def test_bad_calls(self, options, word):
         new, ref = noise((96, 128), 1)
         with pytest.raises(ValueError, match=word):
             run_zogy(new, ref, **{**PLAIN, **options})
+
+    def test_what_nothing_uses_is_told(self, caplog):
+        new, ref = noise((96, 128), 1)
+        plain = run_zogy(new, ref, **PLAIN)
+        told = run_zogy(new, ref, **PLAIN, order=1, magic=1)
+        np.testing.assert_array_equal(plain, told)
+        assert "ignored, nothing here uses it: order, magic" in caplog.text
 
     def test_shapes_differ(self):
         new, ref = noise((96, 128), 1)
@@ -564,3 +573,31 @@ def test_psfs_of_its_own():
     inner = score[30:-30, 30:-30]
     assert 1.4826 * np.median(np.abs(inner)) == pytest.approx(1, abs=0.03)
     assert np.sum(np.abs(inner) > 6) <= 5
+
+
+class TestPsfexWords:
+    """Arguments that STDPipe hands on to PSFEx."""
+
+    def test_settings(self):
+        found, fwhm, rest = psf_settings(
+            {"thresh": 4, "order": 2, "psf_size": 24, "aper": 7.0, "gain": 2, "sex_extra": {}}
+        )
+        assert found["stars"].threshold == 4 and found["epsf"].order == 2
+        assert found["stamps"].size == 25 and fwhm == 3.5 and rest == ["gain", "sex_extra"]
+        assert psf_settings({}) == ({}, None, [])
+        both = psf_settings({"psf_size": 31, "vignet_size": 41, "order": 9})[0]
+        assert both["stamps"].size == 41 and both["epsf"].order == 3
+
+    def test_our_own_come_first(self):
+        own = EpsfSettings(order=1)
+        assert psf_settings({"epsf": own, "order": 3})[0]["epsf"] is own
+
+    def test_they_reach_the_psf(self, caplog):
+        science, template, _ = simulate_pair((256, 256), seed=5, n_stars=60, scale=1.4)
+        planes = science.image, template.image
+        plain, small = (
+            run_zogy(*planes, get_psf=True, **w)[2]
+            for w in ({}, {"psf_size": 15, "order": 0, "minarea": 5})
+        )
+        assert small.shape[0] < plain.shape[0] and small.sum() == pytest.approx(1)
+        assert "ignored, nothing here uses it: minarea" in caplog.text
