@@ -13,7 +13,7 @@ from scipy import ndimage
 from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.preparation.claims import absurd_variances, check_mask, check_variance, checked_gain
-from psflib.preparation.cosmics import find_cosmic_rays
+from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars import sources
@@ -85,6 +85,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
         rays = find_cosmic_rays(
             image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
         )
+        rays |= lobes(image, variance, rays) & (mask == 0)
         mask[rays] |= np.uint16(MaskBit.CR)
         notes.append(f"cosmic-ray pixels masked: {int(rays.sum())}")
     no_data = has_bits(mask, MaskBit.NO_DATA)

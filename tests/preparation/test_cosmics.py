@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from scipy.special import erf
 
-from psflib.preparation.cosmics import find_cosmic_rays
+from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
 from tests.preparation import naive_cosmics as naive
@@ -294,3 +294,15 @@ class TestBadCalls:
             find_cosmic_rays(plane, plane[1:], plane > 2, fwhm=3.0)
         with pytest.raises(ValueError, match="planes"):
             find_cosmic_rays(plane[0], plane[0], plane[0] > 2, fwhm=3.0)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-15])
+def test_lobes_of_resampled_rays(unit):
+    """Dark pixels beside a ray belong to it; dark noise elsewhere does not."""
+    image = np.random.default_rng(2).normal(0, 1, (60, 60))
+    image[30, 29:34] = 7.0, -24.0, 129.0, 41.0, -11.0
+    image[10, 10] = -24.0
+    rays = np.zeros(image.shape, bool)
+    rays[30, 31:33] = True
+    found = lobes(image * unit, np.full(image.shape, unit**2), rays)
+    assert set(zip(*np.nonzero(found), strict=True)) == {(30, 30), (30, 33)}
