@@ -98,10 +98,10 @@ def check_mask(exposure: Exposure, image: np.ndarray, sky: Sky) -> None:
     """
     data = ~has_bits(exposure.mask, MaskBit.NO_DATA)
     bright = data & (image > BRIGHT * sky.rms)
-    count = np.count_nonzero(bright)
     bad = has_bits(exposure.mask, MaskBit.BAD)
-    share = np.count_nonzero(bright & bad) / max(count, 1)
-    elsewhere = np.count_nonzero(bad & data & ~bright) / max(np.count_nonzero(data & ~bright), 1)
+    count, others = int(bright.sum()), int((data & ~bright).sum())
+    share = int((bright & bad).sum()) / max(count, 1)
+    elsewhere = int((bad & data & ~bright).sum()) / max(others, 1)
     # a mask that takes as much of the sky, as of a half-covered field, does not aim at sources
     if count < FEWEST or share < COVERED or share < 2 * elsewhere:
         return

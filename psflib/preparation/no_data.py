@@ -49,7 +49,7 @@ def empty_areas(image: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, list
         area = _solid(same, chance)
         for _ in range(2):  # where few pixels told the chance, those outside the area know better
             outside = usable & ~area
-            seen = np.count_nonzero(same & outside) / max(np.count_nonzero(outside), 1)
+            seen = int((same & outside).sum()) / max(int(outside.sum()), 1)
             if not area.any() or seen <= chance:
                 break
             chance = seen
