@@ -158,7 +158,7 @@ class TestMaskPlanes:
         config = DecorrelateALKernelConfig(ignoreMaskPlanes=[name])
         assert config.ignored == MaskBit.INTERP
         mask = np.full((20, 20), MaskBit.INTERP, np.uint16)
-        exposure = Exposure(np.ones((20, 20)), np.ones((20, 20)), mask)
+        exposure = Exposure(np.ones((20, 20)), np.ones((20, 20)), mask, mask_bits="psflib")
         assert np.isnan(DecorrelateALKernelTask(config).computeVarianceMean(exposure))
 
     def test_unknown_plane(self):
