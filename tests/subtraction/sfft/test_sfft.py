@@ -637,3 +637,24 @@ def test_threads_do_not_matter(tmp_path):
         subprocess.run([sys.executable, "-c", code, str(path)], env=environment, check=True)
         results.append(np.load(path))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("level", [0.0, 500.0])
+def test_the_sky_says_nothing_of_the_flux_scale(level):
+    """Skies of the ratio 5 to 3, stars of 1.3: findings/stdpipe_sfft_sky.sh shows another."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[0:200, 0:200]
+    places = [(*rng.uniform(20, 180, 2), rng.uniform(2e4, 2e5)) for _ in range(30)]
+
+    def stars(sigma):
+        out = np.zeros(x.shape)
+        for px, py, flux in places:
+            out += flux * np.exp(-0.5 * (np.square(x - px) + np.square(y - py)) / sigma**2)
+        return out / (2 * np.pi * sigma**2)
+
+    image = 1.3 * stars(1.7) + rng.normal(0, 10, x.shape) + level
+    template = stars(1.27) + rng.normal(0, 5, x.shape) + 0.6 * level
+    degrees = {"kernel_poly_order": 0, "bg_poly_order": 0, "flux_poly_order": 0}
+    _, result = run_sfft(image, template, kernel_shape=(11, 11), get_kernel=True, **degrees)
+    # 30 stars of S/N 300 to 3000: 0.1 %
+    assert result.flux_at(100, 100) == pytest.approx(1.3, rel=0.003)
