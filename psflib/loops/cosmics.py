@@ -328,11 +328,23 @@ def seed_rays(z, v, pad, ring, bounds, limits, least, state, queue):
             low = min(v[row, col - 2], v[row, col + 2], v[row - 2, col], v[row + 2, col])
             if out[col] == 0 or out[col] * out[col] < limits[0] * limits[0] * low:
                 continue
-            b, dead, typical = surroundings(z, v, row, col, ring, work)
-            width = judge(z, v, row, col, pad, bounds, limits, b, dead, typical, True, hit)
-            if width:
-                floor = least * least * typical
-                count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
+            place = row, col, pad, True
+            count = examine(
+                z, v, place, ring, bounds, limits, least, work, hit, state, queue, count
+            )
+    return count
+
+
+@loop
+def examine(z, v, place, ring, bounds, limits, least, work, hit, state, queue, count):
+    """Mark the run at one pixel if it is a ray; the number of pixels in the queue."""
+    # place: row, col, pad, and whether it is a first look; work (RING), hit (2): scratch
+    row, col, pad, first = place
+    b, dead, typical = surroundings(z, v, row, col, ring, work)
+    width = judge(z, v, row, col, pad, bounds, limits, b, dead, typical, first, hit)
+    if width:
+        floor = least * least * typical
+        count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
     return count
 
 
@@ -351,11 +363,10 @@ def follow_rays(z, v, pad, ring, bounds, limits, least, state, queue, count):
                 if state[q, p] & TRIED or not math.isfinite(z[row, col]):
                     continue
                 state[q, p] |= TRIED
-                b, dead, typical = surroundings(z, v, row, col, ring, work)
-                width = judge(z, v, row, col, pad, bounds, limits, b, dead, typical, False, hit)
-                if width:
-                    floor = least * least * typical
-                    count = mark_run(z, row, col, width, hit, b, floor, pad, state, queue, count)
+                place = row, col, pad, False
+                count = examine(
+                    z, v, place, ring, bounds, limits, least, work, hit, state, queue, count
+                )
     return count
 
 

@@ -8,6 +8,7 @@ The sky's own noise tells them apart.
 import numpy as np
 
 from psflib.errors import BadImage
+from psflib.image.covariance import cell_means
 from psflib.image.exposure import Exposure, MaskBit, has_bits
 from psflib.image.noise import robust_std
 from psflib.preparation.sky import Sky
@@ -15,39 +16,50 @@ from psflib.preparation.sky import Sky
 AGREES = (0.5, 2.0)  # claimed over measured variance of empty sky that pass for the same
 BLOCK = 4  # px; noise of blocks tells the variance that resampling has spread over neighbours
 EXCLUDED = 1.5  # photon noise of the sky alone over the measured, above which a gain is impossible
+FEWEST_BLOCKS = 100
 BRIGHT = 10.0  # sigma, of the pixels that a mask must leave
 COVERED = 0.7  # share of them that a mask may take
 FEWEST = 30  # of them, to judge a mask by
 ABSURD = 0.05  # of the neighbours' variance, below which a single value cannot be one
 
 
-def check_variance(exposure: Exposure, image: np.ndarray, sky: Sky, usable: np.ndarray) -> None:
+def sky_variances(image: np.ndarray, empty: np.ndarray, sky: Sky) -> tuple[float, float]:
+    """Variance of a pixel of empty sky, ADU²: of single pixels, and as blocks of them tell it.
+
+    Blocks hold the noise that neighbours share; 0 if there are too few.
+    """
+    whole = tuple(slice(n // BLOCK * BLOCK) for n in image.shape)
+    means = cell_means(image[whole], BLOCK)[cell_means(empty[whole], BLOCK) == 1]
+    blocks = robust_std(means) ** 2 * BLOCK**2 if len(means) >= FEWEST_BLOCKS else 0.0
+    return sky.median_rms**2, float(blocks)
+
+
+def check_variance(exposure: Exposure, empty: np.ndarray, measured: tuple[float, float]) -> None:
     """Refuse a variance plane that is none.
 
     Parameters
     ----------
     exposure : Exposure
         As read, with its `variance`.
-    image : ndarray (ny, nx) float32
-        Without sky, ADU.
-    usable : ndarray (ny, nx) bool
+    empty : ndarray (ny, nx) bool
+        Usable pixels of the sky.
+    measured : (float, float)
+        See `sky_variances`.
 
     Raises
     ------
     BadImage
         With what the plane looks like, and what to do.
     """
-    empty = usable & (np.abs(image) < 3 * sky.rms)
     claimed = float(np.median(exposure.variance[empty][::7])) if empty.any() else 0.0
-    measured = sky.median_rms**2
-    if claimed <= 0 or any(_agree(claimed, m) for m in (measured, _of_blocks(image, empty))):
+    if claimed <= 0 or any(_agree(claimed, value) for value in measured):
         return
     kinds = {
         "sigma (standard deviation)": claimed**2,
         "inverse variance": 1 / claimed,
         "inverse sigma": 1 / claimed**2,
     }
-    like = [kind for kind, value in kinds.items() if _agree(value, measured)]
+    like = [kind for kind, value in kinds.items() if _agree(value, measured[0])]
     looks = (
         f"as {like[0]} it would agree: name it so"
         if like
@@ -57,11 +69,13 @@ def check_variance(exposure: Exposure, image: np.ndarray, sky: Sky, usable: np.n
     name = exposure.meta.get("planes", {}).get("variance", "the variance plane")
     raise BadImage(
         f"{name} claims a noise of {np.sqrt(claimed):.4g} ADU for empty sky, the pixels show "
-        f"{np.sqrt(measured):.4g} ADU; {looks}. Left out, the variance is measured"
+        f"{np.sqrt(measured[0]):.4g} ADU; {looks}. Left out, the variance is measured"
     )
 
 
-def checked_gain(exposure: Exposure, sky: Sky, image, usable, notes: list[str]) -> float | None:
+def checked_gain(
+    exposure: Exposure, sky: Sky, measured: tuple[float, float], usable, notes: list[str]
+) -> float | None:
     """The gain that the sky's noise allows: the given one, or the pixels' own, said in `notes`.
 
     The photon noise of the sky alone cannot exceed the noise that is seen.  Where it does, pixels
@@ -71,16 +85,15 @@ def checked_gain(exposure: Exposure, sky: Sky, image, usable, notes: list[str]) 
     given, level = exposure.gain, sky.median_level
     if given is None or level <= 5 * sky.median_rms:
         return given
-    empty = usable & (np.abs(image) < 3 * sky.rms)
-    measured = max(sky.median_rms**2, _of_blocks(image, empty))
-    if level / given <= EXCLUDED * measured:
+    seen = max(measured)
+    if level / given <= EXCLUDED * seen:
         return given
     excess = f"a sky of {level:.4g} ADU at a gain of {given:.4g} e-/ADU alone has a noise of "
-    excess += f"{np.sqrt(level / given):.4g} ADU, the pixels show {np.sqrt(measured):.4g}"
+    excess += f"{np.sqrt(level / given):.4g} ADU, the pixels show {np.sqrt(seen):.4g}"
     if _are_counts(exposure.image[usable]):
         notes.append(f"{excess}: a bias level stands in the sky? The gain is kept")
         return given
-    own = level / measured
+    own = level / seen
     notes.append(
         f"{excess}: the gain is not that of these pixels (counts per second? rescaled?); "
         f"{own:.4g} e-/ADU taken from the sky's level and noise"
@@ -128,17 +141,6 @@ def absurd_variances(variance: np.ndarray, usable: np.ndarray) -> np.ndarray:
 
 def _agree(claimed, measured):
     return AGREES[0] <= claimed / measured <= AGREES[1] if measured > 0 else False
-
-
-def _of_blocks(image, empty):
-    """Variance of a pixel as blocks of empty sky tell it, ADU²: correlated noise included."""
-    ny, nx = (n // BLOCK * BLOCK for n in image.shape)
-    shape = ny // BLOCK, BLOCK, nx // BLOCK, BLOCK
-    whole = empty[:ny, :nx].reshape(shape).all((1, 3))
-    means = image[:ny, :nx].reshape(shape).mean((1, 3), dtype=float)[whole]
-    if len(means) < 100:
-        return 0.0
-    return float(robust_std(means - np.median(means)) ** 2 * BLOCK**2)
 
 
 def _are_counts(values):

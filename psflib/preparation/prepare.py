@@ -12,7 +12,13 @@ from scipy import ndimage
 
 from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
-from psflib.preparation.claims import absurd_variances, check_mask, check_variance, checked_gain
+from psflib.preparation.claims import (
+    absurd_variances,
+    check_mask,
+    check_variance,
+    checked_gain,
+    sky_variances,
+)
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
@@ -198,9 +204,13 @@ def _off_trend(profile):
 def _variance(exposure, image, sky: Sky, mask, notes):
     """Variance plane: the given one, or sky noise plus photon noise of the sources."""
     usable = mask == 0
-    gain = checked_gain(exposure, sky, image, usable, notes)
+    gain = exposure.gain
+    if gain is not None or exposure.variance is not None:
+        empty = usable & (np.abs(image) < 3 * sky.rms)
+        measured = sky_variances(image, empty, sky)
+        gain = checked_gain(exposure, sky, measured, usable, notes)
     if exposure.variance is not None:
-        check_variance(exposure, image, sky, usable)
+        check_variance(exposure, empty, measured)
         absurd = absurd_variances(exposure.variance, usable)
         if absurd.any():
             mask[absurd] |= np.uint16(MaskBit.BAD)
