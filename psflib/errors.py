@@ -39,3 +39,11 @@ class NotEnoughStars(PsflibError):
 
 class SingularFit(PsflibError):
     """The normal equations of a fit have no solution, even for its simplest model."""
+
+
+class BadDifference(PsflibError):
+    """A difference cannot be believed, and the settings ask to stop then."""
+
+    def __init__(self, reasons):
+        self.reasons = tuple(reasons)
+        super().__init__(f"the verdict on the difference is bad: {'; '.join(self.reasons)}")

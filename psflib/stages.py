@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from psflib import files, haloes, products, subtraction
 from psflib.config import section_settings
 from psflib.decorrelation import decorrelate as decorrelation
@@ -117,10 +119,13 @@ def decorrelate(science, aligned, difference, decorrelated, settings) -> None:
     products.write_difference(decorrelated, clean, settings)
 
 
-def detect(decorrelated, candidates, settings) -> None:
-    """Candidates of both signs."""
-    found = detection.detect(products.read_difference(decorrelated), settings=settings)
-    log.info("%d candidates", len(found))
+def detect(decorrelated, candidates, settings, science=None) -> None:
+    """Candidates of both signs, and the verdict on the difference; its science image helps."""
+    clean = products.read_difference(decorrelated)
+    if science is not None:
+        clean = clean.replace(science=products.read_exposure(science))
+    found = detection.detect(clean, settings=settings)
+    log.info("%d candidates, %d of them clean", len(found), np.sum(found["flags"] == ""))
     products.write_candidates(candidates, found, settings)
 
 

@@ -1,6 +1,7 @@
 """Candidates on a difference: peaks of the matched filter, both signs, with flags."""
 
 import dataclasses
+import logging
 
 import numpy as np
 from astropy import units as u
@@ -9,10 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
+from psflib.detection.verdict import verdict
+from psflib.errors import BadDifference
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.image.sky_frames import to_icrs
 
+log = logging.getLogger(__name__)
+
+BAD_EPOCH = "bad_epoch"  # flag of all candidates of a difference that cannot be believed
 REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
 STEPS = 8  # of that fit, at most ...
 SETTLED = 0.01  # px, the last
@@ -39,6 +45,13 @@ class DetectSettings(BaseModel):
         0.25, gt=0, lt=1,
         description="masked share of the inner PSF above which a candidate is flagged 'masked'",
     )  # fmt: skip
+    on_bad: str = Field(
+        "flag",
+        pattern="^(keep|flag|fail)$",
+        description="what becomes of a difference whose verdict is bad: keep (the verdict says "
+        "it), flag (all its candidates are flagged 'bad_epoch', none is clean), fail (the stage "
+        "stops with the reasons)",
+    )
 
 
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
@@ -59,7 +72,14 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
         where the source faded), `snr`, `fwhm` (px), `flags`, strongest first.  Flags are '' for a
         clean candidate, or words: masked (much of its PSF is masked), shape (does not look like
         the PSF), sharp (narrower than the PSF: cosmic ray), halo (in the halo of a saturated
-        star), dipole (a twin of the other sign beside it: misregistration).
+        star), dipole (a twin of the other sign beside it: misregistration), bad_epoch (of a
+        difference that cannot be believed).  `meta` has the `verdict` (good, suspicious, bad), its
+        `reasons` and the numbers behind them (`evidence`), see `psflib.detection.verdict`.
+
+    Raises
+    ------
+    BadDifference
+        If the verdict is bad and the setting `on_bad` is fail.
     """
     settings = settings or DetectSettings()
     threshold = settings.threshold if threshold is None else threshold
@@ -74,7 +94,23 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     ]
     rows = [row for row in rows if abs(row[4]) >= threshold]
     rows.sort(key=lambda row: -abs(row[4]))  # the refined S/N, not that of the pixel
-    return _table(rows, difference, threshold, fwhm)
+    table = _table(rows, difference, threshold, fwhm)
+    return _judged(table, difference.replace(score=snr), settings.on_bad)
+
+
+def _judged(table, difference, on_bad):
+    """The candidates with the verdict on their difference, and what follows from it."""
+    found = verdict(difference, table)
+    table.meta.update(found.meta)
+    text = f"verdict: {found.word}" + "".join(f"; {reason}" for reason in found.reasons)
+    log.log(logging.INFO if found.word == "good" else logging.WARNING, "%s", text)
+    if found.word != "bad" or on_bad == "keep":
+        return table
+    if on_bad == "fail":
+        raise BadDifference(found.reasons)
+    flags = np.asarray(table["flags"]).astype(str)
+    table["flags"] = np.array([f"{f},{BAD_EPOCH}" if f else BAD_EPOCH for f in flags], dtype=str)
+    return table
 
 
 def psf_fwhm(difference: Difference) -> float:

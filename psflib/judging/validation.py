@@ -12,7 +12,7 @@ from psflib.judging.metrics import Recovery, Whiteness, recovery, values, whiten
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Figures:
     """The figures of one science epoch of the embedded field."""
 
     epoch: str
@@ -38,7 +38,7 @@ class Verdict:
         ]  # fmt: skip
 
 
-def judge(output: Path, truth: Path, field: str = "embedded") -> list[Verdict]:
+def judge(output: Path, truth: Path, field: str = "embedded") -> list[Figures]:
     """Figures of every science epoch of the embedded field in `output`.
 
     Raises
@@ -61,7 +61,7 @@ def _judge_epoch(folder, table, epoch):
     changed = rows[np.isin(values(rows, "kind"), ("transient", "variable"))]
     avoid = values(changed, "x"), values(changed, "y")
     science = products.read_exposure(folder / "exposure.fits")
-    return Verdict(
+    return Figures(
         epoch, recovery(found, rows, clean.usable.sum()), whiteness(raw, clean, science, avoid)
     )
 
@@ -69,10 +69,10 @@ def _judge_epoch(folder, table, epoch):
 def check_embedded(output: Path, truth: Path) -> list[str]:
     """Lines of a table: goal, measured, reached, for each epoch."""
     lines = []
-    for verdict in judge(output, truth):
-        lines.append(f"embedded field, epoch {verdict.epoch}")
+    for figures in judge(output, truth):
+        lines.append(f"embedded field, epoch {figures.epoch}")
         lines += [
             f"  {'ok  ' if reached else 'MISS'}  {what:<50} {measured}"
-            for what, measured, reached in verdict.goals
+            for what, measured, reached in figures.goals
         ]
     return lines

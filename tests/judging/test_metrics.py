@@ -175,17 +175,17 @@ class TestWhiteness:
         assert result.std == pytest.approx(1, abs=0.02)
 
 
-class TestVerdict:
+class TestFigures:
     good = Recovery(20, 19, 2, 2.0, 0.01, 0.005, 1.0)
     white = Whiteness(1.01, 0.2, -0.01, 1.0, 10000)
 
     def reached(self, found=None, noise=None):
-        verdict = validation.Verdict(
+        figures = validation.Figures(
             "e1",
             dataclasses.replace(self.good, **found or {}),
             dataclasses.replace(self.white, **noise or {}),
         )
-        return [goal[2] for goal in verdict.goals]
+        return [goal[2] for goal in figures.goals]
 
     def test_all_reached(self):
         assert all(self.reached())

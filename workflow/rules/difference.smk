@@ -7,7 +7,7 @@
 #          {output}/{field}/{epoch}/kernel.fits          the matching kernel
 #          {output}/{field}/{epoch}/difference.fits      science minus matched template
 #          {output}/{field}/{epoch}/decorrelated.fits    the same with white noise, and its score
-#          {output}/{field}/{epoch}/candidates.ecsv      sources of both signs
+#          {output}/{field}/{epoch}/candidates.ecsv      sources of both signs, and the verdict
 # STEPS    subtract -> decorrelate -> detect
 
 
@@ -68,6 +68,7 @@ rule decorrelate:
 rule detect:
     """Candidates above {params.settings[threshold]} sigma: {wildcards.field}, {wildcards.epoch}."""
     input:
+        science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
     output:
         candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",

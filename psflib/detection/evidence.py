@@ -1,0 +1,283 @@
+"""What can be measured on a difference to judge it by: numbers, NaN where one is not known."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from astropy.table import QTable
+from scipy import ndimage, spatial
+
+from psflib.image import noise
+from psflib.image.convolve import node_grid
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure
+
+NODES = 9  # an axis, at which the kernel is looked at
+SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
+SKY_REACH = 5  # px, with what is about it
+FEWEST_SKY = 1000  # pixels of it that tell a standard deviation to 2 %
+CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.inf)}  # S/N
+FEWEST_STARS = 4  # of a class; a median of fewer is that of a variable star
+MOST_STARS = 400  # of a class, evenly picked
+LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
+TWIN = 1.0  # FWHM from a star within which a candidate belongs to it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a verdict rests on.
+
+    Parameters
+    ----------
+    difference : Difference
+        Decorrelated, with its score.
+    candidates : QTable
+        As `detect` finds them.
+    science : Exposure, optional
+        The prepared science image, whose stars tell what the subtraction leaves of them.
+    """
+
+    difference: Difference
+    candidates: QTable
+    science: Exposure | None = None
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return self.difference.meta
+
+
+def measure(evidence: Evidence) -> dict[str, float]:
+    """Every number of `MEASURES` by its name; what cannot be measured is NaN."""
+    found: dict[str, float] = {}
+    for group in (registration, kernel, coverage, sky, stars, held_out, candidates, psf):
+        found |= {name: float(value) for name, value in group(evidence).items()}
+    return found
+
+
+def registration(evidence) -> dict[str, float]:
+    """What the step of registration says is left, px rms of matched stars."""
+    return {"registration": _number(evidence.meta, "registration_after")}
+
+
+def kernel(evidence) -> dict[str, float]:
+    """Least sum of the kernel over its value at the centre, its range, and how far it shifts.
+
+    sum_min : smallest over median sum;  sum_ratio : largest over smallest, infinite where the sum
+    is not positive;  kernel_shift : px, largest distance of the kernel's centroid from its middle.
+    """
+    matching = evidence.difference.kernel
+    x, y = node_grid(matching.shape, NODES)
+    kernels = np.asarray(matching.on_grid(x, y), float)
+    sums = kernels.sum((1, 2))
+    low = _number(evidence.meta, "kernel_sum_min", float(sums.min()))
+    high = _number(evidence.meta, "kernel_sum_max", float(sums.max()))
+    if not low > 0:
+        return {"kernel_sum": low, "kernel_spread": np.inf, "kernel_shift": np.nan}
+    j, i = (np.indices(kernels.shape[1:]) - kernels.shape[-1] // 2).reshape(2, -1)
+    flat = kernels.reshape(len(kernels), -1) / np.where(sums > 0, sums, np.nan)[:, None]
+    shift = np.hypot(flat @ i, flat @ j)
+    known = shift[np.isfinite(shift)]
+    return {
+        "kernel_sum": low,
+        "kernel_spread": high / low,
+        "kernel_shift": np.median(known) if known.size else np.nan,
+    }
+
+
+def coverage(evidence) -> dict[str, float]:
+    """Share of the pixels that mean something."""
+    return {"usable": np.mean(evidence.difference.usable)}
+
+
+def sky(evidence) -> dict[str, float]:
+    """Noise of empty sky against what is claimed, and what neighbours share of it.
+
+    claimed_noise : factor (at least 1) by which the noise of the images is off what their variances
+    say, before it was corrected;  quadrant_noise : the same of the result, in its worst quadrant;
+    score_noise : scatter of the score before it was divided by it;  correlation : largest of the
+    8 nearest lags.
+    """
+    difference, meta = evidence.difference, evidence.meta
+    found = {
+        "claimed_noise": _off(_number(meta, "noise_factor")),
+        "score_noise": _off(_number(meta, "score_scale")),
+        "quadrant_noise": np.nan,
+        "correlation": np.nan,
+    }
+    select = _empty(difference)
+    if select.sum() < FEWEST_SKY:
+        return found
+    z = difference.image[select] / np.sqrt(difference.variance[select])
+    rows, columns = np.nonzero(select)
+    ny, nx = difference.shape
+    quadrant = 2 * (rows >= ny / 2) + (columns >= nx / 2)
+    parts = [z[quadrant == q] for q in range(4)]
+    widths = [_off(noise.robust_std(p)) for p in parts if p.size >= FEWEST_SKY]
+    found["quadrant_noise"] = max(widths, default=np.nan)
+    rho = noise.noise_correlation(difference.image, difference.variance, select, 1)
+    found["correlation"] = np.abs(np.delete(rho.ravel(), 4)).max()
+    return found
+
+
+def stars(evidence) -> dict[str, float]:
+    """What is left of the science image's stars, and how many of them are candidates.
+
+    residual_faint, _medium, _bright : rms of the difference over its sigma within one FWHM, the
+    median of the stars of this brightness;  light_left : share of a star's light that stays,
+    median of those of S/N above 20 (root of the squares, noise taken off);  stars_found : share of
+    the medium and bright stars at which a candidate of any kind stands.
+    """
+    names = [f"residual_{name}" for name in CLASSES]
+    found = dict.fromkeys([*names, "light_left", "stars_found"], np.nan)
+    if evidence.science is None:
+        return found
+    x, y, snr = _peaks(evidence.science, evidence.difference)
+    if not len(x):
+        return found
+    radius = float(evidence.science.meta["fwhm"])
+    rms, left = _residuals(evidence.difference, evidence.science, x, y, radius)
+    for name, (low, high) in CLASSES.items():
+        values = rms[(snr >= low) & (snr < high) & np.isfinite(rms)]
+        if len(values) >= FEWEST_STARS:
+            found[f"residual_{name}"] = np.median(values)
+    values = left[(snr >= LIT) & np.isfinite(left)]
+    if len(values) >= FEWEST_STARS:
+        found["light_left"] = np.median(values)
+    lit = (snr >= CLASSES["medium"][0]) & np.isfinite(rms)
+    if lit.sum() >= FEWEST_STARS:
+        found["stars_found"] = np.mean(_taken(evidence.candidates, x[lit], y[lit], TWIN * radius))
+    return found
+
+
+def held_out(evidence) -> dict[str, float]:
+    """Rms of the difference over its sigma at stars that the fit of the kernel did not see."""
+    residuals = evidence.meta.get("heldout_residual")
+    values = np.ravel(np.asarray([] if residuals is None else residuals, float))
+    values = values[np.isfinite(values)]
+    return {"held_out": values.max() if values.size else np.nan}
+
+
+def candidates(evidence) -> dict[str, float]:
+    """How many clean candidates there are per Mpx, less 3 sigma of their number, and of one sign.
+
+    density : the lower bound of the number per Mpx;  one_sign : the same of what the more frequent
+    sign has beyond twice the other, per Mpx.
+    """
+    area = evidence.difference.usable.sum() / 1e6
+    if not area:
+        return {"density": np.nan, "one_sign": np.nan}
+    table = evidence.candidates
+    flux = np.asarray(getattr(table["flux"], "value", table["flux"]), float)
+    clean = _clean(table)
+    up, down = int((flux[clean] > 0).sum()), int((flux[clean] < 0).sum())
+    return {
+        "density": _at_least(up + down) / area,
+        "one_sign": _at_least(max(up, down)) / max(1, min(up, down)),
+    }
+
+
+def psf(evidence) -> dict[str, float]:
+    """How well the science image's PSF fits the stars that it has not seen, and whether its
+    solution came to an end (0 or 1)."""
+    return psf_numbers(getattr(evidence.difference.psf, "meta", None) or {})
+
+
+def psf_numbers(meta: Mapping[str, Any]) -> dict[str, float]:
+    """`psf` of the `meta` of a PSF."""
+    ended = meta.get("converged")
+    return {
+        "reserve_chi2": _number(meta, "reserve_chi2"),
+        "unfinished": np.nan if ended is None else float(not ended),
+    }
+
+
+def _number(meta, name, default=np.nan) -> float:
+    value = meta.get(name)
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else default
+
+
+def _off(factor) -> float:
+    """By what factor (at least 1) something is off 1, on either side."""
+    if not np.isfinite(factor):
+        return np.nan
+    return max(factor, 1 / factor) if factor > 0 else np.inf
+
+
+def _at_least(count) -> float:
+    """Lower bound (3 sigma) of the mean behind a Poisson count."""
+    return max(0.0, count - 3 * np.sqrt(count))
+
+
+def _clean(table) -> np.ndarray:
+    flags = np.asarray(table["flags"]).astype(str)
+    return (flags == "") if len(flags) else np.zeros(0, bool)
+
+
+def _empty(difference):
+    """Pixels (ny, nx) bool away from anything significant of either sign."""
+    usable = difference.usable & (difference.variance > 0)
+    if difference.score is None:
+        return usable
+    found = np.abs(difference.score) > SKY_SCORE
+    return usable & ~ndimage.binary_dilation(found, iterations=SKY_REACH)
+
+
+def _peaks(science, difference):
+    """x, y (px, int) and S/N of the stars: lone maxima of the science image, usable in both."""
+    fwhm = float(science.meta["fwhm"])
+    sigma = max(fwhm, 1.0) / 2.355
+    usable = science.usable & difference.usable & (science.variance > 0)
+    image = np.where(usable, science.image, 0)
+    smooth = ndimage.gaussian_filter(image, 0.5 * sigma)
+    side = 2 * int(np.ceil(2 * fwhm)) + 1
+    top = usable & (smooth > 0) & (smooth == ndimage.maximum_filter(smooth, side))
+    y, x = np.nonzero(top)
+    level = np.median(science.variance[usable]) if usable.any() else 1.0
+    # of a Gaussian: S/N = peak / sigma * sqrt(pi) s, s its standard deviation in px
+    signal = image[y, x] * np.sqrt(np.pi) * sigma
+    own = image[y, x] * 4 * np.pi * sigma**2 * _photons(science)
+    snr = signal / np.sqrt(level + own / (4 * np.pi * sigma**2))
+    keep = snr >= CLASSES["faint"][0]
+    return x[keep], y[keep], snr[keep]
+
+
+def _photons(science):
+    """ADU² of noise for an ADU of light; 0 if no gain is known."""
+    return 1 / science.gain if science.gain else 0.0
+
+
+def _residuals(difference, science, x, y, radius):
+    """For each star: rms of D / sigma within `radius` px, and share of its light that is left."""
+    half = int(np.ceil(radius))
+    j, i = np.mgrid[-half : half + 1, -half : half + 1]
+    within = j**2 + i**2 <= radius**2
+    j, i = j[within], i[within]
+    ny, nx = difference.shape
+    rows, columns = y[:, None] + j, x[:, None] + i
+    inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+    rows, columns = np.clip(rows, 0, ny - 1), np.clip(columns, 0, nx - 1)
+    data, variance = (
+        plane[rows, columns].astype(float) for plane in (difference.image, difference.variance)
+    )
+    use = inside & difference.usable[rows, columns] & (variance > 0)
+    count = use.sum(1)
+    variance = np.where(use, variance, 1.0)
+    square = np.where(use, data**2, 0)
+    light = np.where(use, science.image[rows, columns].astype(float) ** 2, 0).sum(1)
+    enough = count >= 0.7 * len(j)
+    rms, left = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    np.sqrt((square / variance).sum(1) / np.maximum(count, 1), out=rms, where=enough)
+    excess = np.maximum((square - np.where(use, variance, 0)).sum(1), 0)
+    np.sqrt(np.divide(excess, light, out=np.zeros(len(x)), where=light > 0), out=left, where=enough)
+    return rms, left
+
+
+def _taken(table, x, y, radius):
+    """Boolean (n,): a candidate stands within `radius` px."""
+    place = np.c_[
+        [np.asarray(getattr(table[name], "value", table[name]), float) for name in ("x", "y")]
+    ].T
+    if not len(place):
+        return np.zeros(len(x), bool)
+    return spatial.cKDTree(place).query(np.c_[x, y])[0] <= radius

@@ -1,0 +1,175 @@
+"""Can this difference be believed? good, suspicious or bad, with reasons in words and numbers.
+
+One table of checks, `CHECKS`: what is measured (`psflib.detection.evidence`), beyond which value it
+speaks against the difference, and where that limit comes from.  What cannot be measured never
+counts as good: it is listed, and too much of it makes a difference suspicious.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from astropy.table import QTable
+
+from psflib.detection.evidence import Evidence, measure, psf_numbers
+from psflib.image.difference import Difference
+from psflib.image.exposure import Exposure
+
+WORDS = ("good", "suspicious", "bad")
+MOST_UNKNOWN = 0.5  # share of the checks that may be unknown before that alone is suspicious
+#: Suspicions of so many kinds make a difference bad: each has a harmless cause, not all of them.
+TOO_MANY = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One thing that is looked at.
+
+    Parameters
+    ----------
+    name : str
+        Of the number, see `psflib.detection.evidence`.
+    what : str
+        The same in words.
+    suspicious, bad : float
+        Limits beyond which the number speaks against the difference; NaN: never.
+    origin : str
+        Where the limits come from.
+    unit : str
+        Of the number.
+    below : bool
+        Small numbers are the bad ones.
+    """
+
+    name: str
+    what: str
+    suspicious: float
+    bad: float
+    origin: str
+    unit: str = ""
+    below: bool = False
+
+    def word(self, value: float) -> str:
+        """What this number says; "unknown" for NaN."""
+        if np.isnan(value):
+            return "unknown"
+        for word, limit in (("bad", self.bad), ("suspicious", self.suspicious)):
+            if value < limit if self.below else value > limit:
+                return word
+        return "good"
+
+    def reason(self, value: float) -> str:
+        """The number beside the limit that it breaks."""
+        limit = self.bad if self.word(value) == "bad" else self.suspicious
+        side = "less" if self.below else "more"
+        return f"{self.what} {value:.3g}{self.unit}, {side} than {limit:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is to be thought of a difference.
+
+    Parameters
+    ----------
+    word : str
+        good, suspicious or bad.
+    reasons : tuple of str
+        The worst first; of a good one, only what could not be measured.
+    values : dict of str to float
+        Every number that was looked at; NaN where it is not known.
+    """
+
+    word: str
+    reasons: tuple[str, ...] = ()
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def meta(self) -> dict:
+        """As entries of a product's `meta`; numbers that are not known are left out."""
+        known = {name: round(v, 6) for name, v in self.values.items() if np.isfinite(v)}
+        return {"verdict": self.word, "reasons": list(self.reasons), "evidence": known}
+
+
+OF_PSF = (
+    Check("reserve_chi2", "chi-square of the PSF on reserved stars", 3, 30,
+          "1 if the model is right"),
+    Check("unfinished", "solution of the PSF not converged:", 0.5, np.nan, "a fact"),
+)  # fmt: skip
+CHECKS = (
+    Check("registration", "registration residual", 0.3, 0.7,
+          "0.1 px is what the kernel absorbs", " px rms"),
+    Check("kernel_shift", "the kernel shifts by", 0.5, 1.5,
+          "centroids of unlike PSFs differ by less", " px"),
+    Check("kernel_sum", "the kernel's least sum", 0, 0, "light is not negative", below=True),
+    Check("kernel_spread", "the kernel's sum varies by a factor of", 1.5, 2.5, ""),
+    Check("usable", "usable share of the pixels", 0.6, 0.1, "", below=True),
+    Check("residual_faint", "residual of faint stars", 1.3, 2, "", " sigma"),
+    Check("residual_medium", "residual of stars of S/N 50 to 250", 1.5, 3, "", " sigma"),
+    Check("residual_bright", "residual of bright stars", 2.5, 6, "", " sigma"),
+    Check("light_left", "share of the stars' light that is left", 0.05, 0.15, ""),
+    Check("stars_found", "share of the stars that are candidates", 0.2, 0.5, ""),
+    Check("held_out", "residual of stars that were held out", 2.5, 6, "", " sigma"),
+    Check("claimed_noise", "noise off what is claimed by a factor of", 1.25, 3, ""),
+    Check("quadrant_noise", "noise of the worst quadrant off by a factor of", 1.2, 2, ""),
+    Check("score_noise", "noise of the score off by a factor of", 1.3, 3, ""),
+    Check("correlation", "correlation of neighbouring pixels' noise", 0.1, 0.3, ""),
+    Check("density", "clean candidates per Mpx at least", 300, 3000, ""),
+    Check("one_sign", "clean candidates of one sign to one of the other at least", 30, np.nan, ""),
+    *OF_PSF,
+)  # fmt: skip
+
+
+def verdict(difference: Difference, candidates: QTable, science: Exposure | None = None) -> Verdict:
+    """Judge a difference by all that can be measured on it.
+
+    Parameters
+    ----------
+    difference : Difference
+        Decorrelated; its `meta` tells what registration, matching and decorrelation found.
+    candidates : QTable
+        From `psflib.detect`, flags included.
+    science : Exposure, optional
+        Prepared; the difference's own if it carries one.  Without it nothing is known of stars.
+    """
+    science = difference.science if science is None else science
+    if science is not None and "fwhm" not in science.meta:
+        science = None
+    return judge(measure(Evidence(difference, candidates, science)))
+
+
+def verdict_of_psf(meta: Mapping) -> Verdict:
+    """Judge a PSF by the `meta` of its solution."""
+    return judge(psf_numbers(meta), OF_PSF)
+
+
+def judge(values: Mapping[str, float], checks: Sequence[Check] = CHECKS) -> Verdict:
+    """The verdict that numbers ask for.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        By the names of the checks; NaN or left out: not measurable.
+    checks : sequence of Check
+    """
+    said = {check: check.word(float(values.get(check.name, np.nan))) for check in checks}
+    reasons = {
+        word: [check.reason(values[check.name]) for check, found in said.items() if found == word]
+        for word in ("bad", "suspicious")
+    }
+    unknown = [check.what.rstrip(":") for check, found in said.items() if found == "unknown"]
+    too_little = len(unknown) > MOST_UNKNOWN * len(checks)
+    word = "good"
+    if reasons["suspicious"] or too_little:
+        word = "suspicious"
+    if reasons["bad"] or len(reasons["suspicious"]) >= TOO_MANY:
+        word = "bad"
+    lines = [*reasons["bad"], *reasons["suspicious"]]
+    if unknown:
+        lines.append(f"not measurable: {', '.join(unknown)}")
+    return Verdict(word, tuple(lines), dict(values))
+
+
+def worst(words) -> str:
+    """The worst of some verdicts' words; bad counts most, '' if there are none."""
+    known = [word for word in words if word in WORDS]
+    return max(known, key=WORDS.index, default="")
