@@ -17,7 +17,8 @@ configfile: Path(workflow.basedir) / "config.yaml"
 
 # Everything that can be wrong with the configuration and the table is said here, before any job.
 SETTINGS = load_settings(config)
-FIELDS = read_fields(find_table(SETTINGS.fields, workflow.basedir))
+FIELDS = read_fields(find_table(SETTINGS.fields, workflow.basedir), SETTINGS.until)
+DIFFERENCES = SETTINGS.until == "all" and FIELDS.differences
 OUT = SETTINGS.output
 EMBEDDED = FIELDS.path.parent / "data/embedded"
 
@@ -50,6 +51,7 @@ onerror:
         settings=SETTINGS.section("report"),
         fields=FIELDS.path,
         output=OUT,
+        until=SETTINGS.until,
         page=rules.report.output.page,
         summary=rules.report.output.summary,
     )

@@ -50,6 +50,11 @@ class Settings(BaseModel):
     output: str = Field(
         "results", description="folder of all products; relative to the folder you run in"
     )
+    until: str = Field(
+        "all", pattern="^(all|psf)$",
+        description="how far to go: all, or psf for the PSFs of all images and no differences, as "
+        "of a table without templates or of templates alone",
+    )  # fmt: skip
     simulate: SimulateSettings = SimulateSettings()
     prepare: PrepareSettings = PrepareSettings()
     select_stars: StarSettings = StarSettings()

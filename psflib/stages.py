@@ -25,7 +25,7 @@ from psflib.image import warp
 from psflib.preparation import prepare as preparation
 from psflib.psf.core import stage as psf_core
 from psflib.psf.wings import stage as psf_wings
-from psflib.report.summary import summarise
+from psflib.report.summary import epochs, summarise
 from psflib.simulation import simulate as simulation
 from psflib.stamps import build as cutouts
 from psflib.stars import select as selection
@@ -45,7 +45,8 @@ def simulate(template, epoch_1, epoch_2, truth, settings) -> None:
 
 def prepare(fields, field, epoch, exposure, settings) -> None:
     """A row of the table of images becomes an exposure without sky."""
-    raw = files.read_fields(fields).row(field, epoch).read()
+    # whether a field is complete is no matter here
+    raw = files.read_fields(fields, until="psf").row(field, epoch).read()
     ready = preparation.prepare(raw, settings)
     _log_notes(ready.meta.get("notes", ()))
     products.write_exposure(exposure, ready, settings)
@@ -129,15 +130,16 @@ def detect(decorrelated, candidates, settings, science=None) -> None:
     products.write_candidates(candidates, found, settings)
 
 
-def report(fields, output, page, summary, settings) -> None:
+def report(fields, output, page, summary, settings, until="all") -> None:
     """A page on every field and a row on every epoch, of whatever has been made."""
     # imported here: the other stages do without the 0.4 s and 60 MB of matplotlib
     from psflib.report.report import write_report
 
-    table = files.read_fields(fields)
-    rows = summarise(table, Path(output))
+    table = files.read_fields(fields, until)
+    found = epochs(table, Path(output), until)
+    rows = summarise(found)
     products.write_summary(summary, rows, settings)
-    write_report(page, table, Path(output), rows, settings)
+    write_report(page, table, found, rows, settings)
 
 
 #: Arguments that may stand in other folders than those of their field and epoch.

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import QTable
 
 from psflib.image.exposure import Exposure, MaskBit
@@ -251,3 +252,66 @@ def method_comparison(rng):
     stars = QTable({"x": [60.0] * u.pix, "y": [50.0] * u.pix, "snr": [300.0]})
     sigma = np.full(SHAPE, SIGMA, np.float32)
     return Comparison(table, {"al": shown}, field, field, sigma, stars, QTable())
+
+
+def _truncated(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _without_rows(path):
+    """Every table of a product empty, its own META and SETTINGS kept."""
+    if path.suffix == ".ecsv":
+        table = QTable.read(path, format="ascii.ecsv")
+        table.meta["psflib"]["rows"] = 0
+        table[:0].write(path, format="ascii.ecsv", overwrite=True)
+        return
+    _each_hdu(path, lambda data: data[:0] if data.dtype.names else data)
+
+
+def _filled(value):
+    """Every number of a product this value; words and masks stay."""
+
+    def change(path):
+        if path.suffix == ".ecsv":
+            table = QTable.read(path, format="ascii.ecsv")
+            for name in table.colnames:
+                if table[name].dtype.kind == "f":
+                    table[name][:] = value * (table[name].unit or 1)
+            table.write(path, format="ascii.ecsv", overwrite=True)
+        else:
+            _each_hdu(path, fill)
+
+    def fill(data):
+        for part in [data[n] for n in data.dtype.names] if data.dtype.names else [data]:
+            if part.dtype.kind == "f":
+                part[:] = value
+        return data
+
+    return change
+
+
+def _all_masked(path):
+    if path.suffix != ".ecsv":
+        bad = np.uint16(MaskBit.BAD)
+        _each_hdu(path, lambda data: data | bad if data.dtype.kind == "u" else data)
+
+
+def _each_hdu(path, change):
+    with fits.open(path, memmap=False) as hdus:
+        for hdu in hdus[1:]:
+            if hdu.name not in ("META", "SETTINGS") and hdu.data is not None:
+                hdu.data = change(hdu.data)
+        hdus.writeto(path, overwrite=True)
+
+
+#: Ways in which a product on the disk can be odd: name -> function (path) that makes it so.
+DAMAGES = {
+    "truncated": _truncated,
+    "no rows": _without_rows,
+    "NaN": _filled(np.nan),
+    "zero": _filled(0.0),
+    "masked": _all_masked,
+    "gone": lambda path: path.unlink(),
+    "no bytes": lambda path: path.write_bytes(b""),
+}

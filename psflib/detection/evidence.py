@@ -19,8 +19,12 @@ SKY_REACH = 5  # px, with what is about it
 FEWEST_SKY = 1000  # pixels of it that tell a standard deviation to 2 %
 CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.inf)}  # S/N
 FEWEST_STARS = 4  # of a class; a median of fewer is that of a variable star
-MOST_STARS = 400  # of a class, evenly picked
+FEWEST_LIT = 10  # stars that tell a share: one of four is no quarter of them
 LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
+PSF_SIZE = 41  # px, of what is looked at
+APART = 5  # px, between two maxima
+WINDOW = 2.0  # px, standard deviation of the window in which a kernel's core is looked for ...
+ROUNDS = 20  # in so many steps
 TWIN = 1.0  # FWHM from a star within which a candidate belongs to it
 
 
@@ -61,28 +65,20 @@ def registration(evidence) -> dict[str, float]:
 
 
 def kernel(evidence) -> dict[str, float]:
-    """Least sum of the kernel over its value at the centre, its range, and how far it shifts.
+    """Sum of the kernel over the field, where its middle is, and whether it has several.
 
-    sum_min : smallest over median sum;  sum_ratio : largest over smallest, infinite where the sum
-    is not positive;  kernel_shift : px, largest distance of the kernel's centroid from its middle.
+    kernel_sum : smallest;  kernel_spread : largest over smallest, infinite where that is not
+    positive;  kernel_shift : px, of its core from the middle;  kernel_lobes : height of its second
+    maximum over the first.
     """
     matching = evidence.difference.kernel
-    x, y = node_grid(matching.shape, NODES)
-    kernels = np.asarray(matching.on_grid(x, y), float)
-    sums = kernels.sum((1, 2))
+    sums = np.asarray(matching.on_grid(*node_grid(matching.shape, NODES)), float).sum((1, 2))
     low = _number(evidence.meta, "kernel_sum_min", float(sums.min()))
     high = _number(evidence.meta, "kernel_sum_max", float(sums.max()))
-    if not low > 0:
-        return {"kernel_sum": low, "kernel_spread": np.inf, "kernel_shift": np.nan}
-    j, i = (np.indices(kernels.shape[1:]) - kernels.shape[-1] // 2).reshape(2, -1)
-    flat = kernels.reshape(len(kernels), -1) / np.where(sums > 0, sums, np.nan)[:, None]
-    shift = np.hypot(flat @ i, flat @ j)
-    known = shift[np.isfinite(shift)]
-    return {
-        "kernel_sum": low,
-        "kernel_spread": high / low,
-        "kernel_shift": np.median(known) if known.size else np.nan,
-    }
+    found = {"kernel_sum": low, "kernel_spread": high / low if low > 0 else np.inf}
+    ny, nx = matching.shape
+    image = np.asarray(matching.at((nx - 1) / 2, (ny - 1) / 2), float)
+    return found | {"kernel_shift": _shift(image), "kernel_lobes": lobes(image)}
 
 
 def coverage(evidence) -> dict[str, float]:
@@ -115,6 +111,8 @@ def sky(evidence) -> dict[str, float]:
     parts = [z[quadrant == q] for q in range(4)]
     widths = [_off(noise.robust_std(p)) for p in parts if p.size >= FEWEST_SKY]
     found["quadrant_noise"] = max(widths, default=np.nan)
+    if not np.any(z != z[0]):
+        return found
     rho = noise.noise_correlation(difference.image, difference.variance, select, 1)
     found["correlation"] = np.abs(np.delete(rho.ravel(), 4)).max()
     return found
@@ -145,7 +143,7 @@ def stars(evidence) -> dict[str, float]:
     if len(values) >= FEWEST_STARS:
         found["light_left"] = np.median(values)
     lit = (snr >= CLASSES["medium"][0]) & np.isfinite(rms)
-    if lit.sum() >= FEWEST_STARS:
+    if lit.sum() >= FEWEST_LIT:
         found["stars_found"] = np.mean(_taken(evidence.candidates, x[lit], y[lit], TWIN * radius))
     return found
 
@@ -178,18 +176,61 @@ def candidates(evidence) -> dict[str, float]:
 
 
 def psf(evidence) -> dict[str, float]:
-    """How well the science image's PSF fits the stars that it has not seen, and whether its
-    solution came to an end (0 or 1)."""
-    return psf_numbers(getattr(evidence.difference.psf, "meta", None) or {})
+    """How well the PSF fits the stars that it has not seen, whether its solution came to an end (0
+    or 1), and what it looks like in the middle of the field."""
+    return psf_numbers(evidence.difference.psf, evidence.difference.shape)
 
 
-def psf_numbers(meta: Mapping[str, Any]) -> dict[str, float]:
-    """`psf` of the `meta` of a PSF."""
+def psf_numbers(model, shape) -> dict[str, float]:
+    """`psf` of a PSF with ``at(x, y, size)`` of an image of this shape (ny, nx).
+
+    psf_lobes : height of its second maximum over the first;  psf_ellipticity : (a² - b²)/(a² + b²)
+    of its second moments above a tenth of the peak.
+    """
+    meta = getattr(model, "meta", None) or {}
     ended = meta.get("converged")
+    image = np.asarray(model.at((shape[1] - 1) / 2, (shape[0] - 1) / 2, PSF_SIZE), float)
     return {
         "reserve_chi2": _number(meta, "reserve_chi2"),
         "unfinished": np.nan if ended is None else float(not ended),
+        "psf_lobes": lobes(image),
+        "psf_ellipticity": _ellipticity(image),
     }
+
+
+def lobes(image) -> float:
+    """Height of the second maximum over the first, of a kernel or PSF smoothed by a pixel."""
+    smooth = ndimage.gaussian_filter(image, 1.0)
+    top = (smooth == ndimage.maximum_filter(smooth, APART)) & (smooth > 0)
+    heights = np.sort(smooth[top])
+    return float(heights[-2] / heights[-1]) if len(heights) > 1 else 0.0
+
+
+def _shift(image):
+    """Distance (px) of a kernel's core from its middle: the centroid under a Gaussian window."""
+    smooth = np.maximum(ndimage.gaussian_filter(image, 1.0), 0)
+    if not smooth.any():
+        return np.nan
+    j, i = np.indices(image.shape) - image.shape[0] // 2
+    y, x = (float(axis.flat[smooth.argmax()]) for axis in (j, i))
+    for _ in range(ROUNDS):
+        weight = smooth * np.exp(-0.5 * ((j - y) ** 2 + (i - x) ** 2) / WINDOW**2)
+        y, x = (float((weight * axis).sum() / weight.sum()) for axis in (j, i))
+    return float(np.hypot(y, x))
+
+
+def _ellipticity(image):
+    light = np.where(image > 0.1 * image.max(), image, 0)
+    j, i = np.indices(image.shape)
+    total = light.sum()
+    if not total > 0:
+        return np.nan
+    y, x = ((light * axis).sum() / total for axis in (j, i))
+    yy, xx, xy = (
+        (light * product).sum() / total
+        for product in ((j - y) ** 2, (i - x) ** 2, (j - y) * (i - x))
+    )
+    return float(np.hypot(xx - yy, 2 * xy) / (xx + yy)) if xx + yy > 0 else np.nan
 
 
 def _number(meta, name, default=np.nan) -> float:

@@ -94,12 +94,15 @@ OF_PSF = (
     Check("reserve_chi2", "chi-square of the PSF on reserved stars", 3, 30,
           "1 if the model is right"),
     Check("unfinished", "solution of the PSF not converged:", 0.5, np.nan, "a fact"),
+    Check("psf_lobes", "second maximum of the PSF over its first", 0.1, 0.5, ""),
+    Check("psf_ellipticity", "ellipticity of the PSF", 0.4, 0.7, ""),
 )  # fmt: skip
 CHECKS = (
     Check("registration", "registration residual", 0.3, 0.7,
           "0.1 px is what the kernel absorbs", " px rms"),
     Check("kernel_shift", "the kernel shifts by", 0.5, 1.5,
           "centroids of unlike PSFs differ by less", " px"),
+    Check("kernel_lobes", "second maximum of the kernel over its first", 0.3, 0.8, ""),
     Check("kernel_sum", "the kernel's least sum", 0, 0, "light is not negative", below=True),
     Check("kernel_spread", "the kernel's sum varies by a factor of", 1.5, 2.5, ""),
     Check("usable", "usable share of the pixels", 0.6, 0.1, "", below=True),
@@ -137,9 +140,9 @@ def verdict(difference: Difference, candidates: QTable, science: Exposure | None
     return judge(measure(Evidence(difference, candidates, science)))
 
 
-def verdict_of_psf(meta: Mapping) -> Verdict:
-    """Judge a PSF by the `meta` of its solution."""
-    return judge(psf_numbers(meta), OF_PSF)
+def verdict_of_psf(psf) -> Verdict:
+    """Judge a `PsfField` by itself."""
+    return judge(psf_numbers(psf, psf.shape), OF_PSF)
 
 
 def judge(values: Mapping[str, float], checks: Sequence[Check] = CHECKS) -> Verdict:

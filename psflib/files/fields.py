@@ -24,6 +24,7 @@ TEMPLATE = "template"
 NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
 RESERVED = {"logs", "benchmarks", "summary.ecsv", "report.html"}  # other things beside the fields
 
+_OR_PSF = ", or ask for PSFs alone (until=psf)"
 _EXAMPLE = "The first line must name the columns, such as: field,epoch,image"
 
 
@@ -103,18 +104,27 @@ class FieldsTable:
 
     def epochs(self, field: str) -> list[str]:
         """Names of the science epochs of `field`, in the table's order."""
-        found = [row.epoch for row in self.rows if row.field == field and row.epoch != TEMPLATE]
-        if not found:
+        if field not in self.fields:
             raise ValueError(f"no field {field!r} in {self.path}{did_you_mean(field, self.fields)}")
-        return found
+        return [epoch for epoch in self.images(field) if epoch != TEMPLATE]
+
+    def images(self, field: str) -> list[str]:
+        """Names of all images of `field`, its template (if there is one) first."""
+        found = [row.epoch for row in self.rows if row.field == field]
+        return sorted(found, key=lambda epoch: epoch != TEMPLATE)
+
+    @property
+    def differences(self) -> bool:
+        """Whether there is anything to subtract: a field with a template and a science epoch."""
+        return any(_can_subtract(self.images(field)) for field in self.fields)
 
     def row(self, field: str, epoch: str) -> Row:
         """The row of one image; `epoch` may be "template"."""
-        epochs = [TEMPLATE, *self.epochs(field)]
+        self.epochs(field)  # or it is no field
         for row in self.rows:
             if (row.field, row.epoch) == (field, epoch):
                 return row
-        known = ", ".join(epochs)
+        known = ", ".join(self.images(field))
         raise ValueError(f"field {field!r} of {self.path} has no epoch {epoch!r}, only {known}")
 
     def stage_inputs(self, field: str, epoch: str) -> list[Path]:
@@ -126,8 +136,11 @@ class FieldsTable:
         return [path for path in self.row(field, epoch).files if path.exists()]
 
 
-def read_fields(path: str | Path) -> FieldsTable:
+def read_fields(path: str | Path, until: str = "all") -> FieldsTable:
     """Read and check the table of images (CSV; one row an image).
+
+    A table of nothing but templates, or of science epochs alone, is one of images whose PSF is
+    wanted; `until` = "psf" says so of any table.  Else each field has a template and an epoch.
 
     Columns `field, epoch, image` are required; the optional ones are the arguments of
     `psflib.read` (lists of bits with blanks between them) and `catalog`, a catalogue of the sky
@@ -151,7 +164,7 @@ def read_fields(path: str | Path) -> FieldsTable:
     _check_columns(names, header_line, problems)
     if problems:
         raise BadTable(_report(path, problems))
-    rows = _rows(body, names, path, problems)
+    rows = _rows(body, names, path, problems, until)
     if not body:
         problems.append("it has no row below the column names")
     if problems:
@@ -221,7 +234,7 @@ def _fits(cells, names, line, problems):
     return False
 
 
-def _rows(body, names, table, problems):
+def _rows(body, names, table, problems, until):
     rows = []
     broken = set()  # fields with a row that could not be understood
     for line, cells in body:
@@ -234,10 +247,27 @@ def _rows(body, names, table, problems):
         else:
             rows.append(row)
     _check_twice(rows, problems)
-    for field in dict.fromkeys(row.field for row in rows):
-        if field not in broken:  # a missing template may be in the broken row
-            _check_field([row for row in rows if row.field == field], problems)
+    # a missing template may be in the broken row
+    known = [row for row in rows if row.field not in broken]
+    if until != "psf" and not _is_of_psfs(known):
+        for field in dict.fromkeys(row.field for row in known):
+            _check_field([row for row in known if row.field == field], problems)
     return rows
+
+
+def _can_subtract(epochs):
+    """Whether a field of these images has a template and something to subtract it from."""
+    return TEMPLATE in epochs and set(epochs) != {TEMPLATE}
+
+
+def _is_of_psfs(rows):
+    """Nothing but templates, or nothing but science epochs, none of them a template misspelt."""
+    epochs = {row.epoch for row in rows}
+    return epochs == {TEMPLATE} or not (TEMPLATE in epochs or _like_template(epochs))
+
+
+def _like_template(epochs):
+    return [e for e in epochs if difflib.get_close_matches(TEMPLATE, [e.lower()])]
 
 
 def _row(cells, line, table, problems):
@@ -291,11 +321,13 @@ def _check_field(rows, problems):
     epochs = [row.epoch for row in rows]
     where = f"line {', '.join(str(row.line) for row in rows)}: field {rows[0].field!r}"
     if TEMPLATE not in epochs:
-        close = [e for e in epochs if difflib.get_close_matches(TEMPLATE, [e.lower()])]
+        close = _like_template(epochs)
         hint = f" (is {close[0]!r} meant as one?)" if close else ""
-        problems.append(f"{where} has no template{hint}. Add a row with the epoch {TEMPLATE!r}")
+        problems.append(
+            f"{where} has no template{hint}. Add a row with the epoch {TEMPLATE!r}{_OR_PSF}"
+        )
     elif set(epochs) == {TEMPLATE}:
-        problems.append(f"{where} has only a template. Add a row with a science epoch")
+        problems.append(f"{where} has only a template. Add a row with a science epoch{_OR_PSF}")
 
 
 def _name(cell, table):

@@ -24,7 +24,7 @@ from psflib.products.models import (
     write_psf,
     write_stamps,
 )
-from psflib.products.provenance import fits_provenance, open_product
+from psflib.products.provenance import fits_provenance, open_product, read_meta
 from psflib.products.tables import (
     read_candidates,
     read_stars,
@@ -41,6 +41,7 @@ __all__ = [
     "read_exposure",
     "read_extended_psf",
     "read_kernel",
+    "read_notes",
     "read_provenance",
     "read_psf",
     "read_stamps",
@@ -82,3 +83,20 @@ def read_provenance(path: str | Path) -> dict[str, Any]:
         return {key: about.get(key) for key in ("version", "product", "settings")}
     with open_product(path, *_FITS) as hdus:
         return fits_provenance(path, hdus)
+
+
+def read_notes(path: str | Path) -> list[str]:
+    """The notes in a product's `meta`: what was assumed or doubted when it was made.
+
+    Raises
+    ------
+    BadFile
+        If it is no product, or damaged.
+    """
+    if Path(path).suffix == ".ecsv":
+        metas = [read_with_about(path)[0].meta]
+    else:
+        with open_product(path, *_FITS) as hdus:
+            metas = list(read_meta(hdus, path).values())
+    notes = [str(note) for meta in metas for note in meta.get("notes") or ()]
+    return list(dict.fromkeys(notes))

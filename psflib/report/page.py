@@ -21,6 +21,13 @@ th { vertical-align: bottom; }
 .wide { overflow-x: auto; }
 .log td { text-align: left; font-family: monospace; font-size: 0.75rem; vertical-align: top; }
 .warning { background: #fff3cd; border-left: 4px solid #d39e00; padding: 0.5rem 1rem; }
+.verdicts td { text-align: left; vertical-align: top; }
+.verdict { padding: 0 0.5rem; border-radius: 0.6rem; font-size: 0.85rem; font-weight: bold; }
+.verdict:empty { display: none; }
+.good { background: #d3ecdf; color: #00563c; }
+.suspicious { background: #fff3cd; color: #6b5000; }
+.bad { background: #f6d4cf; color: #8c1d0a; }
+.lacking { color: #555; }
 .facts th, .facts td { text-align: left; font-weight: normal; vertical-align: top; }
 .facts th { color: #555; white-space: nowrap; }
 .facts caption { text-align: left; font-weight: bold; }
@@ -32,6 +39,7 @@ summary { cursor: pointer; color: #555; }
 <body>
 <h1>psflib report</h1>
 <p class="about">psflib $version, images of $table</p>
+<div class="wide">$verdicts</div>
 <nav>$links</nav>
 <h2>Summary</h2>
 <div class="wide">$summary</div>

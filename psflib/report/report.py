@@ -1,34 +1,27 @@
 """The report: one self-contained page, a section a field with pictures of every stage."""
 
-import base64
 import html
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from astropy.table import QTable
 
-from psflib import figures
+from psflib.detection.verdict import worst
 from psflib.files import TEMPLATE, FieldsTable, atomic_path
-from psflib.image.noise import empty_sky, noise_correlation
-from psflib.judging import metrics
 from psflib.psf.facts import doubts, facts
 from psflib.report.page import PAGE
+from psflib.report.pictures import pictures
 from psflib.report.settings import ReportSettings
 from psflib.report.summary import COLUMNS, Epoch
 from psflib.version import __version__
 
-log = logging.getLogger(__name__)
-
-NO_SKY = "Too little empty sky to measure the noise in."
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")
 
 
 def write_report(
     path: str | Path,
     table: FieldsTable,
-    output: Path,
+    epochs: list[Epoch],
     summary: QTable,
     settings: ReportSettings | None = None,
 ) -> None:
@@ -39,166 +32,96 @@ def write_report(
     path : path
         The HTML file.
     table : FieldsTable
-    output : Path
-        Folder of the products.
+    epochs : list of Epoch
+        All images of the table, from `psflib.report.summary.epochs`.
     summary : QTable
-        From `psflib.report.summary.summarise`.
+        From `psflib.report.summary.summarise`, a row an epoch.
     settings : ReportSettings, optional
     """
     settings = settings or ReportSettings()
-    sections = "".join(_field_section(table, output, f, settings) for f in table.fields)
-    links = " · ".join(f'<a href="#{_id(f)}">{html.escape(f)}</a>' for f in table.fields)
+    sections = (
+        _field_section(f, [e for e in epochs if e.field == f], summary, settings)
+        for f in table.fields
+    )
+    links = (
+        f'<a href="#{_id(f)}">{html.escape(f)}</a> {_word(_of_field(summary, f))}'
+        for f in table.fields
+    )
     text = PAGE.substitute(
         version=__version__,
         table=html.escape(str(table.path)),
-        links=links,
+        links=" · ".join(links),
+        verdicts=_verdicts(summary),
         summary=_summary_table(summary),
-        sections=sections,
+        sections="".join(sections),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _field_section(table, output, field, settings):
-    parts = [f'<section id="{_id(field)}"><h2>{html.escape(field)}</h2>']
-    for name in (TEMPLATE, *table.epochs(field)):
-        epoch = Epoch(output, field, name)
-        word = "template" if name == TEMPLATE else f"epoch {html.escape(name)}"
-        parts.append(f'<h3 id="{_id(field, name)}">{word}</h3>')
+def _field_section(field, epochs, summary, settings):
+    head = f"{html.escape(field)} {_word(_of_field(summary, field))}"
+    parts = [f'<section id="{_id(field)}"><h2>{head}</h2>']
+    said = {(row["field"], row["epoch"]): row for row in summary}
+    for epoch in epochs:
+        row, name = said[epoch.field, epoch.epoch], html.escape(epoch.epoch)
+        word = "template" if epoch.epoch == TEMPLATE else f"epoch {name}"
+        parts.append(f'<h3 id="{_id(field, epoch.epoch)}">{word} {_word(row["verdict"])}</h3>')
+        if row["reasons"]:
+            parts.append(f"<p>{html.escape(row['reasons'])}</p>")
         parts += [f'<p class="warning">{html.escape(w)}</p>' for w in _warnings(epoch)]
+        parts.append(_assumed(epoch))
         parts.append(_psf_table(epoch))
-        parts += _pictures(epoch, settings)
+        parts += pictures(epoch, settings)
         parts.append(_log_table(epoch))
     return "\n".join(parts) + "</section>"
+
+
+def _verdicts(summary):
+    """A row an image: its verdict, and why."""
+    rows = "".join(
+        f"<tr><td>{_word(row['verdict'])}</td>"
+        f'<td><a href="#{_id(row["field"], row["epoch"])}">'
+        f"{html.escape(row['field'])} {html.escape(row['epoch'])}</a></td>"
+        f"<td>{html.escape(row['reasons'])}</td></tr>"
+        for row in summary
+    )
+    return f"<table class='verdicts'>{rows}</table>"
+
+
+def _word(word):
+    return f'<span class="verdict {word}">{word}</span>'
+
+
+def _of_field(summary, field):
+    return worst(row["verdict"] for row in summary if row["field"] == field)
 
 
 def _warnings(epoch) -> Iterator[str]:
     """What a reader must know before believing the pictures."""
     if epoch.missing:
         yield f"{epoch.missing} could not be made. {epoch.problem}"
-    others = {v for v in epoch.provenance().values() if v != __version__}
+    others = {str(v) for v in epoch.provenance().values() if v != __version__}
+    yield from (f"Damaged: {text}" for text in epoch.unreadable.values())
     if others:
         yield (
-            f"Some products were written by psflib {', '.join(sorted(map(str, others)))}, this is "
+            f"Some products were written by psflib {', '.join(sorted(others))}, this is "
             f"{__version__}: delete {epoch.folder} and run again to have all of one version."
         )
 
 
-def _pictures(epoch, settings) -> Iterator[str]:
-    for title, needed, draw in _DRAWINGS:
-        values = [epoch.read(name) for name in needed]
-        if any(value is None for value in values):
-            continue
-        picture = figures.to_png(draw(settings, *values), settings.dpi)
-        del values  # or the next products are read while these are still held
-        data = base64.b64encode(picture).decode()
-        source = f"data:image/png;base64,{data}"
-        yield f'<figure><img alt="{title}" loading="lazy" src="{source}"></figure>'
-
-
-def _draw_noise(settings, raw, clean, science):
-    planes = {"raw": raw, "decorrelated": clean}
-    sky = _sky(raw, clean, science)
-    if sky.sum() < 100:
-        return figures.message(NO_SKY)
-    correlations = {
-        name: noise_correlation(plane.image, plane.variance, sky, settings.max_lag)
-        for name, plane in planes.items()
-    }
-    return figures.noise(correlations, planes)
-
-
-def _draw_noise_field(settings, raw, clean, science):
-    sky = _sky(raw, clean, science)
-    maps = {
-        name: metrics.noise_correlation(
-            plane.image, plane.variance, sky, settings.blocks, settings.max_lag
-        )
-        for name, plane in {"raw": raw, "decorrelated": clean}.items()
-    }
-    if not any(np.isfinite(one.variance).any() for one in maps.values()):
-        return figures.message(NO_SKY)
-    return figures.noise_field(maps)
-
-
-def _sky(raw, clean, science):
-    usable = raw.usable & clean.usable
-    return empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
-
-
-def _draw_halo(_, exposure, starless):
-    removed = starless.removed[np.asarray(starless.removed["ok"])]
-    if not len(removed):
-        return figures.message("No star of this image has a halo to be removed.")
-    star = removed[np.argmax(removed["flux"].value)]
-    return figures.halo(exposure, starless, star["x"].value, star["y"].value)
-
-
-#: (title, products needed, figure from them) in the order of the work
-_DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
-    (
-        "Image",
-        ("exposure.fits",),
-        lambda _, exposure: figures.overview(exposure),
-    ),
-    (
-        "Star selection",
-        ("stars.ecsv", "exposure.fits"),
-        lambda _, stars, exposure: figures.star_selection(stars, exposure.shape),
-    ),
-    (
-        "Stamps",
-        ("stamps.fits",),
-        lambda settings, stamps: figures.stamp_gallery(stamps, settings.stamps),
-    ),
-    (
-        "Core ePSF",
-        ("epsf.fits", "stamps.fits"),
-        lambda _, psf, stamps: figures.epsf(psf, stamps),
-    ),
-    (
-        "Extended PSF",
-        ("extended_psf.fits",),
-        lambda _, extended: figures.extended_psf(extended),
-    ),
-    (
-        "The brightest star removed",
-        ("exposure.fits", "starless.fits"),
-        _draw_halo,
-    ),
-    (
-        "Matching kernel",
-        ("kernel.fits",),
-        lambda _, kernel: figures.kernel(kernel),
-    ),
-    (
-        "Subtraction",
-        ("exposure.fits", "template.fits", "difference.fits"),
-        lambda _, *images: figures.triplet(*images),
-    ),
-    (
-        "Noise",
-        ("difference.fits", "decorrelated.fits", "exposure.fits"),
-        _draw_noise,
-    ),
-    (
-        "Noise over the field",
-        ("difference.fits", "decorrelated.fits", "exposure.fits"),
-        _draw_noise_field,
-    ),
-    (
-        "Significance",
-        ("decorrelated.fits", "candidates.ecsv"),
-        lambda _, clean, found: figures.score_map(clean, found),
-    ),
-    (
-        "Candidates",
-        ("decorrelated.fits", "candidates.ecsv", "exposure.fits", "template.fits"),
-        lambda settings, clean, found, science, template: figures.candidate_gallery(
-            clean, found, science, template, top=settings.candidates
-        ),
-    ),
-]
+def _assumed(epoch):
+    """What the stages took for true of this image without being told, doubts first."""
+    found = epoch.assumptions()
+    count = sum(doubt for *_, doubt in found)
+    style = {True: ' class="warning"', False: ""}
+    rows = "".join(
+        f"<tr{style[doubt]}><td>{html.escape(stage)}</td><td>{html.escape(text)}</td></tr>"
+        for stage, text, doubt in found
+    )
+    many = f"{len(found)}, {count} of them doubts" if count else str(len(found))
+    head = f"<summary>What was assumed ({many})</summary>"
+    return f"<details>{head}<table class='log'>{rows}</table></details>"
 
 
 def _psf_table(epoch):

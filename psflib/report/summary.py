@@ -1,5 +1,10 @@
-"""A row of numbers on every epoch, of whatever has been made: summary.ecsv."""
+"""A row of numbers on every epoch, of whatever has been made: summary.ecsv.
 
+Nothing that a product, a log or the lack of them can do takes a row away: what cannot be had is
+left empty, and said.
+"""
+
+import logging
 import re
 from pathlib import Path
 
@@ -8,9 +13,12 @@ from astropy import units as u
 from astropy.table import QTable
 
 from psflib import products
-from psflib.errors import BadFile
+from psflib.detection.verdict import Verdict, verdict_of_psf, worst
+from psflib.errors import PsflibError
 from psflib.files import TEMPLATE, FieldsTable
 from psflib.judging import metrics
+
+log = logging.getLogger(__name__)
 
 #: Products of one epoch, in the order in which they are made, and who reads them.
 READERS = {
@@ -27,11 +35,14 @@ READERS = {
 }
 OPTIONAL = {"starless.fits": products.read_starless}
 OF_SCIENCE_ONLY = tuple(READERS)[5:]
+TOLD = ("exposure.fits", "stars.ecsv", "epsf.fits", "extended_psf.fits", "decorrelated.fits")
 
 COST = re.compile(r"took ([\d.]+) s, peak memory (\d+) MB")
 
 #: Column -> (value when it could not be made, unit, description)
 COLUMNS = {
+    "verdict": ("", None, "can the products be believed? good, suspicious or bad"),
+    "reasons": ("", None, "why, in words and numbers"),
     "n_psf_stars": (0, None, "stars that the PSF was fitted to; reserved ones not among them"),
     "locus": ("", None, "stellar locus: clear, doubtful (galaxies?) or too few to tell"),
     "psf_order": (-1, None, "degree of the PSF's polynomial over the field; -1 without a PSF"),
@@ -54,17 +65,22 @@ COLUMNS = {
 
 
 class Epoch:
-    """The products of one image; each is read when it is asked for, None if it is not there."""
+    """The products of one image; each is read when it is asked for, None if it is not there.
 
-    def __init__(self, output: Path, field: str, epoch: str):
+    `unreadable` tells, by the name of a product, why it could not be read; it fills by reading.
+    """
+
+    def __init__(self, output: Path, field: str, epoch: str, difference: bool = True):
         self.field, self.epoch = field, epoch
         self.folder = output / field / epoch
         self.logs = output / "logs" / field / epoch
+        self.difference = difference and epoch != TEMPLATE
+        self.unreadable: dict[str, str] = {}
 
     @property
     def products(self) -> list[str]:
         """Names of the files that this image should have."""
-        return [n for n in READERS if self.epoch != TEMPLATE or n not in OF_SCIENCE_ONLY]
+        return [n for n in READERS if self.difference or n not in OF_SCIENCE_ONLY]
 
     @property
     def missing(self) -> str:
@@ -73,55 +89,83 @@ class Epoch:
 
     @property
     def problem(self) -> str:
-        """What the stages said before they failed, or '' when nothing is missing."""
-        logs = sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
-        found = [line for log in logs for line in _lines(log) if " ERROR " in line]
-        return found[-1].split(": ", 1)[-1] if self.missing and found else ""
+        """What the stages said before they failed, or what is damaged; '' if nothing is."""
+        found = [line for log in self._logs() for line in _lines(log) if " ERROR " in line]
+        failed = [found[-1].split(": ", 1)[-1]] if self.missing and found else []
+        return "; ".join([*failed, *self.unreadable.values()])
 
     def read(self, name: str):
         """The value of a product, or None."""
+        path = self.folder / name
+        return self.attempt(name, (READERS | OPTIONAL)[name], path) if path.exists() else None
+
+    def attempt(self, name, function, *arguments):
+        """What the function returns; None if it fails, whatever it is that the file made it do."""
         try:
-            return (READERS | OPTIONAL)[name](self.folder / name)
-        except BadFile:
+            return function(*arguments)
+        except MemoryError:
+            raise
+        except Exception as error:
+            if name not in self.unreadable:
+                text = _sentence(error)
+                self.unreadable[name] = text if name in text else f"{name}: {text}"
+                log.warning("%s %s: %s", self.field, self.epoch, self.unreadable[name])
             return None
 
     def provenance(self) -> dict[str, str]:
         """Version of psflib that wrote each product."""
-        paths = {name: self.folder / name for name in self.products}
-        there = {name: path for name, path in paths.items() if path.exists()}
-        return {name: products.read_provenance(path)["version"] for name, path in there.items()}
+        about = {name: self._each(products.read_provenance, name) for name in self.products}
+        return {name: found["version"] for name, found in about.items() if found}
+
+    def assumptions(self) -> list[tuple[str, str, bool]]:
+        """(stage, text, is it a doubt?) of all that was assumed or doubted, doubts first."""
+        found = [(log.stem, _text_of(line), True) for log in self._logs() for line in _lines(log)
+                 if " WARNING " in line]  # fmt: skip
+        for name in TOLD:
+            for note in self._each(products.read_notes, name) or ():
+                found.append((name.split(".")[0], note, False))
+        first = {text: (stage, text, doubt) for stage, text, doubt in reversed(found)}
+        return list(reversed(first.values()))
+
+    def _each(self, reader, name):
+        path = self.folder / name
+        return self.attempt(name, reader, path) if path.exists() else None
+
+    def _logs(self):
+        return sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
 
     def notes(self) -> list[tuple[str, str]]:
         """(stage, line) of all that the logs say, in the order of the work."""
-        logs = sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
-        return [(log.stem, line) for log in logs for line in _lines(log)]
+        return [(log.stem, line) for log in self._logs() for line in _lines(log)]
 
     def cost(self) -> dict[str, tuple[float, float]]:
         """Seconds and peak memory (MB) by stage."""
         found = {}
-        for log in sorted(self.logs.glob("*.log")):
-            match = COST.search(log.read_text(encoding="utf-8", errors="replace"))
+        for log in self._logs():
+            match = COST.search("\n".join(_lines(log)))
             if match:
                 found[log.stem] = (float(match[1]), float(match[2]))
         return found
 
 
-def epochs(table: FieldsTable, output: Path) -> list[Epoch]:
+def epochs(table: FieldsTable, output: Path, until: str = "all") -> list[Epoch]:
     """All images of the table, the template of each field first."""
+    difference = until != "psf" and table.differences
     return [
-        Epoch(output, field, epoch)
+        Epoch(output, field, epoch, difference)
         for field in table.fields
-        for epoch in (TEMPLATE, *table.epochs(field))
+        for epoch in table.images(field)
     ]
 
 
-def summarise(table: FieldsTable, output: Path) -> QTable:
-    """Numbers on every image, by the columns of `COLUMNS`."""
-    found = epochs(table, output)
+def summarise(found: list[Epoch]) -> QTable:
+    """Numbers on every image: verdict, reasons, field, epoch, then the rest of `COLUMNS`."""
     rows = [_row(epoch) for epoch in found]
-    summary = QTable({"field": [e.field for e in found], "epoch": [e.epoch for e in found]})
-    for name, (default, unit, description) in COLUMNS.items():
-        column = [row.get(name, default) for row in rows]
+    names = {"field": [e.field for e in found], "epoch": [e.epoch for e in found]}
+    summary = QTable()
+    for name in (*list(COLUMNS)[:2], *names, *list(COLUMNS)[2:]):
+        default, unit, description = COLUMNS.get(name, ("", None, ""))
+        column = names.get(name) or [row.get(name, default) for row in rows]
         summary[name] = column * unit if unit else column
         summary[name].info.description = description
     return summary
@@ -141,14 +185,47 @@ def cost_lines(output: Path) -> list[str]:
 
 
 def _row(epoch):
-    row = {"missing": epoch.missing, "problem": epoch.problem, **_cost(epoch)}
+    row = {"missing": epoch.missing}
+    for part in (
+        _cost,
+        _stars,
+        _psf,
+        *((_kernel, _noise, _candidates) if epoch.difference else ()),
+    ):
+        row |= epoch.attempt(f"the figures of {part.__name__.strip('_')}", part, epoch) or {}
+    epoch.provenance()  # the tables that it reads stand last in a product: none that is truncated
+    found = epoch_verdict(epoch)
+    return row | {
+        "verdict": found.word, "reasons": "; ".join(found.reasons), "problem": epoch.problem,
+    }  # fmt: skip
+
+
+def epoch_verdict(epoch: Epoch) -> Verdict:
+    """What `detect` found, or what the PSF says, and what is not there; a lack of both is bad."""
+    found, problem = _said(epoch), epoch.problem
+    if not epoch.missing and not problem:
+        return found
+    lacking = f"{epoch.missing} could not be made" if epoch.missing else ""
+    line = ": ".join(text for text in (lacking, problem) if text)
+    return Verdict(worst([found.word, "suspicious"]), (line, *found.reasons))
+
+
+def _said(epoch):
+    """The verdict of the products alone; bad without a reason if there are none."""
+    if epoch.difference:
+        table = epoch.read("candidates.ecsv")
+        if table is None:
+            return Verdict("bad")
+        if "verdict" not in table.meta:
+            return Verdict("suspicious", ("not judged: candidates.ecsv is of an older version",))
+        return Verdict(str(table.meta["verdict"]), tuple(map(str, table.meta.get("reasons", ()))))
+    psf = epoch.read("epsf.fits")
+    return Verdict("bad") if psf is None else verdict_of_psf(psf)
+
+
+def _stars(epoch):
     stars = epoch.read("stars.ecsv")
-    if stars is not None:
-        row["locus"] = str(stars.meta.get("locus", ""))
-    row |= _psf(epoch)
-    if epoch.epoch != TEMPLATE:
-        row |= _kernel(epoch) | _noise(epoch) | _candidates(epoch)
-    return row
+    return {} if stars is None else {"locus": str(stars.meta.get("locus", ""))}
 
 
 def _cost(epoch):
@@ -203,4 +280,18 @@ def _candidates(epoch):
 
 
 def _lines(path):
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return [f"{path.name} cannot be read: {error.strerror}"]
+
+
+def _text_of(line):
+    """What a line of a log says, without time, level and module."""
+    return line.split(" WARNING ", 1)[-1].split(": ", 1)[-1]
+
+
+def _sentence(error):
+    """An exception as one line, with its type where it is not one of ours."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0] if isinstance(error, PsflibError) else f"{type(error).__name__}: {lines[0]}"

@@ -1,7 +1,7 @@
 # What a person looks at first.
 #
 # INPUTS   every product of every epoch
-# OUTPUTS  {output}/summary.ecsv    a row an epoch: stars, FWHM, kernel, noise, candidates, cost
+# OUTPUTS  {output}/summary.ecsv    a row an epoch: verdict, stars, FWHM, kernel, noise, candidates, cost
 #          {output}/report.html     a page a field, with pictures of every stage
 # STEPS    report
 
@@ -19,7 +19,7 @@ OF_SCIENCE = [
 PRODUCTS = [
     f"{OUT}/{row.field}/{row.epoch}/{name}"
     for row in FIELDS.rows
-    for name in (OF_IMAGE if row.epoch == "template" else OF_IMAGE + OF_SCIENCE)
+    for name in OF_IMAGE + (OF_SCIENCE if DIFFERENCES and row.epoch != "template" else [])
 ]
 
 
@@ -40,6 +40,7 @@ rule report:
         mem_mb=1500,
     params:
         output=OUT,
+        until=SETTINGS.until,
         settings=SETTINGS.section("report"),
     script:
         "../scripts/run_stage.py"
