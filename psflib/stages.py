@@ -120,11 +120,12 @@ def decorrelate(science, aligned, difference, decorrelated, settings) -> None:
     products.write_difference(decorrelated, clean, settings)
 
 
-def detect(decorrelated, candidates, settings, science=None) -> None:
-    """Candidates of both signs, and the verdict on the difference; its science image helps."""
+def detect(decorrelated, candidates, settings, science=None, aligned=None) -> None:
+    """Candidates of both signs, and the verdict, which both images help to find."""
     clean = products.read_difference(decorrelated)
-    if science is not None:
-        clean = clean.replace(science=products.read_exposure(science))
+    given = {"science": science, "template": aligned}
+    images = {name: products.read_exposure(path) for name, path in given.items() if path}
+    clean = clean.replace(**images)
     found = detection.detect(clean, settings=settings)
     log.info("%d candidates, %d of them clean", len(found), np.sum(found["flags"] == ""))
     products.write_candidates(candidates, found, settings)

@@ -20,6 +20,8 @@ FEWEST_SKY = 1000  # pixels of it that tell a standard deviation to 2 %
 CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.inf)}  # S/N
 FEWEST_STARS = 4  # of a class; a median of fewer is that of a variable star
 FEWEST_LIT = 10  # stars that tell a share: one of four is no quarter of them
+LOWER = 1 / 3  # quantile of their residuals that counts
+SKY_LEVEL = 5.0  # noises of a pixel that a sky needs to tell the gain
 LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
 PSF_SIZE = 41  # px, of what is looked at
 APART = 5  # px, between two maxima
@@ -54,7 +56,7 @@ class Evidence:
 def measure(evidence: Evidence) -> dict[str, float]:
     """Every number of `MEASURES` by its name; what cannot be measured is NaN."""
     found: dict[str, float] = {}
-    for group in (registration, kernel, coverage, sky, stars, held_out, candidates, psf):
+    for group in (registration, kernel, coverage, sky, told, stars, held_out, candidates, psf):
         found |= {name: float(value) for name, value in group(evidence).items()}
     return found
 
@@ -118,13 +120,34 @@ def sky(evidence) -> dict[str, float]:
     return found
 
 
+def told(evidence) -> dict[str, float]:
+    """The factor by which the told gain misses the sky's noise, of the image that it misses most.
+
+    Photons of the sky and the read noise must make what is seen.  Where the read noise is not told
+    it may be what is missing, so that only a noise that is smaller speaks against a gain.
+    """
+    off = [_gain_off(image) for image in (evidence.science, evidence.difference.template) if image]
+    known = [value for value in off if np.isfinite(value)]
+    return {"told_gain": max(known, default=np.nan)}
+
+
+def _gain_off(image):
+    gain, rms = _number(image.meta, "gain_told"), _number(image.meta, "sky_rms")
+    level, read = image.sky or 0.0, image.read_noise
+    if not (gain > 0 and rms > 0 and level > SKY_LEVEL * rms):
+        return np.nan
+    claimed = level / gain + ((read or 0.0) / gain) ** 2
+    return max(claimed / rms**2, 1.0) if read is None else _off(claimed / rms**2)
+
+
 def stars(evidence) -> dict[str, float]:
     """What is left of the science image's stars, and how many of them are candidates.
 
-    residual_faint, _medium, _bright : rms of the difference over its sigma within one FWHM, the
-    median of the stars of this brightness;  light_left : share of a star's light that stays,
-    median of those of S/N above 20 (root of the squares, noise taken off);  stars_found : share of
-    the medium and bright stars at which a candidate of any kind stands.
+    residual_faint, _medium, _bright : rms of the difference over its sigma within one FWHM, of the
+    stars of this brightness;  light_left : share of a star's light that stays, of those of S/N
+    above 20 (root of the squares, noise taken off);  stars_found : share of the medium and bright
+    stars at which a candidate of any kind stands.  The first two are the value that two thirds of
+    the stars exceed: in a sparse field, half of what shines may be new.
     """
     names = [f"residual_{name}" for name in CLASSES]
     found = dict.fromkeys([*names, "light_left", "stars_found"], np.nan)
@@ -138,10 +161,10 @@ def stars(evidence) -> dict[str, float]:
     for name, (low, high) in CLASSES.items():
         values = rms[(snr >= low) & (snr < high) & np.isfinite(rms)]
         if len(values) >= FEWEST_STARS:
-            found[f"residual_{name}"] = np.median(values)
+            found[f"residual_{name}"] = np.quantile(values, LOWER)
     values = left[(snr >= LIT) & np.isfinite(left)]
     if len(values) >= FEWEST_STARS:
-        found["light_left"] = np.median(values)
+        found["light_left"] = np.quantile(values, LOWER)
     lit = (snr >= CLASSES["medium"][0]) & np.isfinite(rms)
     if lit.sum() >= FEWEST_LIT:
         found["stars_found"] = np.mean(_taken(evidence.candidates, x[lit], y[lit], TWIN * radius))

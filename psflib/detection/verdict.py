@@ -16,7 +16,7 @@ from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
 
 WORDS = ("good", "suspicious", "bad")
-MOST_UNKNOWN = 0.5  # share of the checks that may be unknown before that alone is suspicious
+MOST_UNKNOWN = 1 / 3  # share of the checks that may be unknown before that alone is suspicious
 #: Suspicions of so many kinds make a difference bad: each has a harmless cause, not all of them.
 TOO_MANY = 4
 
@@ -113,6 +113,7 @@ CHECKS = (
     Check("stars_found", "share of the stars that are candidates", 0.2, 0.5, ""),
     Check("held_out", "residual of stars that were held out", 2.5, 6, "", " sigma"),
     Check("claimed_noise", "noise off what is claimed by a factor of", 1.25, 3, ""),
+    Check("told_gain", "sky noise of the told gain off by a factor of", 1.8, np.nan, ""),
     Check("quadrant_noise", "noise of the worst quadrant off by a factor of", 1.2, 2, ""),
     Check("score_noise", "noise of the score off by a factor of", 1.3, 3, ""),
     Check("correlation", "correlation of neighbouring pixels' noise", 0.1, 0.3, ""),

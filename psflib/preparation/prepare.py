@@ -62,7 +62,8 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     -------
     Exposure
         With `sky` (ADU, the level removed), `variance` (ADU²), and in `meta`: `sky_rms` (ADU),
-        `fwhm` (px, of the stars, a first guess) and `notes` (what was measured, in sentences).
+        `fwhm` (px, of the stars, a first guess), `gain_told` (e-/ADU, what the header or the user
+        says; None if nothing) and `notes` (what was measured, in sentences).
 
     Raises
     ------
@@ -100,7 +101,10 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     notes.append(
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
-    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm}
+    meta = {
+        **exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm,
+        "gain_told": exposure.gain,
+    }  # fmt: skip
     return exposure.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,

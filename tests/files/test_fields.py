@@ -92,9 +92,10 @@ def test_optional_columns(table):
         ("image", "image,image", "column 'image' stands there twice"),
         ("a,e1", "a,template", "line 3: field 'a', epoch 'template' stands already in line 2"),
         ("a,e1", "A,template", "line 3: field 'A', epoch 'template' stands already in line 2"),
-        ("a,template", "a,e0", "line 2, 3: field 'a' has no template. Add a row"),
+        ("a,template", "b,template", "line 3: field 'a' has no template. Add a row"),
         ("a,template", "a,Template", "(is 'Template' meant as one?)"),
-        ("a,e1,s1.fits\n", "", "line 2: field 'a' has only a template"),
+        ("a,e1", "b,e1", "line 2: field 'a' has only a template"),
+        ("a,e1", "b,e1", "or ask for PSFs alone (until=psf)"),
         ("a,e1,s1.fits", "a,e1", "line 3: image is empty"),
         ("a,e1,s1.fits", "a,,s1.fits", "line 3: epoch is empty"),
         ("a,e1,s1.fits", ",e1,s1.fits", "line 3: field is empty"),
@@ -106,6 +107,25 @@ def test_optional_columns(table):
 )
 def test_refused(table, old, new, said):
     assert said in problems(table(GOOD.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize("left", ["template", "e1"])
+def test_a_table_of_templates_or_of_epochs_alone_is_one_of_psfs(table, left):
+    rows = [line for line in GOOD.splitlines() if left in line or "field" in line]
+    fields = read_fields(table("\n".join(rows) + "\n"))
+    assert fields.images("a") == [left] and not fields.differences
+    assert fields.row("a", left).epoch == left
+    assert fields.epochs("a") == [e for e in (left,) if e != "template"]
+    with pytest.raises(ValueError, match="has no epoch 'x'"):
+        fields.row("a", "x")
+
+
+def test_any_table_is_one_of_psfs_on_request(table):
+    path = table(GOOD + "b,template,t.fits\nc,Template,t.fits\n")
+    assert "field 'b' has only a template" in problems(path)
+    assert read_fields(path, until="psf").fields == ["a", "b", "c"]
+    assert read_fields(table(GOOD)).differences
+    assert read_fields(table(GOOD)).images("a") == ["template", "e1"]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,10 @@ def test_the_report_tells_of_good_and_bad(first_run):
     assert "images/nowhere.fits" in page and 'class="warning"' in page
     summary = products.read_summary(folder / "out/summary.ecsv")
     rows = {(row["field"], row["epoch"]): row for row in summary}
+    assert summary.colnames[:2] == ["verdict", "reasons"]
+    assert rows["good", "1"]["verdict"] in ("good", "suspicious"), rows["good", "1"]["reasons"]
+    assert rows["lost", "1"]["verdict"] == rows["cut", "template"]["verdict"] == "bad"
+    assert "elsewhere.fits" in rows["lost", "1"]["reasons"]
     assert rows["good", "1"]["missing"] == ""
     assert rows["good", "1"]["n_psf_stars"] > 5 and 2 < rows["good", "1"]["psf_fwhm"].value < 5
     # the simulated flux scale, within what a few dozen stars of S/N 30 or more can tell
@@ -112,6 +116,15 @@ def test_the_report_tells_of_good_and_bad(first_run):
     assert rows["lost", "1"]["missing"] == "exposure.fits"
     assert "images/elsewhere.fits: no such file" in rows["lost", "1"]["problem"]
     assert np.isnan(rows["lost", "1"]["psf_fwhm"].value) and rows["lost", "1"]["candidates"] == -1
+
+
+def test_the_verdict_goes_to_the_log_and_the_candidates(first_run):
+    folder, _ = first_run
+    for epoch in "12":
+        said = products.read_candidates(folder / f"out/good/{epoch}/candidates.ecsv").meta
+        log = (folder / f"out/logs/good/{epoch}/detect.log").read_text()
+        assert f"verdict: {said['verdict']}" in log
+        assert said["evidence"]["usable"] > 0.5 and "residual_medium" in said["evidence"]
 
 
 def test_settings_reach_the_products(first_run):
@@ -208,6 +221,25 @@ def test_dry_run_plans_every_stage_once_an_image(tmp_path, snakemake):
     difference = ("subtract", "decorrelate", "detect")
     assert {name: int(counts[name]) for name in difference} == dict.fromkeys(difference, epochs)
     assert counts["report"] == "1" and "simulate" not in counts
+
+
+@pytest.mark.parametrize(
+    ("rows", "config", "images"),
+    [
+        ("a,template,1.fits\nb,template,2.fits\n", [], 2),
+        ("a,1,1.fits\na,2,2.fits\nb,1,3.fits\n", [], 3),
+        ("a,template,1.fits\na,1,2.fits\nb,1,3.fits\n", ["until=psf"], 3),
+    ],
+)
+def test_a_psf_alone_is_a_use(tmp_path, snakemake, rows, config, images):
+    """By the table itself or on request: the stages of the PSF, a report, nothing else."""
+    (tmp_path / "mine.csv").write_text("field,epoch,image\n" + rows)
+    done = snakemake(tmp_path, "--dry-run", "--config", "fields=mine.csv", *config)
+    assert done.returncode == 0, done.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
+    half = ("prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf")
+    wanted = dict.fromkeys(half, images) | {"report": 1, "all": 1}
+    assert {k: int(v) for k, v in counts.items() if k != "total"} == wanted
 
 
 def test_haloes_on_request(tmp_path, snakemake):

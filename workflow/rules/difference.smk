@@ -69,6 +69,7 @@ rule detect:
     """Candidates above {params.settings[threshold]} sigma: {wildcards.field}, {wildcards.epoch}."""
     input:
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
     output:
         candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",
