@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from psflib import files, haloes, products, subtraction
+from psflib import files, haloes, products, registration, subtraction
 from psflib.config import section_settings
 from psflib.decorrelation import decorrelate as decorrelation
 from psflib.detection import detect as detection
 from psflib.errors import PsflibError
 from psflib.files.writing import write_image
-from psflib.image import warp
 from psflib.preparation import prepare as preparation
 from psflib.psf.core import stage as psf_core
 from psflib.psf.wings import stage as psf_wings
@@ -98,10 +97,10 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
-    moved, notes = warp.align(template, science)
-    log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
+    moved, facts = registration.register(science, template, settings.register)
     core, method = products.read_psf(psf), settings.method
     made = subtraction.subtract_aligned(science, moved, method, settings, core)
+    made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
     products.write_exposure(aligned, moved)
     products.write_kernel(kernel, made.kernel, settings)
