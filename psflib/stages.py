@@ -42,7 +42,8 @@ def simulate(template, epoch_1, epoch_2, truth, settings) -> None:
 
 def prepare(fields, field, epoch, exposure, settings) -> None:
     """A row of the table of images becomes an exposure without sky."""
-    raw = files.read_fields(fields).row(field, epoch).read()
+    # a PSF can do without a WCS, and a subtraction may: it is `subtract` that refuses
+    raw = files.read_fields(fields).row(field, epoch).read(unreadable_wcs="note")
     ready = preparation.prepare(raw, settings)
     _log_notes(ready.meta.get("notes", ()))
     products.write_exposure(exposure, ready, settings)

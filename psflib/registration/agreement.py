@@ -94,11 +94,14 @@ class Agreement:
         scale, field = self.scale, self.field
         return self.nodes.moved(lambda xy: xy + scale * field(xy / scale))
 
-    def shifts(self) -> np.ndarray:
-        """Shift (n, 2), science px, on a grid over the box of the stars."""
+    def shifts(self) -> tuple[float, float]:
+        """Mean shift, and the rms of its variation, over the box of the stars: science px."""
         low, high = self.field.low, self.field.high
         x, y = np.meshgrid(*(np.linspace(low[k], high[k], 9) for k in range(2)))
-        return self.field(np.c_[x.ravel(), y.ravel()])
+        shifts = self.field(np.c_[x.ravel(), y.ravel()])
+        mean = shifts.mean(axis=0)
+        varying = np.sqrt(np.square(shifts - mean).sum(axis=1).mean())
+        return float(np.hypot(*mean)), float(varying)
 
 
 def measure(pair: Pair) -> Agreement | None:

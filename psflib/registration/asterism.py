@@ -107,7 +107,8 @@ def _triangles(xy):
         return None
     corners, sides = corners[clear], sides[clear]
     a, b, c = (xy[corners[:, k]] for k in range(3))
-    sense = np.sign(np.cross(b - a, c - a))
+    (bx, by), (cx, cy) = (b - a).T, (c - a).T
+    sense = np.sign(bx * cy - by * cx)
     return corners, sides[:, 1:] / sides[:, :1], sense
 
 
@@ -168,7 +169,7 @@ def _grown(start, first, second, area, trials, radius=COARSE):
     scale = np.linalg.svd(found.matrix, compute_uv=False)
     if not (SCALES[0] < scale[1] and scale[0] < SCALES[1]):
         return None
-    rows = np.flatnonzero(inside(found(first), second))
+    rows = np.flatnonzero(_inside(found(first), second))
     match = match_positions(found(first[rows]), second, FINE, area[1])
     # three stars agree with any map through them
     share = match.expected / max(len(rows), 1)
@@ -210,7 +211,7 @@ def _least_squares(first, second):
     return Similarity(solution[:2], solution[2] - centre @ solution[:2])
 
 
-def inside(xy, other, margin=0.0):
+def _inside(xy, other):
     """Which positions lie in the box that the other list spans."""
-    low, high = other.min(axis=0) - margin, other.max(axis=0) + margin
+    low, high = other.min(axis=0) - FINE, other.max(axis=0) + FINE
     return ((xy >= low) & (xy <= high)).all(axis=1)

@@ -28,15 +28,40 @@ ENOUGH = 5  # sources of an image in the common part; fewer that do not match pr
 SIGNIFICANT = 3.0  # standard errors that a shift must have to be corrected
 
 
-@dataclasses.dataclass(frozen=True)
-class _Verdict:
-    """What is to be done: `nodes` to warp by, and the words for it."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Place:
+    """Where the science image lies on the template.
 
-    nodes: Nodes | None
-    word: str
+    Parameters
+    ----------
+    nodes : Nodes
+    by : str
+        wcs, wcs+stars, stars, grid (pixel by pixel) or none (not asked for): what says so.
+    agreement : Agreement or None
+        The stars that matched, if any did.
+    correction : float
+        px of the science image, largest correction by the stars over the common part; else 0.
+    note : str
+        The same in a sentence.
+    """
+
+    nodes: Nodes
+    by: str
     agreement: Agreement | None
-    shift: float
-    notes: tuple[str, ...]
+    correction: float
+    note: str
+
+    def facts(self) -> dict:
+        """Entries of `Difference.meta`, as `register` describes them."""
+        found = self.agreement
+        before = math.nan if found is None else found.before
+        return {
+            "registration": self.by,
+            "registration_stars": 0 if found is None else len(found.stars),
+            "registration_before": before,
+            "registration_after": found.after if found and self.correction else before,
+            "registration_shift": self.correction,
+        }
 
 
 def register(
@@ -44,10 +69,7 @@ def register(
 ) -> tuple[Exposure, dict]:
     """The template on the science image's pixel grid, verified by the stars of both.
 
-    Bright sources of both images are matched by position at the place that the WCS names (without
-    one, pixel by pixel), and a smooth field is fitted to what is left between them.  If it exceeds
-    the limits of `settings`, the place is corrected by it; if no stars match there, the place is
-    looked for by asterisms of stars.  The template is resampled once, from its own pixels.
+    The place is found by `locate`; the template is resampled once, from its own pixels.
 
     Parameters
     ----------
@@ -63,10 +85,37 @@ def register(
         registration (wcs, wcs+stars, stars, grid or none: by what they were brought together),
         registration_stars (stars that matched), registration_before, registration_after (px of
         the science image, rms of the stars' shifts in both axes together, weighted by their
-        errors, before and after the correction, here with each star held out; NaN if not
-        measured), registration_shift (px, largest correction over the field), overlap (fraction
-        of the science image with template data), aligned, area (as of `psflib.align`), notes
-        (sentences).
+        errors, against the place that was named and against the corrected one, there with each
+        star held out; NaN if not measured), registration_shift (px, largest correction over the
+        field, 0 without), overlap (fraction of the science image with template data), aligned,
+        area (as of `psflib.align`), notes (sentences).
+
+    Raises
+    ------
+    DifferentSky, NoOverlap, BadImage, ValueError
+        As `locate`.
+    """
+    place = locate(science, template, settings)
+    log.info("%s", place.note)
+    aligned, facts = align(template, science, place.nodes)
+    return aligned, facts | place.facts() | {"notes": [place.note]}
+
+
+def locate(
+    science: Exposure, template: Exposure, settings: RegisterSettings | None = None
+) -> Place:
+    """Where the science image lies on the template.
+
+    Bright sources of both images are matched by position at the place that the WCS names (without
+    one, pixel by pixel), and a smooth field is fitted to what is left between them.  If it exceeds
+    the limits of `settings`, the place is corrected by it; if no stars match there, the place is
+    looked for by asterisms of stars.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        Prepared.
+    settings : RegisterSettings, optional
 
     Raises
     ------
@@ -81,93 +130,59 @@ def register(
         If the shapes differ, one of them has no WCS, and the stars are not to be asked.
     """
     settings = settings or RegisterSettings()
-    _check_readable(science, template, settings.method)
-    verdict = _decide(science, template, settings)
-    for note in verdict.notes:
-        log.info("%s", note)
-    nodes = verdict.nodes
-    if nodes is None:
-        aligned, facts = align(template, science)
-    else:
-        aligned, facts = align(template, science, nodes)
-    found = verdict.agreement
-    nan = math.nan
-    facts |= {
-        "registration": verdict.word,
-        "registration_stars": 0 if found is None else len(found.stars),
-        "registration_before": nan if found is None else found.before,
-        "registration_after": nan if found is None else _after(verdict),
-        "registration_shift": verdict.shift,
-        "notes": list(verdict.notes),
-    }
-    return aligned, facts
+    by_wcs = _has_wcs(science, template, settings.method)
+    nodes = Nodes.by_wcs(template, science) if by_wcs else Nodes.same(science.shape)
+    sources = bright_sources(science), bright_sources(template)
+    pair = Pair(*sources, nodes, template.mask, science.shape)
+    there = measure(pair)
+    found = there
+    if settings.method in ("auto", "stars") and (there is None or has_few(there)):
+        found = better(there, search(pair))
+        if found is None and by_wcs:
+            found = search(pair.at(Nodes.same(science.shape)))
+    named = "wcs" if by_wcs else "grid"
+    if settings.method == "none":
+        return Place(nodes, "none", found, 0.0, f"registration not asked for: {_said(pair, found)}")
+    if found is None:
+        return _unmatched(pair, settings, named, template.shape)
+    return _matched(pair, found, found is not there, settings, named)
 
 
-def _after(verdict):
-    return verdict.agreement.after if verdict.shift else verdict.agreement.before
-
-
-def _check_readable(science, template, method):
+def _has_wcs(science, template, method):
+    """Whether the place is named by the WCS of both."""
     for name, exposure in (("science", science), ("template", template)):
         problem = exposure.meta.get("wcs_problem")
         if problem and method != "stars":
             raise BadImage(f"{name}: {problem}; `register: {{method: stars}}` does without it")
+    if method == "stars":
+        return False
+    by_wcs = science.wcs is not None and template.wcs is not None
+    if not by_wcs and method != "auto" and template.shape != science.shape:
+        raise ValueError(
+            f"template {template.shape} and science {science.shape} differ in shape and not both "
+            "have a WCS, so they cannot be aligned: add a WCS, give images on one grid, or "
+            "let `register: {method: auto}` look for the place by the stars"
+        )
+    return by_wcs
 
 
-def _decide(science, template, settings) -> _Verdict:
-    by_wcs = None not in (science.wcs, template.wcs) and settings.method != "stars"
-    word = "wcs" if by_wcs else "grid"
-    nodes = Nodes.by_wcs(template, science) if by_wcs else Nodes.same(science.shape)
-    sources = bright_sources(science), bright_sources(template)
-    pair = Pair(*sources, nodes, template.mask, science.shape)
-    may_search = settings.method in ("auto", "stars")
-    found = measure(pair)
-    at_place = found
-    if may_search and (found is None or has_few(found)):
-        elsewhere = search(pair)
-        if elsewhere is None and by_wcs:
-            elsewhere = search(pair.at(Nodes.same(science.shape)))
-        found = better(found, elsewhere)
-    if not by_wcs and found is None and template.shape != science.shape:
-        return _cannot(pair, settings, word)
-    if found is None:
-        return _unmatched(pair, settings, word)
-    return _matched(found, found is not at_place, pair, settings, word)
-
-
-def _matched(found, moved, pair, settings, word):
+def _matched(pair, found, moved, settings, named) -> Place:
     """Stars match: is what is left between them small enough?"""
-    shifts = found.shifts()
-    mean = shifts.mean(axis=0)
-    constant, varying = np.hypot(*mean), np.sqrt(np.square(shifts - mean).sum(axis=1).mean())
-    off = _exceeds(constant, settings.constant_limit, found) or _exceeds(
-        varying, settings.limit, found
-    )
-    said = (
-        f"{len(found.stars)} stars of {found.common[0]} in science and {found.common[1]} in the "
-        f"template agree to {found.before:.3g} px rms; their shift is {constant:.3g} px and "
-        f"varies by {varying:.3g} px rms over the field ({found.field.model})"
-    )
-    if settings.method == "none":
-        return _Verdict(None, "none", found, 0.0, (f"registration not asked for: {said}",))
-    if settings.method == "wcs":
-        if off or moved:
-            raise DifferentSky(
-                f"{said}. Correct the WCS, or let `register: {{method: auto}}` do it",
-                *found.common, len(found.stars), found.expected,
-            )  # fmt: skip
-        return _Verdict(None, "wcs", found, 0.0, (said,))
+    constant, varying = found.shifts()
+    least = SIGNIFICANT * found.field.error
+    off = constant > max(settings.constant_limit, least) or varying > max(settings.limit, least)
+    said = _said(pair, found)
     if not (off or moved):
-        return _Verdict(None if word == "wcs" else pair.nodes, word, found, 0.0, (said,))
+        return Place(pair.nodes, named, found, 0.0, said)
+    if settings.method == "wcs":
+        raise DifferentSky(
+            f"{said}. Correct the WCS, or let `register: {{method: auto}}` do it",
+            *found.common, len(found.stars), found.expected,
+        )  # fmt: skip
     nodes = found.corrected()
     largest = _largest(nodes, pair)
-    corrected = f"corrected by up to {largest:.4g} px, {found.after:.3g} px rms are left"
-    by = "wcs+stars" if word == "wcs" else "stars"
-    return _Verdict(nodes, by, found, largest, (f"{said}: {corrected}",))
-
-
-def _exceeds(value, limit, found):
-    return value > limit and value > SIGNIFICANT * found.field.error
+    note = f"{said}: corrected by up to {largest:.3f} px, {found.after:.3f} px rms are left"
+    return Place(nodes, "wcs+stars" if named == "wcs" else "stars", found, largest, note)
 
 
 def _largest(nodes, pair):
@@ -179,43 +194,41 @@ def _largest(nodes, pair):
     return float(moved.max() / pair.scale)
 
 
-def _unmatched(pair, settings, word):
+def _unmatched(pair, settings, named, template_shape) -> Place:
     """No stars match: too few to tell, or another sky."""
-    if word == "wcs" and not pair.nodes.inside(pair.template_mask.shape).any():
+    if named == "wcs" and not pair.nodes.inside(template_shape).any():
         raise NoOverlap(
             "science and template do not overlap on the sky, and their stars do not agree "
             "anywhere either; check the WCS of both"
         )
     rows, columns, area = common_part(pair)
     counts = len(rows), len(columns)
-    said = f"{counts[0]} sources of science and {counts[1]} of the template lie in the common part"
-    if settings.method == "none":
-        note = f"registration not asked for, and not verified: {said}, and do not match"
-        return _Verdict(None, "none", None, 0.0, (note,))
-    if min(counts) < (ENOUGH if word == "wcs" else 2):
-        note = f"registration not verified, taken from the {word}: {said}, too few to tell"
+    said = _said(pair, None)
+    if min(counts) < ENOUGH and (named == "wcs" or template_shape == pair.shape):
+        note = f"registration not verified, taken from the {named}: {said}, too few to tell"
         log.warning("%s", note)
-        return _Verdict(None, word, None, 0.0, (note,))
+        return Place(pair.nodes, named, None, 0.0, note)
     looked = "" if settings.method == "wcs" else ", and no asterism of stars is in both"
+    expected = counts[0] * counts[1] * 4 * math.pi / area
     raise DifferentSky(
-        f"{said}, but they do not agree within {SEARCHES[-1][0]:g} px of the place that the {word} "
-        f"names{looked}. Check that both images are of the same field, and their WCS; `register: "
-        "{method: none}` goes on unverified",
-        *counts, 0, counts[0] * counts[1] * 4 * math.pi / area,
+        f"{said} within {SEARCHES[-1][0]:g} px of the place that the {named} names ({expected:.1f} "
+        f"would match within 2 px by chance){looked}. Check that both images are of the same "
+        "field, and their WCS; `register: {method: none}` goes on unverified",
+        *counts, 0, expected,
     )  # fmt: skip
 
 
-def _cannot(pair, settings, word):
-    counts = len(pair.science), len(pair.template)
-    if settings.method in ("wcs", "none"):
-        raise ValueError(
-            f"template {pair.template_mask.shape} and science {pair.shape} differ in shape and not "
-            "both have a WCS, so they cannot be aligned: add a WCS, give images on one grid, or "
-            "let `register: {method: auto}` look for the place by the stars"
+def _said(pair, found):
+    """What the stars say, in words."""
+    if found is None:
+        rows, columns, _ = common_part(pair)
+        return (
+            f"{len(rows)} sources of science and {len(columns)} of the template lie in the common "
+            "part, and do not agree"
         )
-    raise DifferentSky(
-        f"shapes {pair.shape} and {pair.template_mask.shape} without a WCS in both, and no "
-        f"asterism of the {counts[0]} sources of science and {counts[1]} of the template is in "
-        "both. Give images of one field, or a WCS",
-        *counts, 0, 0.0,
-    )  # fmt: skip
+    constant, varying = found.shifts()
+    return (
+        f"{len(found.stars)} stars of {found.common[0]} in science and {found.common[1]} in the "
+        f"template agree to {found.before:.3f} px rms; their shift is {constant:.3f} px and "
+        f"varies by {varying:.3f} px rms over the field ({found.field.model})"
+    )
