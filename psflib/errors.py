@@ -29,6 +29,15 @@ class NoOverlap(PsflibError):
     """Science and template do not share any sky."""
 
 
+class DifferentSky(PsflibError):
+    """The sources of science and template do not agree, wherever one is put on the other."""
+
+    def __init__(self, reason, science, template, matched, expected):
+        self.science, self.template = science, template
+        self.matched, self.expected = matched, expected
+        super().__init__(f"science and template do not show the same sky: {reason}")
+
+
 class NotEnoughStars(PsflibError):
     """Too few stars for the simplest model."""
 

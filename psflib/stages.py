@@ -13,15 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from psflib import files, haloes, products, subtraction
+from psflib import files, haloes, products, registration, subtraction
 from psflib.config import section_settings
 from psflib.decorrelation import decorrelate as decorrelation
 from psflib.detection import detect as detection
 from psflib.errors import PsflibError
 from psflib.files.writing import write_image
-from psflib.image import warp
 from psflib.preparation import prepare as preparation
 from psflib.psf.core import stage as psf_core
 from psflib.psf.wings import stage as psf_wings
@@ -45,8 +42,10 @@ def simulate(template, epoch_1, epoch_2, truth, settings) -> None:
 
 def prepare(fields, field, epoch, exposure, settings) -> None:
     """A row of the table of images becomes an exposure without sky."""
-    # whether a field is complete is no matter here
-    raw = files.read_fields(fields, until="psf").row(field, epoch).read()
+    # a PSF can do without a WCS, and a subtraction may: it is `subtract` that refuses; nor does it
+    # matter here whether a field is complete
+    row = files.read_fields(fields, until="psf").row(field, epoch)
+    raw = row.read(unreadable_wcs="note")
     ready = preparation.prepare(raw, settings)
     _log_notes(ready.meta.get("notes", ()))
     products.write_exposure(exposure, ready, settings)
@@ -101,10 +100,10 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
-    moved, notes = warp.align(template, science)
-    log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
+    moved, facts = registration.register(science, template, settings.register)
     core, method = products.read_psf(psf), settings.method
     made = subtraction.subtract_aligned(science, moved, method, settings, core)
+    made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
     products.write_exposure(aligned, moved)
     products.write_kernel(kernel, made.kernel, settings)
@@ -127,7 +126,7 @@ def detect(decorrelated, candidates, settings, science=None, aligned=None) -> No
     images = {name: products.read_exposure(path) for name, path in given.items() if path}
     clean = clean.replace(**images)
     found = detection.detect(clean, settings=settings)
-    log.info("%d candidates, %d of them clean", len(found), np.sum(found["flags"] == ""))
+    log.info("%d candidates, %d of them clean", len(found), (found["flags"] == "").sum())
     products.write_candidates(candidates, found, settings)
 
 

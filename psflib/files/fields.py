@@ -55,8 +55,13 @@ class Row:
     table: Path = dataclasses.field(default=Path(), kw_only=True)
     line: int = dataclasses.field(default=0, kw_only=True)
 
-    def read(self) -> Exposure:
+    def read(self, unreadable_wcs: str = "error") -> Exposure:
         """The image with its planes, by `psflib.read`; errors name the table's line, too.
+
+        Parameters
+        ----------
+        unreadable_wcs : "error" or "note", optional
+            As of `psflib.read`.
 
         Raises
         ------
@@ -65,7 +70,8 @@ class Row:
         """
         named = f"It is named in {self.table}, line {self.line}"
         try:
-            exposure = read(self.image, **{name: getattr(self, name) for name in _READ_OPTIONS})
+            options = {name: getattr(self, name) for name in _READ_OPTIONS}
+            exposure = read(self.image, **options, unreadable_wcs=unreadable_wcs)
         except BadFile as error:
             remedy = f"{error.remedy}. {named}" if error.remedy else named
             raise BadFile(error.path, error.problem, remedy) from error

@@ -41,6 +41,7 @@ def read(
     gain: float | None = None,
     read_noise: float | None = None,
     saturation: float | None = None,
+    unreadable_wcs: str = "error",
 ) -> Exposure:
     """Read an image with what belongs to it.
 
@@ -79,6 +80,10 @@ def read(
         e-.
     saturation : float, optional
         ADU.
+    unreadable_wcs : "error" or "note", optional
+        What a WCS is that cannot be read: an error, or a note and `meta["wcs_problem"]` of an
+        exposure without one, which `psflib.subtract` refuses unless the stars are to find the
+        place (`register: {method: stars}`).
 
     Returns
     -------
@@ -95,7 +100,7 @@ def read(
         If a file is missing, damaged, neither FITS nor ASDF, or not what the format says, an HDU
         is missing or not a 2-D image, a bit is not known, or a plane is named as what it is not.
     BadImage
-        If no pixel is usable, or the WCS cannot be read.
+        If no pixel is usable, or the WCS cannot be read and is not only to be noted.
     ValueError
         If gain or saturation are not positive, two planes serve one purpose, or `format` is not
         known.
@@ -107,13 +112,13 @@ def read(
         "sigma": _column(sigma, sigma_hdu),
         "weight": _column(weight, weight_hdu),
     }
-    _check_call(format, given, noise)
+    _check_call(format, given, noise, unreadable_wcs)
     choice = parse_choice(mask_bits, mask_ignore, mask_codes)
     with open_fits(path) as hdus:
         entry, notes = find_format(format, hdus, path)
         pixels, image, found = _read_image(path, hdus, hdu, entry, format, notes)
         constants, meta = _read_headers(image, hdus, found)
-        wcs, wcs_notes = _wcs(found.hdu.header, hdus, path)
+        wcs, wcs_notes, problem = _wcs(found.hdu.header, hdus, path, unreadable_wcs)
         bad = find_mask(image, _column(mask, mask_hdu), choice)
         noise_plane, source_noise = find_variance(image, noise)
         if bad is not None:
@@ -127,6 +132,8 @@ def read(
         "source_noise": source_noise,
         "notes": notes,
     }
+    if problem:
+        meta["wcs_problem"] = problem
     plane = None if bad is None else bad.plane
     exposure = Exposure(
         pixels, noise_plane, plane, wcs=wcs, **constants, meta=meta, mask_bits=OWN_BITS
@@ -139,7 +146,9 @@ def _column(file, hdu):
     return Column(None if file is None else Path(file), hdu)
 
 
-def _check_call(format, given, noise):
+def _check_call(format, given, noise, unreadable_wcs):
+    if unreadable_wcs not in ("error", "note"):
+        raise ValueError(f"unreadable_wcs must be error or note; got {unreadable_wcs!r}")
     if format not in names():
         raise ValueError(f"format {format!r} is not known. Known are {', '.join(names())}")
     for name, value in given.items():
@@ -299,11 +308,15 @@ def _overscan(header, shape):
     return []
 
 
-def _wcs(header, hdus, path):
+def _wcs(header, hdus, path, unreadable):
+    """The WCS or None, notes, and what is wrong with it or None."""
     try:
-        return celestial_wcs(header, hdus)
+        return *celestial_wcs(header, hdus), None
     except BadImage as error:
-        raise BadImage(f"{path}: {error}") from error
+        problem = f"{path}: {error}"
+        if unreadable == "error":
+            raise BadImage(problem) from error
+        return None, [problem], problem
 
 
 _PLANE_NAMES = re.compile(

@@ -4,8 +4,11 @@ Separable Lanczos interpolation, with weights that sum to one, times the ratio o
 that flux is kept.  Image, variance and mask move together.
 """
 
+import dataclasses
+
 import numpy as np
 from astropy.wcs import WCS, NoConvergence
+from scipy import ndimage
 
 from psflib.errors import NoOverlap
 from psflib.image.exposure import OWN_BITS, Exposure
@@ -22,21 +25,83 @@ STEP = (
 PHASES = 2048
 
 
-def align(template: Exposure, science: Exposure) -> tuple[Exposure, dict]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Nodes:
+    """Where every STEP-th pixel of one image lies on another; between them it is interpolated.
+
+    Parameters
+    ----------
+    x, y : ndarray (n_i, n_j)
+        px on the other image of the pixel (column j * STEP, row i * STEP); -1e6 where unknown.
+    wcs_area : float, optional
+        Pixel area in px² of the other image by the WCS of both, if these gave the nodes.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    wcs_area: float | None = None
+
+    @classmethod
+    def by_wcs(cls, template: Exposure, science: Exposure) -> "Nodes":
+        """The science image's pixels on the template, by the WCS of both."""
+        nodes = _node_positions(template.wcs, science.wcs, science.shape)
+        area = _pixel_area(science.wcs, science.shape) / _pixel_area(template.wcs, template.shape)
+        return cls(*(np.where(np.isfinite(n), n, -1e6) for n in nodes), float(area))
+
+    @classmethod
+    def same(cls, shape) -> "Nodes":
+        """Of an image (ny, nx) that lies on the other pixel by pixel."""
+        y, x = (np.arange(0, n + STEP, STEP, dtype=float) for n in shape)
+        return cls(*np.meshgrid(x, y))
+
+    def at(self, xy) -> np.ndarray:
+        """Positions (n, 2) on the other image of positions (n, 2), as `align` finds them."""
+        at = np.asarray(xy, float).reshape(-1, 2)[:, ::-1].T / STEP
+        planes = (self.x, self.y)
+        return np.stack(
+            [ndimage.map_coordinates(p, at, order=1, mode="nearest") for p in planes], 1
+        )
+
+    def moved(self, shift) -> "Nodes":
+        """The same after a map of the other image's positions, (n, 2) to (n, 2)."""
+        known = self.x > -1e5
+        x, y = self.x.copy(), self.y.copy()
+        x[known], y[known] = shift(np.c_[self.x[known], self.y[known]]).T
+        return Nodes(x, y)
+
+    def inside(self, shape) -> np.ndarray:
+        """Boolean (n_i, n_j): nodes on the other image, which has this shape."""
+        return (self.x > -1) & (self.y > -1) & (self.x < shape[1]) & (self.y < shape[0])
+
+    def area(self, shape) -> float:
+        """Pixel area in px² of the other image: by the WCS, or the median over what lies on it."""
+        if self.wcs_area is not None:
+            return self.wcs_area
+        along, across = np.gradient(np.stack([self.x, self.y]), STEP, axis=(2, 1))
+        jacobian = np.abs(along[0] * across[1] - along[1] * across[0])
+        inside = ndimage.binary_erosion(self.inside(shape), border_value=1)
+        return float(np.median(jacobian[inside])) if inside.any() else 1.0
+
+
+def align(
+    template: Exposure, science: Exposure, nodes: Nodes | None = None
+) -> tuple[Exposure, dict]:
     """The template on the science image's pixel grid.
 
     Parameters
     ----------
     template, science : Exposure
         Prepared (sky-free, with variance).
+    nodes : Nodes, optional
+        Where the science image's pixels lie on the template; default is by the WCS of both.
 
     Returns
     -------
     aligned : Exposure
         Planes of the science image's shape; where the template has no data the mask says NO_DATA.
     notes : dict
-        `aligned` ("by WCS" | "same grid" | "assumed"), `overlap` (fraction of the science image
-        with template data), `area` (flux factor applied).
+        `aligned` ("by WCS" | "by stars" | "same grid" | "assumed"), `overlap` (fraction of the
+        science image with template data), `area` (flux factor applied).
 
     Raises
     ------
@@ -45,15 +110,13 @@ def align(template: Exposure, science: Exposure) -> tuple[Exposure, dict]:
     ValueError
         If shapes differ and one of them has no WCS.
     """
-    if template.wcs is None or science.wcs is None:
+    if nodes is None and (template.wcs is None or science.wcs is None):
         return _assume_aligned(template, science)
-    node_x, node_y = _node_positions(template.wcs, science.wcs, science.shape)
-    if template.shape == science.shape and _is_identity(node_x, node_y):
+    nodes = nodes or Nodes.by_wcs(template, science)
+    if template.shape == science.shape and _is_identity(nodes.x, nodes.y):
         return template, {"aligned": "same grid", "overlap": 1.0, "area": 1.0}
-    area = float(
-        _pixel_area(science.wcs, science.shape) / _pixel_area(template.wcs, template.shape)
-    )
-    image, variance, mask = _gather(template, node_x, node_y, area, science.shape)
+    area = nodes.area(template.shape)
+    image, variance, mask = _gather(template, nodes.x, nodes.y, area, science.shape)
     overlap = float(np.mean((mask & 1) == 0))
     if overlap == 0:
         raise NoOverlap("science and template do not overlap on the sky; check the WCS of both")
@@ -62,7 +125,8 @@ def align(template: Exposure, science: Exposure) -> tuple[Exposure, dict]:
     aligned = template.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, wcs=science.wcs, meta=meta
     )
-    return aligned, {"aligned": "by WCS", "overlap": overlap, "area": area}
+    how = "by stars" if nodes.wcs_area is None else "by WCS"
+    return aligned, {"aligned": how, "overlap": overlap, "area": area}
 
 
 def _assume_aligned(template, science):
@@ -109,8 +173,6 @@ def _pixel_area(wcs: WCS, shape):
 
 def _gather(template, node_x, node_y, area, shape):
     image, variance = fill_masked(template)
-    node_x = np.where(np.isfinite(node_x), node_x, -1e6)
-    node_y = np.where(np.isfinite(node_y), node_y, -1e6)
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     table = loops.phase_table(PHASES, RADIUS)
     loops.warp(image, variance, template.mask, node_x, node_y, STEP, area, RADIUS, table, *out)

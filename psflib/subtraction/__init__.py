@@ -1,13 +1,15 @@
 """Subtraction of a template: one call, several methods under one result type."""
 
+import warnings
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.haloes import HaloSettings, StarsAndPsf, stars_and_psf, without_haloes
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
-from psflib.image.warp import align
 from psflib.preparation.prepare import prepare
 from psflib.psf.build import build_psf
+from psflib.registration import RegisterSettings, register
 from psflib.subtraction.al import AlSettings
 from psflib.subtraction.al import subtract as subtract_al
 from psflib.subtraction.hotpants.run import run_hotpants
@@ -26,31 +28,39 @@ __all__ = [
     "run_zogy",
     "subtract",
     "subtract_aligned",
+    "with_facts",
 ]
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
 METHODS = {"al": subtract_al, "sfft": subtract_sfft, "zogy": subtract_zogy}
 
 
-class SubtractSettings(BaseModel):
-    """Settings of the stage `subtract`."""
+with warnings.catch_warnings():
+    # ABCMeta has a method `register`, for virtual subclasses; settings have none
+    warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    class SubtractSettings(BaseModel):
+        """Settings of the stage `subtract`."""
 
-    method: str = Field(
-        "al", pattern=f"^({'|'.join(METHODS)})$",
-        description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel), zogy (proper "
-        "subtraction, by the PSFs of both images)",
-    )  # fmt: skip
-    al: AlSettings = Field(AlSettings(), description="settings of the method al")
-    sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
-    zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
-    use_extended_psf: bool = Field(
-        False,
-        description="remove haloes of bright and saturated stars from both images before they are "
-        "matched, each by its own extended PSF",
-    )
-    haloes: HaloSettings = Field(HaloSettings(), description="how they are fitted")
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        method: str = Field(
+            "al", pattern=f"^({'|'.join(METHODS)})$",
+            description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel), zogy "
+            "(proper subtraction, by the PSFs of both images)",
+        )  # fmt: skip
+        al: AlSettings = Field(AlSettings(), description="settings of the method al")
+        sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
+        zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
+        register: RegisterSettings = Field(
+            RegisterSettings(), description="how science and template are brought together"
+        )
+        use_extended_psf: bool = Field(
+            False,
+            description="remove haloes of bright and saturated stars from both images before they "
+            "are matched, each by its own extended PSF",
+        )
+        haloes: HaloSettings = Field(HaloSettings(), description="how they are fitted")
 
 
 def subtract(
@@ -66,7 +76,8 @@ def subtract(
     Parameters
     ----------
     science, template : Exposure
-        As read or prepared; the template is warped onto the science grid if their WCS differ.
+        As read or prepared; the template is warped onto the science grid if their WCS differ,
+        and where its stars say so (`psflib.registration.register`).
     method : str, optional
         One of `METHODS`; default is the settings' own.
     settings : SubtractSettings, optional
@@ -79,12 +90,14 @@ def subtract(
     Returns
     -------
     Difference
-        In science flux units (ADU), on the science grid.
+        In science flux units (ADU), on the science grid; `meta` has what `register` found out.
 
     Raises
     ------
     ValueError
         Unknown method, or images that cannot be aligned.
+    DifferentSky
+        The stars of both images do not agree.
     NotEnoughStars, NoOverlap, SingularFit
         The data do not allow it.
     """
@@ -97,8 +110,8 @@ def subtract(
         known = known or (stars_and_psf(science, psf), stars_and_psf(template))
         psf = psf or known[0].core
         science, template = without_haloes(science, template, *known, settings.haloes)
-    template, _ = align(template, science)
-    return subtract_aligned(science, template, method, settings, psf)
+    template, facts = register(science, template, settings.register)
+    return with_facts(subtract_aligned(science, template, method, settings, psf), facts)
 
 
 def subtract_aligned(
@@ -110,3 +123,9 @@ def subtract_aligned(
         return psf if psf is not None and exposure is science else build_psf(exposure)
 
     return METHODS[method](science, template, getattr(settings, method), psf_of)
+
+
+def with_facts(difference: Difference, facts: dict) -> Difference:
+    """The difference with what `register` found out about its images in its meta."""
+    notes = [*facts["notes"], *difference.meta.get("notes", ())]
+    return difference.replace(meta={**difference.meta, **facts, "notes": notes})
