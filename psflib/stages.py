@@ -98,10 +98,13 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
+    core = products.read_psf(psf)
+    science = subtraction.with_width(science, core)
+    if template_psf is not None:
+        template = subtraction.with_width(template, products.read_psf(template_psf), "template")
     moved, notes = warp.align(template, science)
     log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
-    core, method = products.read_psf(psf), settings.method
-    made = subtraction.subtract_aligned(science, moved, method, settings, core)
+    made = subtraction.subtract_aligned(science, moved, settings.method, settings, core)
     _log_notes(made.meta.get("notes", ()))
     products.write_exposure(aligned, moved)
     products.write_kernel(kernel, made.kernel, settings)

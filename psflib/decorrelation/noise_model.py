@@ -68,7 +68,8 @@ def empty_sky(difference: Difference) -> np.ndarray:
     """Pixels (ny, nx) bool without sources, in which noise can be measured."""
     science: Any = difference.science
     usable = ~has_bits(difference.mask, UNUSABLE) & (difference.variance > 0)
-    return noise.empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
+    fwhm = difference.meta.get("fwhm_science", science.meta["fwhm"])
+    return noise.empty_sky(science.image, science.variance, usable, fwhm)
 
 
 def noise_factor(difference: Difference, sky) -> float:
