@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.decorrelation.apply import apply_filter, filtered_noise
 from psflib.decorrelation.choose_filter import filter_of_difference, filter_of_inputs
 from psflib.decorrelation.noise_model import (
+    FEWEST,
     claimed_noise,
     correlation_left,
     correlations,
@@ -148,8 +149,8 @@ def _whitened(difference, settings, pre, sky):
 
     best = claimed = tried("claimed", _by_inputs(difference, settings, pre, sky))
     if np.isnan(claimed.factor):
-        log.warning("too little empty sky to measure the noise: taken as the images claim it")
-        return _told(difference, claimed, claimed.factor)
+        note = f"noise unknown: fewer than {FEWEST} px of empty sky; taken as the images claim it"
+        return _told(difference, claimed, claimed.factor, [note])
     correlated = any(rho is not None for rho in correlations(difference))
     if not agrees(claimed) and correlated:
         white = tried("white", _by_inputs(with_white_inputs(difference), settings, pre, sky))
@@ -161,31 +162,31 @@ def _whitened(difference, settings, pre, sky):
             )  # fmt: skip
         if believed or white.misfit < claimed.misfit:
             best = white
-    factor = best.factor
+    factor, notes = best.factor, []
     if not agrees(best) and pre is None:
-        log.warning(
-            "noise of empty sky is %.3f times the predicted (do science and template share "
-            "exposures, or is a gain or variance plane wrong?): whitened as measured", factor,
-        )  # fmt: skip
         measured = tried("measured", _as_measured(difference, settings, sky))
+        notes.append(
+            f"noise of empty sky is {factor:.3f} times the predicted (do science and template "
+            "share exposures, or is a gain or variance plane wrong?): "
+        )
         if measured.misfit <= max(settings.distrust_beyond, best.left):
-            best = measured
+            best, notes[-1] = measured, notes[-1] + "whitened as measured"
         else:
-            log.warning(
-                "the measured noise does not make a filter (%.3f times its prediction, correlation "
-                "%.3f): %s as by the images instead (correlation %.3f), variances times %.3f",
-                measured.factor, measured.left, "white" if best.model == "white" else "correlated",
-                best.left, factor**2,
-            )  # fmt: skip
+            notes[-1] += (
+                f"variances times {factor**2:.3f}; the noise as measured makes no filter "
+                f"({measured.factor:.3f} times its prediction, correlation {measured.left:.3f})"
+            )
             best = dataclasses.replace(best, clean=_scaled(best.clean, factor**2))
-    return _told(difference, best, factor)
+    return _told(difference, best, factor, notes)
 
 
-def _told(difference, best, factor):
+def _told(difference, best, factor, notes):
     """The result of a model, with what is to be said of it."""
+    for note in notes:
+        log.warning("%s", note)
     meta = {
         **difference.meta, "noise_factor": factor, "noise_model": best.model,
-        "correlation_left": best.left,
+        "correlation_left": best.left, "notes": [*difference.meta.get("notes", ()), *notes],
     }  # fmt: skip
     return best.clean.replace(meta=meta)
 
@@ -216,18 +217,21 @@ def _with_score(clean, values, sky, settings):
 
     Structure that is wider than the filter (banding, residual sky) makes a point source less
     significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
-    deviation of the score in empty sky, 1 where it is within the tolerance, NaN if unknown.  The score itself is
-    divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
+    deviation of the score in empty sky, 1 where it is within the tolerance, NaN if unknown.  The
+    score itself is divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
     """
     _refuse_empty(clean, values)
     known = sample(values, sky)
     scale = scatter(known[known != 0])
+    notes = list(clean.meta.get("notes", ()))
     if abs(scale - 1) > settings.distrust_beyond:
-        log.warning("score of empty sky scatters by %.3f, not 1: divided by its scatter", scale)
+        notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
+        log.warning("%s", notes[-1])
         divide_by_scatter(values, sky, scale)
     elif np.isfinite(scale):
         scale = 1.0
-    return clean.replace(score=values, meta={**clean.meta, "score_scale": scale})
+    meta = {**clean.meta, "score_scale": scale, "notes": notes}
+    return clean.replace(score=values, meta=meta)
 
 
 def _refuse_empty(clean, values):
