@@ -148,6 +148,11 @@ def _whitened(difference, settings, pre, sky):
         return abs(result.factor - 1) <= settings.distrust_beyond
 
     best = claimed = tried("claimed", _by_inputs(difference, settings, pre, sky))
+    if claimed.factor == 0:
+        raise BadImage(
+            f"more than half of {int(sky.sum())} px of empty sky hold one value in the difference: "
+            "is one of the images constant, or a copy of the other?"
+        )
     if np.isnan(claimed.factor):
         note = f"noise unknown: fewer than {FEWEST} px of empty sky; taken as the images claim it"
         return _told(difference, claimed, claimed.factor, [note])

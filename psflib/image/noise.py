@@ -28,7 +28,7 @@ def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
     -------
     ndarray (2 * max_lag + 1, 2 * max_lag + 1) float64
         1 at the centre; entry [max_lag + dy, max_lag + dx] belongs to lag (dy, dx).
-        All NaN but the centre if fewer than 100 pixels are selected.
+        All NaN but the centre if fewer than 100 pixels are selected, or all have one value.
     """
     side = 2 * max_lag + 1
     rho = np.full((side, side), np.nan)
@@ -40,6 +40,8 @@ def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
     z[select] -= np.median(z[select])
     np.clip(z, -5, 5, out=z)  # one cosmic ray must not speak for all
     half = loops.lag_products(z, select, max_lag)
+    if not half[0, max_lag] > 0:
+        return rho
     rho[max_lag:] = half
     rho[: max_lag + 1] = half[::-1, ::-1]
     rho /= rho[max_lag, max_lag]
