@@ -100,9 +100,12 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
+    core = products.read_psf(psf)
+    science = subtraction.with_width(science, core)
+    if template_psf is not None:
+        template = subtraction.with_width(template, products.read_psf(template_psf), "template")
     moved, facts = registration.register(science, template, settings.register)
-    core, method = products.read_psf(psf), settings.method
-    made = subtraction.subtract_aligned(science, moved, method, settings, core)
+    made = subtraction.subtract_aligned(science, moved, settings.method, settings, core)
     made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
     products.write_exposure(aligned, moved)

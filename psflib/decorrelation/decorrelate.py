@@ -5,6 +5,7 @@ apply it (`apply`) and tell how significant a source is (`score`).  Kernel and n
 vary over the field; so does the filter.
 """
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -14,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.decorrelation.apply import apply_filter, filtered_noise
 from psflib.decorrelation.choose_filter import filter_of_difference, filter_of_inputs
 from psflib.decorrelation.noise_model import (
+    FEWEST,
     claimed_noise,
+    correlation_left,
     correlations,
     empty_sky,
     measured_noise,
@@ -23,6 +26,7 @@ from psflib.decorrelation.noise_model import (
     with_white_inputs,
 )
 from psflib.decorrelation.score import divide_by_scatter, scatter, score
+from psflib.errors import BadImage
 from psflib.image.difference import Difference
 
 log = logging.getLogger(__name__)
@@ -77,6 +81,8 @@ def decorrelate(
     ------
     ValueError
         If the difference does not carry its images, or was decorrelated before.
+    BadImage
+        If no pixel is usable, or variance or score of those that are say nothing.
     """
     settings = settings or DecorrelateSettings()
     if difference.science is None or difference.template is None:
@@ -103,38 +109,97 @@ def _passed_through(difference, pre, sky):
     log.info("%s", note)
     meta = {
         **difference.meta, "noise_factor": noise_factor(difference, sky),
+        "noise_model": "claimed", "correlation_left": correlation_left(difference, sky),
         "notes": [*difference.meta.get("notes", ()), note],
     }  # fmt: skip
     return difference.replace(meta=meta), difference.score.copy()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tried:
+    """A model of the noise by its name, the difference filtered by it, and how well it did.
+
+    factor : measured noise of empty sky over what `clean` claims;  left : largest correlation of
+    neighbours;  NaN where there is too little sky.
+    """
+
+    model: str
+    clean: Difference
+    factor: float
+    left: float
+
+    @property
+    def misfit(self) -> float:
+        return max(abs(self.factor - 1), self.left)
+
+
 def _whitened(difference, settings, pre, sky):
     """Filtered by the first model of the noise that the empty sky agrees with.
 
-    `noise_factor` in `meta` is the measured noise over what the images claim.
+    In `meta`, `noise_factor` is the measured noise over what the images claim, NaN if there is too
+    little sky to tell; `noise_model` the model that was taken.  If none agrees it is the one that
+    leaves the least, with variances as large as the noise is.
     """
 
-    def agrees(factor):
-        return abs(factor - 1) <= settings.distrust_beyond
+    def tried(model, clean):
+        return _Tried(model, clean, noise_factor(clean, sky), correlation_left(clean, sky))
 
-    clean = _by_inputs(difference, settings, pre, sky)
-    factor = noise_factor(clean, sky)
-    if not agrees(factor) and any(rho is not None for rho in correlations(difference)):
-        other = _by_inputs(with_white_inputs(difference), settings, pre, sky)
-        other_factor = noise_factor(other, sky)
-        if agrees(other_factor):
+    def agrees(result):
+        return abs(result.factor - 1) <= settings.distrust_beyond
+
+    best = claimed = tried("claimed", _by_inputs(difference, settings, pre, sky))
+    if claimed.factor == 0:
+        raise BadImage(
+            f"more than half of {int(sky.sum())} px of empty sky hold one value in the difference: "
+            "is one of the images constant, or a copy of the other?"
+        )
+    if np.isnan(claimed.factor):
+        note = f"noise unknown: fewer than {FEWEST} px of empty sky; taken as the images claim it"
+        return _told(difference, claimed, claimed.factor, [note])
+    correlated = any(rho is not None for rho in correlations(difference))
+    if not agrees(claimed) and correlated:
+        white = tried("white", _by_inputs(with_white_inputs(difference), settings, pre, sky))
+        believed = agrees(white) and white.left <= max(settings.distrust_beyond, claimed.left)
+        if believed:
             log.info(
                 "the correlation seen in the inputs is not that of their noise (%.3f times the "
-                "predicted noise): taken as white", factor,
+                "predicted noise): taken as white", claimed.factor,
             )  # fmt: skip
-            clean, factor = other, other_factor
-    if not agrees(factor) and pre is None:
-        log.warning(
-            "noise of empty sky is %.3f times the predicted (do science and template share "
-            "exposures, or is a gain or variance plane wrong?): whitened as measured", factor,
-        )  # fmt: skip
-        clean = _as_measured(difference, settings, sky)
-    return clean.replace(meta={**difference.meta, "noise_factor": factor})
+        if believed or white.misfit < claimed.misfit:
+            best = white
+    factor, notes = best.factor, []
+    if not agrees(best) and pre is None:
+        measured = tried("measured", _as_measured(difference, settings, sky))
+        notes.append(
+            f"noise of empty sky is {factor:.3f} times the predicted (do science and template "
+            "share exposures, or is a gain or variance plane wrong?): "
+        )
+        if measured.misfit <= max(settings.distrust_beyond, best.left):
+            best, notes[-1] = measured, notes[-1] + "whitened as measured"
+        else:
+            notes[-1] += (
+                f"variances times {factor**2:.3f}; the noise as measured makes no filter "
+                f"({measured.factor:.3f} times its prediction, correlation {measured.left:.3f})"
+            )
+            best = dataclasses.replace(best, clean=_scaled(best.clean, factor**2))
+    return _told(difference, best, factor, notes)
+
+
+def _told(difference, best, factor, notes):
+    """The result of a model, with what is to be said of it."""
+    for note in notes:
+        log.warning("%s", note)
+    meta = {
+        **difference.meta, "noise_factor": factor, "noise_model": best.model,
+        "correlation_left": best.left, "notes": [*difference.meta.get("notes", ()), *notes],
+    }  # fmt: skip
+    return best.clean.replace(meta=meta)
+
+
+def _scaled(clean, factor):
+    """The difference with its variance and covariances times a factor."""
+    maps = dataclasses.replace(clean.covariance, maps=clean.covariance.maps * np.float32(factor))
+    return clean.replace(variance=clean.variance * np.float32(factor), covariance=maps)
 
 
 def _by_inputs(difference, settings, pre, sky):
@@ -157,17 +222,44 @@ def _with_score(clean, values, sky, settings):
 
     Structure that is wider than the filter (banding, residual sky) makes a point source less
     significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
-    deviation of the score in empty sky, 1 where it is within the tolerance.  The score itself is
-    divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
+    deviation of the score in empty sky, 1 where it is within the tolerance, NaN if unknown.  The
+    score itself is divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
     """
+    _refuse_empty(clean, values)
     known = sample(values, sky)
     scale = scatter(known[known != 0])
+    notes = list(clean.meta.get("notes", ()))
     if abs(scale - 1) > settings.distrust_beyond:
-        log.warning("score of empty sky scatters by %.3f, not 1: divided by its scatter", scale)
+        notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
+        log.warning("%s", notes[-1])
         divide_by_scatter(values, sky, scale)
-    else:
+    elif np.isfinite(scale):
         scale = 1.0
-    return clean.replace(score=values, meta={**clean.meta, "score_scale": scale})
+    meta = {**clean.meta, "score_scale": scale, "notes": notes}
+    return clean.replace(score=values, meta=meta)
+
+
+def _refuse_empty(clean, values):
+    """A difference whose noise or score says nothing is none in which nothing is found."""
+    usable = clean.usable
+    count = int(usable.sum())
+    if not count:
+        raise BadImage(
+            f"no pixel of the difference is usable ({usable.size} px, all masked): do science and "
+            "template overlap, and are their masks right?"
+        )
+    lost = int((~(clean.variance[usable] > 0)).sum())
+    if lost:
+        raise BadImage(
+            f"{lost} of {count} usable pixels of the decorrelated difference have no variance: "
+            "the variance planes of science and template contradict their noise"
+        )
+    known = values[usable]
+    if not np.isfinite(known).all() or known.min() == known.max():
+        raise BadImage(
+            f"the score of {count} usable pixels is {known[0]:g} everywhere or not finite: "
+            "no source could be found; is the PSF right, is one of the images constant?"
+        )
 
 
 def _in_sigma(clean):

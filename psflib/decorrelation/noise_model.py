@@ -6,10 +6,14 @@ import numpy as np
 
 from psflib.decorrelation.propagate import NoiseOfInputs, propagate
 from psflib.image import noise
+from psflib.image.correlation import as_covariance
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, has_bits
 
 SAMPLE = 200_000  # pixels of sky that tell a standard deviation to 0.3 %
+FEWEST = 1000  # pixels of sky; of fewer the noise is not known
+NEAR = 2  # px, lags at which correlation is looked for
+STRIP = 32  # px, rows looked at together
 LEAST = 0.3  # of an image's variance, that what a difference claims may take away
 ROWS = 256  # rows at a time of what needs float64 planes
 
@@ -50,6 +54,7 @@ def measured_noise(difference: Difference, sky, max_lag: int) -> NoiseOfInputs:
     """The noise of the difference itself, correlation and scale, as its empty sky shows it."""
     rho = noise.noise_correlation(difference.image, difference.variance, sky, max_lag)
     rho[np.abs(rho) < 3 / np.sqrt(sky.sum())] = 0
+    rho = as_covariance(rho)
     measured = difference.variance * np.float32(noise_factor(difference, sky) ** 2)
     return NoiseOfInputs(measured, None, rho, None, None)
 
@@ -63,16 +68,40 @@ def empty_sky(difference: Difference) -> np.ndarray:
     """Pixels (ny, nx) bool without sources, in which noise can be measured."""
     science: Any = difference.science
     usable = ~has_bits(difference.mask, UNUSABLE) & (difference.variance > 0)
-    return noise.empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
+    fwhm = difference.meta.get("fwhm_science", science.meta["fwhm"])
+    return noise.empty_sky(science.image, science.variance, usable, fwhm)
 
 
 def noise_factor(difference: Difference, sky) -> float:
-    """Measured over predicted noise in empty sky, by the median absolute deviation."""
+    """Measured over predicted noise in empty sky, by the median absolute deviation.
+
+    NaN if fewer than `FEWEST` pixels of sky tell it.
+    """
     image, variance = sample(difference.image, sky), sample(difference.variance, sky)
     known = variance > 0
-    if known.sum() < 1000:
-        return 1.0
+    if known.sum() < FEWEST:
+        return float("nan")
     return noise.robust_std(image[known] / np.sqrt(variance[known]))
+
+
+def correlation_left(difference: Difference, sky) -> float:
+    """Largest correlation of the noise of pixels up to `NEAR` px apart; NaN if unknown."""
+    strips = _strips(difference.shape[0], sky)
+    image, variance, select = (
+        np.concatenate([plane[s] for s in strips])
+        for plane in (difference.image, difference.variance, sky & (difference.variance > 0))
+    )
+    if select.sum() < FEWEST:
+        return float("nan")
+    rho = noise.noise_correlation(image, variance, select, NEAR)
+    rho[NEAR, NEAR] = 0
+    return float(np.abs(rho).max())
+
+
+def _strips(height, sky):
+    """Strips of whole rows, spread evenly, that hold about `SAMPLE` pixels."""
+    step = max(STRIP, int(STRIP * sky.size / SAMPLE))
+    return [slice(y, y + STRIP) for y in range(0, height, step)]
 
 
 def sample(plane: np.ndarray, sky) -> np.ndarray:

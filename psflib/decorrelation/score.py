@@ -83,8 +83,8 @@ def psf_size(difference: Difference) -> int:
 
 
 def scatter(values: np.ndarray) -> float:
-    """Standard deviation about 0 (n,), robust; 1 if there are too few values."""
-    return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else 1.0
+    """Standard deviation about 0 (n,), robust; NaN if there are too few values."""
+    return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else float("nan")
 
 
 def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> None:

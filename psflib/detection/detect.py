@@ -160,7 +160,8 @@ def _measure(difference, snr, psf, y, x, fwhm, settings, in_halo):
     box = _cutout(difference, psf.at(x, y)[::-1, ::-1], y, x)
     # the PSF goes to the refined position: half a pixel off costs 2 to 4 % of the flux
     moved, flux, power, (dy, dx) = _fit(box, _vertex(np.abs(snr), y, x), REACH * fwhm)
-    error = difference.meta.get("score_scale", 1.0) / np.sqrt(power)
+    scale = difference.meta.get("score_scale", 1.0)
+    error = (scale if np.isfinite(scale) else 1.0) / np.sqrt(power)
     flags = _flags(box, moved, flux, settings)
     if in_halo:
         flags.append("halo")

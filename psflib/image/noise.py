@@ -3,12 +3,14 @@
 import numpy as np
 from scipy import ndimage
 
+from psflib.image import correlation
 from psflib.image.convolve import convolve_by_tiles
 from psflib.image.exposure import Exposure
 from psflib.loops import noise as loops
 
 LOCAL = 33  # px, side of the box whose mean counts as sky
 SAMPLE = 100_000  # about as many pixels tell the level of the sky
+FAINTEST = 0.02  # power of a wave beyond which no filter goes: amplitudes grow by up to 7
 
 
 def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
@@ -26,7 +28,7 @@ def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
     -------
     ndarray (2 * max_lag + 1, 2 * max_lag + 1) float64
         1 at the centre; entry [max_lag + dy, max_lag + dx] belongs to lag (dy, dx).
-        All NaN but the centre if fewer than 100 pixels are selected.
+        All NaN but the centre if fewer than 100 pixels are selected, or all have one value.
     """
     side = 2 * max_lag + 1
     rho = np.full((side, side), np.nan)
@@ -38,6 +40,8 @@ def noise_correlation(image, variance, select, max_lag: int = 4) -> np.ndarray:
     z[select] -= np.median(z[select])
     np.clip(z, -5, 5, out=z)  # one cosmic ray must not speak for all
     half = loops.lag_products(z, select, max_lag)
+    if not half[0, max_lag] > 0:
+        return rho
     rho[max_lag:] = half
     rho[: max_lag + 1] = half[::-1, ::-1]
     rho /= rho[max_lag, max_lag]
@@ -98,30 +102,30 @@ def input_correlation(exposure: Exposure, max_lag: int = 3) -> np.ndarray | None
     Warped, stacked and resampled images have correlated noise; 2 % at the nearest lags is where
     it starts to matter, and values within their error count as 0.  Structure of the sky that is
     wider than `LOCAL` px is taken out first: both images share it, so it is no noise of theirs
-    (left in, two frames of one night had correlations of 0.1 at all lags).
+    (left in, two frames of one night had correlations of 0.1 at all lags).  So are stars too faint
+    to be found.  The result is a covariance: all its powers are positive.
     """
     sky = empty_sky(exposure.image, exposure.variance, exposure.usable, exposure.meta["fwhm"])
     if sky.sum() < 5000:
         return None
     image = exposure.image - local_mean(exposure.image, sky, LOCAL)
     rho = noise_correlation(image, exposure.variance, sky, max_lag)
+    rho, _ = correlation.without_stars(rho, exposure.meta["fwhm"])
     error = 1 / np.sqrt(sky.sum())
     near = rho[max_lag - 1 : max_lag + 2, max_lag - 1 : max_lag + 2].copy()
     near[1, 1] = 0
     if np.abs(near).max() < max(0.02, 5 * error):
         return None
     rho[np.abs(rho) < 3 * error] = 0
-    return rho
+    return correlation.as_covariance(rho)
 
 
 def power_spectrum(rho: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Noise power (relative to white noise of the same variance) on a `shape` rfft2 grid."""
-    lag = rho.shape[0] // 2
-    plane = np.zeros(shape)
-    index = np.arange(-lag, lag + 1)
-    plane[np.ix_(index % shape[0], index % shape[1])] = rho
-    power = np.fft.rfft2(plane).real
-    return np.maximum(power, 0.02)  # truncated correlations can dip below zero
+    """Noise power (relative to white noise of the same variance) on a `shape` rfft2 grid.
+
+    For filters that divide by it: waves that have less than `FAINTEST` are not made stronger.
+    """
+    return np.maximum(correlation.powers(rho, shape), FAINTEST)
 
 
 def variance_factor(rho: np.ndarray, filter_: np.ndarray) -> float:

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from psflib.image import polynomial
 from psflib.image.convolve import node_grid
+from psflib.matching import bounds, heldout, selection, sharpening, solve
 from psflib.matching import prior as priors
-from psflib.matching import selection, sharpening, solve
 from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.leverage import MOST, leverage
@@ -36,7 +36,9 @@ AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak mo
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
-def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -> MatchingKernel:
+def fit_kernel(
+    target, convolved, fwhms, *, orders, convolved_name="template", flux_range=bounds.MOST
+) -> MatchingKernel:
     """Fit the kernel that turns `convolved` into `target`.
 
     A target that is the sharper image is broadened for the fit, see `sharpening`; `broadened` in
@@ -49,11 +51,14 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     fwhms : (float, float)
         FWHM of target and convolved in px.
     orders : (int, int, int)
-        Highest degrees of the kernel, its sum, and the background; lowered for few sources.
+        Highest degrees of the kernel, its sum, and the background; lowered for few sources, and
+        until the kernel is sane, see `bounds`.
+    flux_range : float
+        See `bounds.FluxRange`.
 
     Raises
     ------
-    NotEnoughStars, SingularFit
+    NotEnoughStars, SingularFit, BadImage
     """
     sigma = sharpening.broadening(fwhms)
     if fwhms[0] < fwhms[1]:
@@ -61,8 +66,15 @@ def fit_kernel(target, convolved, fwhms, *, orders, convolved_name="template") -
     if sigma:
         target = sharpening.broadened(target, sigma)
         fwhms = float(np.hypot(fwhms[0], 2.355 * sigma)), fwhms[1]
-    kernel = _fit(target, convolved, fwhms, orders, convolved_name)
-    kernel = sharpening.brought_back(kernel, sigma) if sigma else kernel
+
+    def fit(order, flux_order):
+        highest = order, flux_order, orders[2]
+        fitted = _fit(target, convolved, fwhms, highest, convolved_name)
+        if not sigma:
+            return fitted
+        return dataclasses.replace(fitted, kernel=sharpening.brought_back(fitted.kernel, sigma))
+
+    kernel = bounds.within_bounds(fit, *orders[:2], flux_range)
     kernel.meta["deconvolved"] = _deconvolved(kernel)
     if kernel.meta["deconvolved"] > 0 and not sigma:
         log.warning(
@@ -96,15 +108,22 @@ def _fit(target, convolved, fwhms, orders, convolved_name):
         "n_pixels": len(problem.at.y),
         "n_clipped": int(state.clipped.sum()),
         **_chi2(problem, state),
+        **_heldout(problem, state),
         "broadened": 0.0,
     }
+    at, sources = problem.at, problem.sources
     kernel = MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
+        region=tuple(float(v) for v in (at.x.min(), at.x.max(), at.y.min(), at.y.max())),
     )  # fmt: skip
     share = min(counts["chi2_median"], 1.0)
     counts["kernel_error"] = kernel_error(problem.design, state.matrix, fwhms[1], share)
-    return kernel
+    useful = sources.useful
+    return bounds.Fitted(
+        kernel, layout.order, layout.flux_order, sources.x[useful], sources.y[useful],
+        sources.scale,
+    )  # fmt: skip
 
 
 def _deconvolved(kernel):
@@ -142,6 +161,13 @@ def _round(problem, state, floor, tolerance):
             solution, matrix = _solve(problem, None, problem.a, weight, corrected, state)
         model = problem.design.model(*problem.layout.split(solution))
     return State(solution, clipped, dropped, model, matrix)
+
+
+def _heldout(problem, state):
+    """What kernels of the other cells leave of the sources of each, see `heldout`."""
+    fit = _judged(problem, state)
+    floor = solve.SHARPENING if problem.sharpens else solve.EIGEN_FLOOR
+    return heldout.residuals(fit, _variance(problem, state), floor)
 
 
 def _choose(problem, state, highest):

@@ -24,6 +24,8 @@ class MatchingKernel:
     bg_order : int
     shape : (ny, nx) of the images.
     convolved : "template" or "science"
+    region : (x0, x1, y0, y1), optional
+        Where its polynomials are known, px; beyond it they keep the value at the nearest place.
     """
 
     basis: np.ndarray
@@ -35,6 +37,7 @@ class MatchingKernel:
     shape: tuple[int, int]
     convolved: str = "template"
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    region: tuple[float, float, float, float] | None = None
 
     def at(self, x: float, y: float) -> np.ndarray:
         """The kernel at (x, y), (k, k) float64; true convolution, origin at the centre pixel."""
@@ -67,12 +70,7 @@ class MatchingKernel:
     def varying(self) -> VaryingKernel:
         """The kernel for `convolve`: one image a polynomial term, exact at each pixel."""
         images = np.tensordot(self.coef.T, self.basis, 1)
-        order = self._order
-
-        def weights(x, y):
-            return polynomial.evaluate(order, x, y, self.shape)
-
-        return VaryingKernel(images, weights)
+        return VaryingKernel(images, self._polynomials)
 
     def squared(self, nodes: int = 5) -> VaryingKernel:
         """The squared kernel, which propagates the variance of white noise."""
@@ -89,4 +87,10 @@ class MatchingKernel:
         return max(self.order, self.flux_order)
 
     def _terms(self, x, y):
-        return np.moveaxis(polynomial.evaluate(self._order, x, y, self.shape), 0, -1)
+        return np.moveaxis(self._polynomials(x, y), 0, -1)
+
+    def _polynomials(self, x, y):
+        if self.region is not None:
+            x0, x1, y0, y1 = self.region
+            x, y = np.clip(x, x0, x1), np.clip(y, y0, y1)
+        return polynomial.evaluate(self._order, x, y, self.shape)

@@ -44,17 +44,22 @@ class Sources:
         centre = polynomial.evaluate(self.order, 0.5, 0.5, (2, 2))
         return float(self.trend @ centre)
 
+    @property
+    def useful(self) -> np.ndarray:
+        """Constant sources whose flux ratio is known to 10 %, (n,) bool."""
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(self.ratio) & (self.error < 0.1 * self.ratio)
+        return known & ~self.variable
+
     def count_useful(self) -> int:
-        """Number of constant sources whose flux ratio is known to 10 %.
+        """Number of useful sources.
 
         Raises
         ------
         NotEnoughStars
             There is none.
         """
-        with np.errstate(invalid="ignore"):
-            known = np.isfinite(self.ratio) & (self.error < 0.1 * self.ratio)
-        count = int((known & ~self.variable).sum())
+        count = int(self.useful.sum())
         if count == 0:
             raise NotEnoughStars("matching kernel", 0, 1)
         return count

@@ -168,6 +168,7 @@ def kernel_hdus(kernel) -> list:
         ("BGORDER", int(kernel.bg_order), "degree of the differential background"),
         ("CONVOLVD", kernel.convolved, "the image to be convolved"),
         *_field_cards(kernel.shape),
+        *_region_cards(kernel.region),
     ]
     return [
         array_hdu("BASIS", kernel.basis, cards=cards),
@@ -193,7 +194,25 @@ def kernel_from(hdus, path, metas):
         shape=_field_shape(header, path),
         convolved=card(header, "CONVOLVD", path),
         meta=metas.get("kernel", {}),
+        region=_region_from(header, path),
     )
+
+
+#: Keywords of the region in which a kernel's polynomials are known, px.
+_REGION = ("REGIONX0", "REGIONX1", "REGIONY0", "REGIONY1")
+
+
+def _region_cards(region):
+    comment = "0-based px; beyond, the kernel is that of the border"
+    return [(k, float(v), comment) for k, v in zip(_REGION, region or (), strict=False)]
+
+
+def _region_from(header, path):
+    """The region of the header; None in products without one."""
+    if _REGION[0] not in header:
+        return None
+    x0, x1, y0, y1 = (float(card(header, keyword, path)) for keyword in _REGION)
+    return x0, x1, y0, y1
 
 
 def _field_cards(shape):

@@ -16,6 +16,7 @@ from psflib.subtraction.hotpants.run import run_hotpants
 from psflib.subtraction.sfft.run import run_sfft
 from psflib.subtraction.sfft.stage import SfftSettings
 from psflib.subtraction.sfft.stage import subtract as subtract_sfft
+from psflib.subtraction.widths import with_width
 from psflib.subtraction.zogy.run import run_zogy
 from psflib.subtraction.zogy.stage import ZogySettings
 from psflib.subtraction.zogy.stage import subtract as subtract_zogy
@@ -29,6 +30,7 @@ __all__ = [
     "subtract",
     "subtract_aligned",
     "with_facts",
+    "with_width",
 ]
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
@@ -70,6 +72,7 @@ def subtract(
     settings=None,
     psf=None,
     known: tuple[StarsAndPsf, StarsAndPsf] | None = None,
+    template_psf=None,
 ) -> Difference:
     """Science minus template, matched in PSF, flux scale and background.
 
@@ -86,6 +89,9 @@ def subtract(
     known : (StarsAndPsf, StarsAndPsf), optional
         Stars and extended PSFs of science and template, each on its own grid, for
         `use_extended_psf`; built if they are not given.
+    template_psf : PsfField, optional
+        PSF of the template on its own grid.  The FWHM of a PSF that is given takes the place of
+        the first guess by `prepare`, from which the kernel's width and direction follow.
 
     Returns
     -------
@@ -108,8 +114,9 @@ def subtract(
     science, template = prepare(science), prepare(template)
     if settings.use_extended_psf:
         known = known or (stars_and_psf(science, psf), stars_and_psf(template))
-        psf = psf or known[0].core
+        psf, template_psf = psf or known[0].core, template_psf or known[1].core
         science, template = without_haloes(science, template, *known, settings.haloes)
+    science, template = with_width(science, psf), with_width(template, template_psf, "template")
     template, facts = register(science, template, settings.register)
     return with_facts(subtract_aligned(science, template, method, settings, psf), facts)
 
@@ -122,7 +129,9 @@ def subtract_aligned(
     def psf_of(exposure):
         return psf if psf is not None and exposure is science else build_psf(exposure)
 
-    return METHODS[method](science, template, getattr(settings, method), psf_of)
+    made = METHODS[method](science, template, getattr(settings, method), psf_of)
+    widths = {"fwhm_science": science.meta["fwhm"], "fwhm_template": template.meta["fwhm"]}
+    return made.replace(meta={**made.meta, **widths})
 
 
 def with_facts(difference: Difference, facts: dict) -> Difference:

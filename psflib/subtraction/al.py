@@ -13,6 +13,7 @@ from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
 from psflib.image.noise import input_correlation, variance_factor
 from psflib.matching import MatchingKernel, fit_kernel, pixels
+from psflib.matching.bounds import MOST, FluxRange
 from psflib.matching.equations import fit_background
 from psflib.subtraction import doubts
 
@@ -40,6 +41,7 @@ class AlSettings(BaseModel):
         description="highest degree of the flux scale's variation (transparency, flat field), "
         "chosen likewise",
     )  # fmt: skip
+    flux_range: FluxRange = MOST
     background_order: doubts.BackgroundOrder = 3
     doubt: doubts.MostDoubt = 1.0
     bad_fraction: float = Field(
@@ -62,7 +64,10 @@ def subtract(science: Exposure, template: Exposure, settings: AlSettings, psf_of
 
     def fit(target, convolved, fwhms, name):
         orders = settings.kernel_order, settings.flux_order, settings.background_order
-        return fit_kernel(target, convolved, fwhms, orders=orders, convolved_name=name)
+        return fit_kernel(
+            target, convolved, fwhms, orders=orders, convolved_name=name,
+            flux_range=settings.flux_range,
+        )  # fmt: skip
 
     return subtract_fitted(fit, science, template, settings, psf_of)
 

@@ -1,8 +1,8 @@
 # What changed in every science epoch.
 #
 # INPUTS   {output}/{field}/{epoch}/exposure.fits, epsf.fits    of the science epoch
-#          {output}/{field}/template/exposure.fits
-#          with subtract.use_extended_psf also stars.ecsv, epsf.fits, extended_psf.fits of both
+#          {output}/{field}/template/exposure.fits, epsf.fits
+#          with subtract.use_extended_psf also stars.ecsv, extended_psf.fits of both
 # OUTPUTS  {output}/{field}/{epoch}/template.fits        the template on this epoch's grid
 #          {output}/{field}/{epoch}/kernel.fits          the matching kernel
 #          {output}/{field}/{epoch}/difference.fits      science minus matched template
@@ -15,7 +15,6 @@ HALO_INPUTS = {
     "stars": f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
     "extended_psf": f"{OUT}/{{field}}/{{epoch}}/extended_psf.fits",
     "template_stars": f"{OUT}/{{field}}/template/stars.ecsv",
-    "template_psf": f"{OUT}/{{field}}/template/epsf.fits",
     "template_extended_psf": f"{OUT}/{{field}}/template/extended_psf.fits",
 }
 
@@ -27,6 +26,7 @@ rule subtract:
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+        template_psf=f"{OUT}/{{field}}/template/epsf.fits",
     output:
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",

@@ -48,8 +48,8 @@ def conjugate(matrix, right, precondition, tol):
 
 def _slow_pairs(alphas, betas, basis):
     """Ritz pairs from the Lanczos matrix that is hidden in the steps (Golub & Van Loan, 11.3)."""
-    if not alphas.size:
-        return np.empty(0), basis
+    if not (np.isfinite(alphas).all() and np.isfinite(betas).all() and alphas.size):
+        return np.empty(0), np.empty((0, *basis.shape[1:]))
     diagonal = 1 / alphas
     diagonal[1:] += betas[:-1] / alphas[:-1]
     # Neighbouring residuals alternate in sign against the Lanczos vectors.

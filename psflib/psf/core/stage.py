@@ -8,7 +8,7 @@ from astropy import units as u
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.ndimage import spline_filter
 
-from psflib.errors import NotEnoughStars
+from psflib.errors import NotEnoughStars, SingularFit
 from psflib.psf.core.field import PsfField, area_fwhm
 from psflib.psf.core.start import start
 from psflib.psf.core.varying import Sample, judged, solve_field
@@ -85,10 +85,16 @@ def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> Ps
     settings = settings or EpsfSettings()
     if settings.solver == "landweber":
         return _landweber(stamps, shape, settings)
-    return build_epsf_field(
-        stamps, shape, oversample=settings.oversample, order=settings.order,
-        most_order=settings.most_order, max_iter=settings.max_iter, tol=settings.tol,
-    )  # fmt: skip
+    try:
+        return build_epsf_field(
+            stamps, shape, oversample=settings.oversample, order=settings.order,
+            most_order=settings.most_order, max_iter=settings.max_iter, tol=settings.tol,
+        )  # fmt: skip
+    except np.linalg.LinAlgError as failure:
+        raise SingularFit(
+            f"the pixels of {len(stamps.data)} stars do not determine a core PSF ({failure}): are "
+            "they stars, and not saturated?"
+        ) from failure
 
 
 def build_epsf_field(
@@ -235,6 +241,7 @@ def _meta(psf, state, table, notes, iterations, converged):
         )
     if state.error > MODEL_AT_FAULT:
         notes.append(f"the PSF misses its stars by {state.error:.0%} of their light")
+        log.warning("%s: a trailed or moving PSF, blends, or too few stars?", notes[-1])
     if not converged:
         notes.append(f"not converged in {iterations} rounds")
     chi2 = np.asarray(table["chi2"])[ok & ~fitted]

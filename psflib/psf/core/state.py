@@ -24,6 +24,7 @@ FINAL_STEPS = 10
 MOST_PEDESTAL = 0.2  # of the volume: more is an accident of few stars
 MAX_SHIFT = 0.2  # px, of a star in one step
 WING_SLOPES = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # exponents of a plausible wing
+FEWEST_EDGES = 4  # of rings, that tell a level beside a slope
 WING_FROM = 0.5  # of the half size
 WING_DOUBT = 0.3  # of the light at the border
 
@@ -297,6 +298,8 @@ def pedestal(flux, background, variance, psi, oversample):
     slope, slope_error = background_slope(flux, background, variance)
     level, level_error = wing_level(psi, oversample)
     weights = np.array([slope_error, level_error]) ** -2.0
+    if not 0 < weights.sum() < np.inf:
+        return 0.0  # neither witness has anything to say
     return np.average([slope, -level], weights=weights)
 
 
@@ -324,6 +327,8 @@ def wing_level(psi, oversample):
     radius = np.hypot(*offsets(len(psi), oversample))
     half = len(psi) / oversample / 2
     edges = np.arange(WING_FROM * half, 0.98 * half, max(1.0, 1 / oversample))
+    if len(edges) < FEWEST_EDGES:
+        return 0.0, np.inf  # a box of few pixels has no outer profile
     r, value, error = np.array(
         [ring_mean(psi, radius, *pair) for pair in itertools.pairwise(edges)]
     ).T

@@ -162,6 +162,8 @@ def information(state):
 
 def orthonormal(terms, weight):
     """Upper triangular (k, k) that makes the columns of `terms` (n, k) orthonormal; 1 stays 1."""
+    if not weight.sum() > 0:
+        raise NotEnoughStars("core ePSF (none with a flux error)", 0, 1)
     gram = (terms * weight[:, None]).T @ terms / weight.sum()
     try:
         return np.linalg.inv(np.linalg.cholesky(gram)).T

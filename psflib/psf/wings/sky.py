@@ -49,7 +49,8 @@ def sky_cells(rest, weight, haloes, fwhm):
             level, error = tukey_mean(rest[cut][use], weight[cut][use])
             y, x = np.argwhere(use).mean(axis=0) * STRIDE + (top, left)
             cells.append((x, y, level, error, *(plane[cut][use].mean() for plane in haloes)))
-    return np.array(cells, float).reshape(-1, 7)
+    known = np.array(cells, float).reshape(-1, 7)
+    return known[np.isfinite(known).all(1)]  # a halo may be beyond what float32 holds
 
 
 def tukey_mean(values, weight, passes=4):
@@ -60,8 +61,10 @@ def tukey_mean(values, weight, passes=4):
         z = (values - level) * np.sqrt(weight)
         scale = max(1.0, 1.4826 * float(np.median(np.abs(z))))
         robust = weight * np.maximum(1 - (z / (TUKEY * scale)) ** 2, 0) ** 2
+        if not np.sum(robust) > 0:  # more than half of the values are one value
+            break
         level = float(np.sum(robust * values) / np.sum(robust))
-    return level, scale / np.sqrt(np.sum(robust))
+    return level, scale / np.sqrt(np.sum(robust if np.sum(robust) > 0 else weight))
 
 
 class OutsideSky:

@@ -57,11 +57,11 @@ def radial_shape(mean, variance, radius_known):
     # no ring is better known than 2 %: else the steep inside would decide the shape outside
     weight = 1 / np.hypot(np.sqrt(variance[good]) / mean[good], 0.02)
     polynomial = np.polynomial.Polynomial.fit(log_r, log_p, degree, w=weight)
-    last = log_r[-1]
+    first, last = log_r[0], log_r[-1]
     slope = min(polynomial.deriv()(last), -1.0)
     at = np.log(np.maximum(r, 1.0))
-    base = np.exp(np.where(at <= last, polynomial(np.minimum(at, last)),
-                           polynomial(last) + slope * (at - last)))  # fmt: skip
+    # the degree 4 runs to infinity where saturated stars have no pixels: inwards it stays level
+    base = np.exp(polynomial(np.clip(at, first, last)) + slope * np.maximum(at - last, 0))
     return base * _running(mean / base, variance / base**2, good)
 
 

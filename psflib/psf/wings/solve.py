@@ -106,12 +106,14 @@ def start_shape(core, oversample, side, match_radius, feather_width) -> WingShap
     """The core, continued by a power law of its own slope: enough to start from."""
     native = on_native(core, oversample, side)
     radius = radii(native.shape)
-    edge = min(len(core) // oversample, side) // 2 - 1
+    edge = max(min(len(core) // oversample, side) // 2 - 1, 1)
     rings = np.round(radius).astype(int)
     mean, _ = plain_means(native, np.ones(native.shape), rings, rings.max() + 1)
     mean = np.maximum(np.nan_to_num(mean), 1e-12)
     inner = max(int(0.6 * edge), 1)
-    slope = -np.log(mean[edge] / mean[inner]) / np.log(edge / inner)
+    slope = START_SLOPES[1]
+    if edge > inner:  # else the core, of a star of a pixel's width, has no slope of its own
+        slope = -np.log(mean[edge] / mean[inner]) / np.log(edge / inner)
     beyond = mean[edge] * (np.maximum(radius, edge) / edge) ** -np.clip(slope, *START_SLOPES)
     plane = np.where(radius <= edge, native, beyond)
     return bake(plane, core, oversample, match_radius, feather_width)

@@ -102,19 +102,34 @@ def extended_psf(
     for star in used:
         star.trusted = _core_reaches(star, psf.size)
     image = HaloFreeImage(exposure, fwhm)
-    solution = None
+    solution, failure = None, ""
     if any(star.reason == "" for star in used):
         side = 2 * max(halves) + 1
-        solution = solve_wing(
+        solution, failure = _solved(
             used, core, psf.oversample, side, match_radius=match, feather_width=feather,
             fwhm=fwhm, kappa=settings.combine_kappa, refresh=image.refresh,
             pedestal=settings.pedestal,
         )  # fmt: skip
     if solution is None:
-        reason = _why_none(used, rejected)
+        reason = failure or _why_none(used, rejected)
         table = bright_stars.star_table(stars, used, rejected, 1.0)
         return core_only(core, psf.oversample, most, aperture, table, reason)
     return _field(solution, used, rejected, stars, psf, aperture)
+
+
+def _solved(used, *arguments, **options):
+    """The solution, or None and why its equations have none: then the core stands alone."""
+    try:
+        solution = solve_wing(used, *arguments, **options)
+    except np.linalg.LinAlgError as error:
+        return None, f"the equations of the wing have no solution ({error}), {_tally(used)}"
+    if solution is not None and not np.isfinite(solution.shape.wing).all():
+        return None, f"the wing is not finite, {_tally(used)}"
+    return solution, ""
+
+
+def _tally(used):
+    return f"{sum(star.ok for star in used)} of {len(used)} bright stars fitted"
 
 
 def largest_side(shape, core_size, settings) -> int:

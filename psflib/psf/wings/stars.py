@@ -187,7 +187,7 @@ def _solve(matrix, vector, free):
     """Increments (6,) that solve the equations of the `free` ones; None without a solution."""
     matrix = matrix[np.ix_(free, free)]
     diagonal = np.sqrt(np.diag(matrix))
-    if not (diagonal > 0).all():
+    if not ((diagonal > 0).all() and np.isfinite(matrix).all() and np.isfinite(vector).all()):
         return None
     scaled = matrix / np.outer(diagonal, diagonal)
     if np.linalg.cond(scaled) > 1e10:

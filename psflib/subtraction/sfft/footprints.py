@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from psflib.errors import NotEnoughStars
 from psflib.image import polynomial
 from psflib.loops import footprints as loops
-from psflib.matching import pixels
+from psflib.matching import bounds, pixels
 from psflib.matching.kernel import MatchingKernel
 from psflib.subtraction.sfft.fit import MARGIN, Fitted, Planes, Rules, fit
 from psflib.subtraction.sfft.model import Model
@@ -37,6 +37,7 @@ class Wanted:
     size: int
     inner: float
     smooth: float | str
+    flux_range: float = bounds.MOST
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
@@ -45,7 +46,7 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
 
     Raises
     ------
-    NotEnoughStars, SingularFit
+    NotEnoughStars, SingularFit, BadImage
     """
     (a, var_a, good_a), (b, var_b, good_b) = target, convolved
     good = good_a & good_b
@@ -59,14 +60,27 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
     margin = min(half, int(np.ceil(fwhms[0])))
     use = _footprints((a, var_a), var_b, smooth, good, ~good_b, sources, (half, margin))
     use &= ~_variable(sources, smooth, var_a, fwhms[0])
-    model, lowered = _model(sources, a.shape, half, wanted, int(use.sum()))
-    known = _filled(var_a), _filled(var_b)
+    planes = Planes(np.where(good_a, a, 0), b, (_filled(var_a), _filled(var_b)), use)
+
+    def fit_of(order, flux_order):
+        lower = dataclasses.replace(wanted, order=order, flux_order=flux_order)
+        return _fitted(sources, planes, half, lower, convolved_name)
+
+    kernel = bounds.within_bounds(fit_of, wanted.order, wanted.flux_order, wanted.flux_range)
+    kernel.meta["lowered"] = kernel.order < wanted.order
+    log.info("kernel: %s", kernel.meta)
+    return kernel
+
+
+def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
+    """The kernel of these degrees, or of lower ones for few sources."""
+    use = planes.use
+    model = _model(sources, use.shape, half, wanted, int(use.sum()))
     penalties = Penalties(constraint="hard", smooth=wanted.smooth, relief=RELIEF)
     rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True)
-    fitted = fit(model, Planes(np.where(good_a, a, 0), b, known, use), rules)
+    fitted = fit(model, planes, rules)
     counts = {
         "order": model.order,
-        "lowered": lowered,
         "n_sources": int(np.isfinite(sources.ratio).sum()),
         "n_variable": int(sources.variable.sum()),
         "n_pixels": int(use.sum()),
@@ -74,8 +88,15 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
         "smoothness": fitted.solver.strength,
         **_chi2(fitted, use),
     }
-    log.info("kernel: %s", counts)
-    return matching_kernel(model, fitted.solution, convolved_name, counts)
+    kernel = matching_kernel(model, fitted.solution, convolved_name, counts)
+    rows, columns = (np.flatnonzero(use.any(axis)) for axis in (1, 0))
+    region = tuple(float(v) for v in (columns[0], columns[-1], rows[0], rows[-1]))
+    kernel = dataclasses.replace(kernel, region=region)
+    useful = sources.useful
+    return bounds.Fitted(
+        kernel, model.order, model.flux_order, sources.x[useful], sources.y[useful],
+        sources.scale,
+    )  # fmt: skip
 
 
 def _filled(variance):
@@ -114,7 +135,7 @@ def _variable(sources, signal, variance, fwhm):
 
 
 def _model(sources, shape, half, wanted, count):
-    """The model with degrees that sources and pixels hold up, and whether they are lower."""
+    """The model with degrees that sources and pixels hold up."""
     number = sources.count_useful()
     shapes = mixed_shapes(half, wanted.inner if wanted.inner > 0 else 2.0 * half)
     limit = sum(number >= stars for stars in STARS)
@@ -128,12 +149,11 @@ def _model(sources, shape, half, wanted, count):
     else:
         signal = f"{count} pixels with signal off the borders, {model.n_unknowns + MARGIN} needed"
         raise NotEnoughStars(f"matching kernel ({signal})", number, number + 1)
-    lowered = order < wanted.order
-    if lowered:
+    if order < wanted.order:
         log.warning(
             "only %d sources for the kernel: its degree is %d, not %d", number, order, wanted.order
         )
-    return model, lowered
+    return model
 
 
 def _chi2(fitted: Fitted, use):

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
+from psflib.matching.bounds import MOST, FluxRange
 from psflib.subtraction.al import subtract_fitted
 from psflib.subtraction.doubts import BackgroundOrder, MostDoubt
 from psflib.subtraction.sfft.footprints import Wanted, fit_kernel
@@ -34,6 +35,7 @@ class SfftSettings(BaseModel):
     flux_order: int = Field(
         2, ge=0, le=3, description="degree of the flux scale's variation, at most kernel_order"
     )
+    flux_range: FluxRange = MOST
     background_order: BackgroundOrder = 3
     smoothness: float | None = Field(
         None, ge=0,
@@ -59,7 +61,7 @@ def subtract(science: Exposure, template: Exposure, settings: SfftSettings, psf_
     smooth = "gcv" if settings.smoothness is None else settings.smoothness
     wanted = Wanted(
         settings.kernel_order, settings.flux_order, settings.background_order,
-        settings.kernel_size, settings.free_radius, smooth,
+        settings.kernel_size, settings.free_radius, smooth, settings.flux_range,
     )  # fmt: skip
 
     def fit(target, convolved, fwhms, name):

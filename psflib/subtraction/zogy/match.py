@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 
 from psflib.image import polynomial
+from psflib.matching import bounds
 
 MOST_PIXELS = 200_000
 LEAST_PIXELS = 10
@@ -50,7 +51,9 @@ class Alignment:
         return cls(np.ones(1), 0, (0.0, 0.0), 0, [note])
 
 
-def fit_alignment(planes, variances, select, order=0, fit_scale=True, fit_shift=True) -> Alignment:
+def fit_alignment(
+    planes, variances, select, order=0, fit_scale=True, fit_shift=True, most=bounds.MOST
+) -> Alignment:
     """Scale and displacement by Gauss-Newton.
 
     Parameters
@@ -62,7 +65,10 @@ def fit_alignment(planes, variances, select, order=0, fit_scale=True, fit_shift=
     select : ndarray (ny, nx) bool
         Pixels to use.
     order : int
-        Highest degree of the scale's variation; lowered if the pixels cover too little.
+        Highest degree of the scale's variation; lowered if the pixels cover too little, or until
+        the scale is positive and within bounds all over the field.
+    most : float
+        See `bounds.FluxRange`.
     """
     y, x = np.nonzero(select)
     if len(y) < LEAST_PIXELS:
@@ -74,18 +80,40 @@ def fit_alignment(planes, variances, select, order=0, fit_scale=True, fit_shift=
     shape, order = select.shape, _order(x, y, select.shape, order) if fit_scale else 0
     data = {name: plane[y, x].astype(float) for name, plane in planes.items()}
     noise = [v[y, x].astype(float) for v in variances]
-    terms = polynomial.evaluate(order, x, y, shape)
-    scale, shift = _gauss_newton(data, noise, terms, fit_scale, fit_shift)
     notes = []
+    while True:
+        terms = polynomial.evaluate(order, x, y, shape)
+        scale, shift = _gauss_newton(data, noise, terms, fit_scale, fit_shift)
+        fault = _fault(scale, terms, order, shape, most)
+        if fault is None or order == 0:
+            break
+        notes.append(f"{fault}: its degree is {order - 1}, not {order}")
+        order -= 1
     if np.abs(shift).max() > LARGEST_SHIFT:
         notes.append(
             f"displacement ({shift[0]:.2f}, {shift[1]:.2f}) px cut to {LARGEST_SHIFT} px: "
             "are the images aligned?"
         )
         shift = np.clip(shift, -LARGEST_SHIFT, LARGEST_SHIFT)
-    if not (np.isfinite(scale).all() and (scale @ terms).min() > 0):
+    if fault is not None:
         return Alignment.trivial("scale and displacement not fitted: the scale is not positive")
     return Alignment(scale, order, (float(shift[0]), float(shift[1])), len(y), notes)
+
+
+def _fault(scale, terms, order, shape, most):
+    """What is wrong with a scale over the field, in words; None if nothing is."""
+    if not np.isfinite(scale).all():
+        return "the flux scale is not finite"
+    known = scale @ terms
+    field = polynomial.product_map(scale, order, shape, float)
+    low, high, middle = known.min(), known.max(), np.median(known)
+    runs = f"the flux scale runs from {field.min():.4g} to {field.max():.4g} over the field"
+    if not field.min() > 0 or max(high / middle, middle / low) > most:
+        return runs
+    slack = bounds.BEYOND * middle
+    if field.min() < low - slack or field.max() > high + slack:
+        return f"{runs}, from {low:.4g} to {high:.4g} among its sources"
+    return None
 
 
 def _gauss_newton(data, noise, terms, fit_scale, fit_shift):

@@ -16,6 +16,7 @@ from psflib.image.convolve import convolve_sparse
 from psflib.image.exposure import Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.noise import empty_sky, power_spectrum
+from psflib.matching import bounds
 from psflib.matching.equations import fit_background
 from psflib.subtraction.zogy.filters import mean_over_frequencies
 from psflib.subtraction.zogy.match import Alignment, fit_alignment
@@ -40,6 +41,8 @@ class MatchOptions:
         Pixels that may be fitted, if they are significant.
     rho : (ndarray or None, ndarray or None)
         Noise correlation of both images; None is white.
+    flux_range : float
+        See `bounds.FluxRange`.
     """
 
     scale: float = 1.0
@@ -49,6 +52,7 @@ class MatchOptions:
     fit_shift: bool = True
     good: np.ndarray | None = None
     rho: tuple = (None, None)
+    flux_range: float = bounds.MOST
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,8 +158,9 @@ def _fit(pair, tiles, support, bad, fwhm, options):
         select &= options.good
     select &= ~ndimage.binary_dilation(bad, iterations=max(1, round(fwhm)))
     return fit_alignment(
-        planes, variances, select, options.scale_order, options.fit_scale, options.fit_shift
-    )
+        planes, variances, select, options.scale_order, options.fit_scale, options.fit_shift,
+        options.flux_range,
+    )  # fmt: skip
 
 
 def _telling(planes, variances, fwhm):

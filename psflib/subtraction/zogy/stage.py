@@ -6,10 +6,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.decorrelation.filters import cut, reach
+from psflib.image import polynomial
 from psflib.image.convolve import blend_nodes, constant_kernel, convolve_by_tiles, edge_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, Exposure, MaskBit, has_bits
 from psflib.image.noise import empty_sky, robust_std
+from psflib.matching.bounds import MOST, FluxRange
 from psflib.subtraction import doubts
 from psflib.subtraction.al import correlation
 from psflib.subtraction.zogy.kernel import implied_kernel
@@ -44,6 +46,7 @@ class ZogySettings(BaseModel):
     scale_order: int = Field(
         2, ge=0, le=3, description="highest degree of the flux scale's variation over the field"
     )
+    flux_range: FluxRange = MOST
     background_order: doubts.BackgroundOrder = 3
     astrometric_error: float = Field(
         0.0, ge=0, description="standard deviation of the registration, px; lowers the score of "
@@ -107,7 +110,7 @@ def _proper(science, template, psfs, tiles, support, rho, settings):
     flux = scale_of_pixels(science, template)
     options = MatchOptions(
         scale=1 / flux if flux else 1.0, scale_order=settings.scale_order,
-        background_order=settings.background_order, rho=rho,
+        background_order=settings.background_order, rho=rho, flux_range=settings.flux_range,
     )  # fmt: skip
     matched = match_pair(science, template, psfs, tiles, support, options)
     error = settings.astrometric_error
@@ -152,11 +155,11 @@ def _error(blend, stamps):
 
 
 def _noise_factor(science, made, bad):
-    """Measured over claimed noise of D in empty sky."""
+    """Measured over claimed noise of D in empty sky; NaN if there is too little to tell."""
     usable = ~bad & (made.variance > 0)
     sky = empty_sky(science.image, science.variance, usable, science.meta["fwhm"])
     if sky.sum() < 1000:
-        return 1.0
+        return float("nan")
     return robust_std(made.image[sky] / np.sqrt(made.variance[sky]))
 
 
@@ -186,6 +189,8 @@ def _difference(images, psf, matched: MatchedPair, made, tiles: Tiling, support,
         plane[no_data] = 0
     notes = [*matched.alignment.notes, _sentence(matched, tiles)]
     meta = {"method": "zogy", "notes": notes, "lowered": matched.scale_order < settings.scale_order}
+    scales = polynomial.product_map(matched.scale, matched.scale_order, science.shape)
+    meta |= {"kernel_sum_min": float(scales.min()), "kernel_sum_max": float(scales.max())}
     kernel = implied_kernel(matched, tiles.nodes, support, meta)
     return Difference(
         made.image, variance, mask, kernel, psf, science.wcs, science, template,
