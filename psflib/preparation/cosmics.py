@@ -38,7 +38,7 @@ def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0) -> np.nd
         is not above zero are added.
     fwhm : float
         Of the stars, px; across their narrow side if they are trailed
-        (`psflib.stars.sources.estimate_widths`).
+        (`psflib.stars.widths.estimate_widths`).
     threshold : float
         Sigma by which a lone pixel exceeds the mean of its four neighbours; longer rays are taken
         at the same significance, and followed to fainter pixels.

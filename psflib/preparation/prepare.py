@@ -22,7 +22,7 @@ from psflib.preparation.claims import (
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
-from psflib.stars import sources
+from psflib.stars.widths import estimate_widths
 
 
 class PrepareSettings(BaseModel):
@@ -48,6 +48,10 @@ class PrepareSettings(BaseModel):
         description="pixels above this fraction of the saturation level are masked",
     )
     saturation_grow: int = Field(2, ge=0, description="growth of saturated regions, px")
+    fwhm: float | None = Field(
+        None, gt=0,
+        description="FWHM of the stars, px, for all stages; null measures it",
+    )  # fmt: skip
 
 
 def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Exposure:
@@ -72,7 +76,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     if exposure.sky is not None and "fwhm" in exposure.meta:
         return exposure
     if exposure.sky is not None and exposure.variance is not None:
-        return _with_fwhm(exposure)
+        return _with_fwhm(exposure, settings or PrepareSettings())
     settings = settings or PrepareSettings()
     notes = list(exposure.meta.get("notes", []))
     _check_usable(exposure)
@@ -86,7 +90,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
         _mask_bad_lines(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    fwhm, narrow = sources.estimate_widths(image, variance, mask)
+    fwhm, narrow = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
         rays = find_cosmic_rays(
             image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
@@ -100,18 +104,30 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     notes.append(
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
-    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm}
+    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, **_seeing(fwhm, settings)}
     return exposure.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,
     )  # fmt: skip
 
 
-def _with_fwhm(exposure):
+def _with_fwhm(exposure, settings):
     """An exposure that somebody else made free of sky, with the seeing measured."""
-    fwhm = float(sources.estimate_fwhm(exposure.image, exposure.variance, exposure.mask))
+    fwhm, _ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
     rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
-    return exposure.replace(meta={**exposure.meta, "fwhm": fwhm, "sky_rms": rms})
+    return exposure.replace(meta={**exposure.meta, **_seeing(fwhm, settings), "sky_rms": rms})
+
+
+def _widths(image, variance, mask, settings):
+    """FWHM (px) of the stars, and across their narrow side, as told or as measured."""
+    if settings.fwhm is not None:
+        return settings.fwhm, settings.fwhm
+    return estimate_widths(image, variance, mask)
+
+
+def _seeing(fwhm, settings):
+    """What later stages know of the width: it is measured anew by none if it was given."""
+    return {"fwhm": fwhm} if settings.fwhm is None else {"fwhm": fwhm, "fwhm_given": True}
 
 
 def _check_usable(exposure):
