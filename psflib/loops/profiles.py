@@ -162,7 +162,6 @@ def half_widths(smooth, usable, rows, cols, most, out):
     Of the unmasked ways, the shorter half counts: a neighbour makes a way longer, nothing shorter.
     """
     # smooth, usable (ny, nx); rows, cols (n); out (n): NaN if no way ends
-    ny, nx = smooth.shape
     ways = np.empty(8)
     for s in range(rows.size):
         count = 0

@@ -4,14 +4,13 @@ The sky is removed, the variance of each pixel is known, and what cannot serve a
 Whatever the header does not say is measured from the image, and said in `meta["notes"]`.
 """
 
-import warnings
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
+from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
     check_mask,
@@ -21,7 +20,7 @@ from psflib.preparation.claims import (
 )
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
-from psflib.preparation.sky import Sky, fit_sky
+from psflib.preparation.sky import Sky, fit_sky, smoothed
 from psflib.stars.widths import estimate_widths
 
 
@@ -196,14 +195,12 @@ def _mask_saturated(image, mask, saturation, settings):
 
 def _mask_bad_lines(image, mask, rms, notes):
     """Columns and rows whose median stands out from their neighbours' by 8 standard errors."""
-    z = np.where(mask == 0, image, np.nan) / rms
     for axis, name in ((0, "column"), (1, "row")):
-        with warnings.catch_warnings():  # an all-NaN line is an answer, not an accident
-            warnings.simplefilter("ignore", RuntimeWarning)
-            median = np.nanmedian(z, axis=axis)
-            # medians of digitised noise jump by a whole ADU; the mean does not
-            mean = np.nanmean(np.clip(z, -3, 3), axis=axis)
-            count = np.isfinite(z).sum(axis)
+        planes = (image, rms, mask) if axis == 0 else (image.T, rms.T, mask.T)
+        median, mean = np.empty((2, image.shape[1 - axis]))
+        count = np.empty(len(median), np.int64)
+        # medians of digitised noise jump by a whole ADU; the mean does not
+        loops.line_statistics(*planes, 3.0, median, mean, count)
         limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(count, 1)), 0.5)
         bad = (np.abs(_off_trend(median)) > limit) & (np.abs(_off_trend(mean)) > 0.5 * limit)
         if not 0 < bad.sum() <= 0.02 * len(bad) + 1:
@@ -249,7 +246,7 @@ def _variance(exposure, image, sky: Sky, mask, notes):
 def _photon_noise(image, sky, gain):
     """Variance of the sources' own light; `image` without sky."""
     # faint pixels take a smoothed value: weights that follow the noise bias the fits
-    source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
+    source = np.where(image > 5 * sky.rms, image, smoothed(image))
     return np.maximum(source, 0, out=source) / np.float32(gain)
 
 

@@ -219,7 +219,9 @@ def _profiles(image, usable, rows, cols, width, beta):
         good &= rest < np.square(0.2 * amplitude)
     rows = np.flatnonzero(good)
     rows = rows[_covered(usable, cx[rows], cy[rows], fwhm[rows])]
-    return np.stack([fwhm, e * np.cos(2 * angle), e * np.sin(2 * angle), cx, cy, amplitude], 1)[rows]
+    return np.stack([fwhm, e * np.cos(2 * angle), e * np.sin(2 * angle), cx, cy, amplitude], 1)[
+        rows
+    ]
 
 
 def _covered(usable, x, y, fwhm):
@@ -227,7 +229,9 @@ def _covered(usable, x, y, fwhm):
     out = np.zeros(len(x), bool)
     for k, (cx, cy, w) in enumerate(zip(x, y, fwhm, strict=True)):
         r = max(1, round(0.6 * w))
-        box = usable[max(0, round(cy) - r) : round(cy) + r + 1, max(0, round(cx) - r) : round(cx) + r + 1]
+        box = usable[
+            max(0, round(cy) - r) : round(cy) + r + 1, max(0, round(cx) - r) : round(cx) + r + 1
+        ]
         out[k] = box.sum() > COVERED * (2 * r + 1) ** 2
     return out
 
@@ -266,7 +270,7 @@ def _form(e1, e2):
 
 
 def _rest(image, usable, stars, width, model, noise):
-    """Mean square of what fits leave, relative to noise and first amplitude; no star counts for all."""
+    """Mean square of what fits leave, relative to noise and amplitude; no star rules them all."""
     x, y = (np.ascontiguousarray(stars[:, k]) for k in (3, 4))
     fits = np.empty((len(stars), loops.N_PARAMETERS + 1))
     loops.fit_moffats(image, usable, x, y, width, *model, fits)
