@@ -29,7 +29,7 @@ from psflib.image.exposure import Exposure, MaskBit  # noqa: E402
 from psflib.preparation.cosmics import find_cosmic_rays  # noqa: E402
 from psflib.preparation.prepare import PrepareSettings  # noqa: E402
 from psflib.simulation.psf_model import PsfModel  # noqa: E402
-from psflib.stars.sources import estimate_widths  # noqa: E402
+from psflib.stars.widths import estimate_widths  # noqa: E402
 
 SIZE, SMALL = 1024, 128  # px; the second warms up
 CASES = list(itertools.product((0.9, 1.3, 2.0, 3.0, 5.0), ("sparse", "crowded"), (5, 200, 5000)))

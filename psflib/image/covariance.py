@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from psflib.image.convolve import bilinear
+from psflib.loops.cells import cell_sums
 
 LAGS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (dy, dx); the other four of the nearest are the same
 SPACING = 64  # px, side of a map's cell
@@ -33,14 +34,22 @@ class CovarianceMaps:
         )  # fmt: skip
 
 
-def cell_means(plane: np.ndarray, spacing: int = SPACING) -> np.ndarray:
-    """Mean of each cell, (ny, nx) float64; the last row and column may be smaller cells."""
-    rows, columns = (np.arange(0, n, spacing) for n in plane.shape)
-    total = np.add.reduceat(np.add.reduceat(plane, columns, 1, dtype=float), rows, 0)
-    sizes = [
-        np.minimum(spacing, n - at) for n, at in zip(plane.shape, (rows, columns), strict=True)
+def cell_means(plane: np.ndarray, spacing: int = SPACING, counts=None) -> np.ndarray:
+    """Mean of each cell, (ny, nx) float64.
+
+    The last row and column may be smaller cells; with fewer cells asked for by `counts` (ny, nx),
+    the last ones take what is left.
+    """
+    counts = counts or [-(-n // spacing) for n in plane.shape]
+    cells = [
+        np.minimum(np.arange(n) // spacing, count - 1)
+        for n, count in zip(plane.shape, counts, strict=True)
     ]
-    return total / np.outer(*sizes)
+    total = np.zeros(counts)
+    cell_sums(plane, *cells, total)
+    return total / np.outer(
+        *(np.bincount(of, minlength=n) for of, n in zip(cells, counts, strict=True))
+    )
 
 
 def cell_centres(shape: tuple[int, int], spacing: int = SPACING):

@@ -8,9 +8,8 @@ from scipy import ndimage
 from psflib.image.convolve import constant_kernel
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
-from psflib.image.polynomial import evaluate
+from psflib.image.polynomial import evaluate, product_map
 from psflib.matching.kernel import MatchingKernel
-from psflib.preparation.sky import polynomial_map
 
 OF_THE_PSF = ("psf", "fwhm")  # in meta; a convolution changes them
 GOOD_SHARE = 0.99  # of the kernel's absolute weight must fall on good pixels
@@ -45,7 +44,7 @@ class BackgroundModel:
 
     def image(self) -> np.ndarray:
         """(ny, nx) float32."""
-        fitted = polynomial_map(self.coefficients, self.order, self.shape)
+        fitted = product_map(self.coefficients, self.order, self.shape)
         return fitted if self.sky is None else fitted + self.sky
 
 

@@ -3,9 +3,9 @@
 import math
 
 import numpy as np
-from scipy import ndimage
 
 from psflib.loops import cosmics as loops
+from psflib.loops.footprints import grow
 
 # Share of the given FWHM that the narrowest star may have, in the sharpest corner of the field, at
 # some FWHM (px).  Well-sampled images can afford more margin; far below 2 px the square pixels make
@@ -38,7 +38,7 @@ def find_cosmic_rays(image, variance, unusable, *, fwhm, threshold=6.0) -> np.nd
         is not above zero are added.
     fwhm : float
         Of the stars, px; across their narrow side if they are trailed
-        (`psflib.stars.sources.estimate_widths`).
+        (`psflib.stars.widths.estimate_widths`).
     threshold : float
         Sigma by which a lone pixel exceeds the mean of its four neighbours; longer rays are taken
         at the same significance, and followed to fainter pixels.
@@ -90,7 +90,9 @@ def lobes(image, variance, rays) -> np.ndarray:
     ndarray (ny, nx) bool
     """
     low = (image < 0) & (np.square(image) > LEAST**2 * variance)
-    return low & ndimage.binary_dilation(rays, np.ones((3, 3), bool), iterations=2)
+    near = np.empty_like(low)
+    grow(rays, 2, near)
+    return low & near
 
 
 def _planes(image, variance, unusable):

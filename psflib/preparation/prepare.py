@@ -4,14 +4,13 @@ The sky is removed, the variance of each pixel is known, and what cannot serve a
 Whatever the header does not say is measured from the image, and said in `meta["notes"]`.
 """
 
-import warnings
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from psflib.errors import BadImage
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
+from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
     check_mask,
@@ -21,8 +20,8 @@ from psflib.preparation.claims import (
 )
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
-from psflib.preparation.sky import Sky, fit_sky
-from psflib.stars import sources
+from psflib.preparation.sky import Sky, fit_sky, smoothed
+from psflib.stars.widths import estimate_widths
 
 
 class PrepareSettings(BaseModel):
@@ -48,6 +47,10 @@ class PrepareSettings(BaseModel):
         description="pixels above this fraction of the saturation level are masked",
     )
     saturation_grow: int = Field(2, ge=0, description="growth of saturated regions, px")
+    fwhm: float | None = Field(
+        None, gt=0,
+        description="FWHM of the stars, px, for all stages; null measures it",
+    )  # fmt: skip
 
 
 def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Exposure:
@@ -73,7 +76,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     if exposure.sky is not None and "fwhm" in exposure.meta:
         return exposure
     if exposure.sky is not None and exposure.variance is not None:
-        return _with_fwhm(exposure)
+        return _with_fwhm(exposure, settings or PrepareSettings())
     settings = settings or PrepareSettings()
     notes = list(exposure.meta.get("notes", []))
     _check_usable(exposure)
@@ -87,7 +90,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
         _mask_bad_lines(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    fwhm, narrow = sources.estimate_widths(image, variance, mask)
+    fwhm, narrow = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
         rays = find_cosmic_rays(
             image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
@@ -101,21 +104,31 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     notes.append(
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
-    meta = {
-        **exposure.meta, "notes": notes, "sky_rms": sky.median_rms, "fwhm": fwhm,
-        "gain_told": exposure.gain,
-    }  # fmt: skip
+    told = {"gain_told": exposure.gain, **_seeing(fwhm, settings)}
+    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, **told}
     return exposure.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
         saturation=saturation, gain=gain, meta=meta,
     )  # fmt: skip
 
 
-def _with_fwhm(exposure):
+def _with_fwhm(exposure, settings):
     """An exposure that somebody else made free of sky, with the seeing measured."""
-    fwhm = float(sources.estimate_fwhm(exposure.image, exposure.variance, exposure.mask))
+    fwhm, _ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
     rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
-    return exposure.replace(meta={**exposure.meta, "fwhm": fwhm, "sky_rms": rms})
+    return exposure.replace(meta={**exposure.meta, **_seeing(fwhm, settings), "sky_rms": rms})
+
+
+def _widths(image, variance, mask, settings):
+    """FWHM (px) of the stars, and across their narrow side, as told or as measured."""
+    if settings.fwhm is not None:
+        return settings.fwhm, settings.fwhm
+    return estimate_widths(image, variance, mask)
+
+
+def _seeing(fwhm, settings):
+    """What later stages know of the width: it is measured anew by none if it was given."""
+    return {"fwhm": fwhm} if settings.fwhm is None else {"fwhm": fwhm, "fwhm_given": True}
 
 
 def _check_usable(exposure):
@@ -184,14 +197,12 @@ def _mask_saturated(image, mask, saturation, settings):
 
 def _mask_bad_lines(image, mask, rms, notes):
     """Columns and rows whose median stands out from their neighbours' by 8 standard errors."""
-    z = np.where(mask == 0, image, np.nan) / rms
     for axis, name in ((0, "column"), (1, "row")):
-        with warnings.catch_warnings():  # an all-NaN line is an answer, not an accident
-            warnings.simplefilter("ignore", RuntimeWarning)
-            median = np.nanmedian(z, axis=axis)
-            # medians of digitised noise jump by a whole ADU; the mean does not
-            mean = np.nanmean(np.clip(z, -3, 3), axis=axis)
-            count = np.isfinite(z).sum(axis)
+        planes = (image, rms, mask) if axis == 0 else (image.T, rms.T, mask.T)
+        median, mean = np.empty((2, image.shape[1 - axis]))
+        count = np.empty(len(median), np.int64)
+        # medians of digitised noise jump by a whole ADU; the mean does not
+        loops.line_statistics(*planes, 3.0, median, mean, count)
         limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(count, 1)), 0.5)
         bad = (np.abs(_off_trend(median)) > limit) & (np.abs(_off_trend(mean)) > 0.5 * limit)
         if not 0 < bad.sum() <= 0.02 * len(bad) + 1:
@@ -237,7 +248,7 @@ def _variance(exposure, image, sky: Sky, mask, notes):
 def _photon_noise(image, sky, gain):
     """Variance of the sources' own light; `image` without sky."""
     # faint pixels take a smoothed value: weights that follow the noise bias the fits
-    source = np.where(image > 5 * sky.rms, image, ndimage.gaussian_filter(image, 1.0))
+    source = np.where(image > 5 * sky.rms, image, smoothed(image))
     return np.maximum(source, 0, out=source) / np.float32(gain)
 
 

@@ -9,14 +9,16 @@ import dataclasses
 
 import numpy as np
 import sep
-from scipy import ndimage
 
 from psflib.errors import BadImage
 from psflib.image import polynomial
+from psflib.image.covariance import cell_means
+from psflib.loops import footprints as loops
 
 #: Standard deviation of a Gaussian that is clipped at 3 of its own until nothing changes, the root
 #: of s² = 1 - 2 c pdf(c) / (2 cdf(c) - 1), c = 3 s.
 CLIPPED_RMS = 0.98485
+REACH = 4  # px, of the Gaussian that smooths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,24 +82,37 @@ def _covered(image, usable, first, box):
     sep takes no value from a cell with half of its pixels masked, and none at all if that holds
     for most cells (9000 stars per Mpx: a sky of 0); better a sky with faint sources in it.
     """
-    cells = [-(-n // box) for n in image.shape]
     for threshold, grow in ((3.0, 4), (10.0, 2), (30.0, 2)):
         covered = ~usable | source_mask(
             image, first.back(), first.globalrms, usable, threshold, grow
         )
-        if (_block_mean(covered, box, cells) < 0.5).mean() > 0.5:
+        if (cell_means(covered, box) < 0.5).mean() > 0.5:
             return covered
     return covered if covered.mean() <= 0.9 else ~usable
 
 
 def source_mask(image, level, rms, usable, threshold=3.0, grow=4) -> np.ndarray:
     """Pixels of sources: smoothed by 1 px, above `threshold` sigma, grown by `grow` px."""
-    source = np.where(usable, image - level, 0).astype(np.float32)
-    smooth = ndimage.gaussian_filter(source, 1.0)
+    smooth = smoothed(np.where(usable, image - level, 0).astype(np.float32, copy=False))
     # a Gaussian of sigma 1 lowers white noise to 1/sqrt(4 pi) = 0.28
     above = smooth > threshold * 0.28 * rms
-    above = ndimage.binary_opening(above, iterations=1)
-    return ndimage.binary_dilation(above, iterations=grow)
+    core = above.copy()  # a pixel and its four neighbours, that single pixels of noise do not make
+    core[1:] &= above[:-1]
+    core[:-1] &= above[1:]
+    core[:, 1:] &= above[:, :-1]
+    core[:, :-1] &= above[:, 1:]
+    out = np.empty_like(core)
+    loops.grow(core, grow, out)
+    return out
+
+
+def smoothed(plane) -> np.ndarray:
+    """The plane (ny, nx) float32 convolved with a Gaussian of 1 px, mirrored at its borders."""
+    wide = np.pad(plane, REACH, mode="symmetric")
+    out = np.empty_like(wide)
+    taps = np.exp(-0.5 * np.arange(REACH + 1.0) ** 2)
+    loops.smooth(wide, (taps / (2 * taps.sum() - 1)).astype(np.float32), out)
+    return out[REACH:-REACH, REACH:-REACH]
 
 
 def _through_mesh(back, covered, rms, box, order):
@@ -105,7 +120,7 @@ def _through_mesh(back, covered, rms, box, order):
     ny, nx = back.shape
     y = np.arange(box // 2, ny, box)
     x = np.arange(box // 2, nx, box)
-    free = 1 - _block_mean(covered, box, (len(y), len(x)))
+    free = 1 - cell_means(covered, box, (len(y), len(x)))
     # two rows of cells do not tell a slope from a curvature
     order = min(order, _order_for(int((free > 0.1).sum())), len(x) - 1, len(y) - 1)
     gx, gy = np.meshgrid(x, y)
@@ -114,7 +129,7 @@ def _through_mesh(back, covered, rms, box, order):
     errors = (rms[gy, gx] / np.sqrt(np.maximum(free, 0.01) * box * box))[good]
     px, py = np.meshgrid(_middles(x, box, nx), _middles(y, box, ny))
     coefficients, _ = polynomial.fit_robust(order, px[good], py[good], values, errors, back.shape)
-    return polynomial_map(coefficients, order, back.shape)
+    return polynomial.product_map(coefficients, order, back.shape)
 
 
 def _middles(nodes, box, length):
@@ -126,22 +141,3 @@ def _middles(nodes, box, length):
 def _order_for(n_cells):
     """Highest order that `n_cells` mesh values hold up."""
     return max(o for o in range(4) if o == 0 or n_cells >= 2 * polynomial.n_terms(o))
-
-
-def _block_mean(mask, box, counts):
-    """Mean of `mask` in box x box cells, the last ones cut by the border."""
-    starts = [np.arange(n) * box for n in counts]
-    total = np.add.reduceat(np.add.reduceat(mask, starts[0], 0, dtype=np.int64), starts[1], 1)
-    sizes = [np.diff(np.append(s, n)) for s, n in zip(starts, mask.shape, strict=True)]
-    return total / np.outer(*sizes)
-
-
-def polynomial_map(coefficients, order, shape) -> np.ndarray:
-    """A Chebyshev polynomial over the image, (ny, nx) float32, made row block by row block."""
-    out = np.empty(shape, np.float32)
-    x = np.arange(shape[1])[None, :]
-    for y0 in range(0, shape[0], 128):
-        y = np.arange(y0, min(y0 + 128, shape[0]))[:, None]
-        terms = polynomial.evaluate(order, x, y, shape)
-        out[y0 : y0 + 128] = np.tensordot(coefficients, terms, 1)
-    return out

@@ -18,6 +18,7 @@ from psflib.stars.catalog import known_kinds
 from psflib.stars.contamination import contamination
 from psflib.stars.locus import stellar_locus
 from psflib.stars.saturation import expected_peak, peak_scale, turn_over
+from psflib.stars.widths import estimate_fwhm
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +95,17 @@ def detect_stars(exposure: Exposure, settings: StarSettings | None = None) -> Ta
     planes = exposure.image, exposure.variance, exposure.mask
     known = settings.fwhm or exposure.meta.get("fwhm")
     found = sources.detect_sources(*planes, fwhm=known, threshold=settings.threshold)
-    if settings.fwhm or known is None:
+    if settings.fwhm or known is None or exposure.meta.get("fwhm_given"):
         return found
     # `prepare` measured it before cosmic rays were masked: what is detected has to bear it out.
     seen = sources.typical_fwhm(found)
     if seen is None or abs(np.log(seen / known)) < AGREEMENT:
         return found
-    log.warning("stars of %.2f px where %.2f px were expected: detected again", seen, known)
-    return sources.detect_sources(*planes, threshold=settings.threshold)
+    again = estimate_fwhm(*planes)
+    if abs(np.log(again / known)) < AGREEMENT:
+        return found
+    log.warning("stars of %.2f px where %.2f px were expected: detected again", again, known)
+    return sources.detect_sources(*planes, fwhm=again, threshold=settings.threshold)
 
 
 def select_stars(

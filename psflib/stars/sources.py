@@ -1,4 +1,4 @@
-"""Detection of sources on a sky-free image, and a first guess of the FWHM of its stars."""
+"""Detection of sources on a sky-free image, and what is measured of each."""
 
 import logging
 import math
@@ -9,6 +9,7 @@ from astropy.table import Table
 
 from psflib.image.exposure import UNUSABLE, MaskBit
 from psflib.loops.moments import LEAST_WEIGHT, adaptive_moments, fourth_moments
+from psflib.stars.widths import estimate_fwhm, smallest_crowd
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +20,8 @@ FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # 1 + 0.67 t / u^0.5 + 0.73 t² / u^4: fitted to Moffats of beta 2 to infinity with and without 3 %
 # of wing; within 0.5 % at u = 1, within 3 % at u = 1.8 (FWHM 1.3 px).
 WINGS = (0.67, 0.73)
-COST_BELOW = 0.2  # of a source below the stars' sizes, against the gain of one among them
 UNDERSAMPLED = 2.0  # px, FWHM; below, moments of single stars depend on where the pixels fall
 NARROWEST = 0.355  # px, standard deviation of the minor axis; below is a cosmic ray or hot pixel
-FIRST_FWHM = 3.0  # px, of the matched filter before anything is known
-DEFAULT_FWHM = 2.5  # px, when no source can be measured
 APERTURE = 1.5  # FWHM, radius of the aperture of fluxes
 MERGED = 1  # sep's flag of a deblended source
 
@@ -41,7 +39,7 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
         `MaskBit` values.  Unusable pixels are ignored, except that saturated ones count as light,
         so that saturated stars are found too.
     fwhm : float, optional
-        Of the filter, px; None takes a first pass to measure it (`estimate_fwhm`).
+        Of the filter, px; None measures it (`widths.estimate_fwhm`).
     threshold : float
         Of the filtered image, in standard deviations.
     min_area : int
@@ -68,42 +66,6 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
     return table
 
 
-def estimate_fwhm(image, variance, mask) -> float:
-    """Typical FWHM (px) of the stars on a sky-free image.
-
-    Of the pixel-integrated profile, geometric mean of both axes.  Stars are the smallest of the
-    well-exposed sources: their FWHM is the window 15 % wide that holds most of them and leaves few
-    below it.  2.5 px, with a warning, if nothing can be measured.  Parameters as in
-    `detect_sources`.
-    """
-    return estimate_widths(image, variance, mask)[0]
-
-
-def estimate_widths(image, variance, mask) -> tuple[float, float]:
-    """FWHM (px) of the stars as `estimate_fwhm` measures it, and that across their narrow side.
-
-    The second is smaller where stars are trailed or elongated; below 2 px, where the elongation of
-    a single star is that of the pixels, only what is common to all of them counts.
-    """
-    image, error, bad = _planes(image, variance, mask)
-    fwhm = FIRST_FWHM
-    for _ in range(2):
-        found = _extract(image, error, bad, fwhm, 8.0, 5 if fwhm > 2 else 3)
-        table = _measure(image, error, bad, found, fwhm)
-        unsaturated = ~_touches(mask & np.uint16(UNUSABLE) > 0, table["x"], table["y"], fwhm)
-        good = table["converged"] & unsaturated & (table["snr"] > 20) & (table["minor"] > NARROWEST)
-        if not good.any():
-            log.warning("no source to measure the FWHM on; %.1f px assumed", DEFAULT_FWHM)
-            return DEFAULT_FWHM, DEFAULT_FWHM
-        fwhm, near = _typical(np.asarray(table["fwhm"][good]))
-    stars = table[good][near]
-    if fwhm < UNDERSAMPLED:
-        e = math.hypot(np.median(stars["e1"]), np.median(stars["e2"]))
-    else:
-        e = float(np.median(stars["ellipticity"]))
-    return fwhm, fwhm * math.sqrt((1 - e) / (1 + e))
-
-
 def typical_fwhm(table) -> float | None:
     """Size (px) of the stars among the sources of `detect_sources`, or None without any."""
     good = table["converged"] & (table["snr"] > 20) & (table["minor"] > NARROWEST)
@@ -112,21 +74,12 @@ def typical_fwhm(table) -> float | None:
 
 def _typical(width):
     """Size of the stars among these widths (px), and which of them are like it (bool)."""
-    crowd = smallest_crowd(np.log(width), np.log(1.15))
+    crowd = smallest_crowd(np.log(width))
     if np.exp(crowd) >= UNDERSAMPLED:
         return float(np.exp(crowd)), np.abs(np.log(width) - crowd) < np.log(1.15)
     # the mean over sub-pixel phases is right, no single star is
     near = np.abs(np.log(width) - crowd) < np.log(1.35)
     return float(np.sqrt(np.mean(width[near] ** 2))), near
-
-
-def smallest_crowd(values, width) -> float:
-    """Median of the values in the window of `width` with most of them in it and few below it."""
-    values = np.sort(np.asarray(values, float))
-    last = np.searchsorted(values, values + width, side="right")
-    below = np.arange(len(values))
-    start = int(np.argmax(last - below - COST_BELOW * below))
-    return float(np.median(values[start : last[start]]))
 
 
 def _planes(image, variance, mask):
@@ -243,9 +196,3 @@ def _axes(cxx, cxy, cyy):
     """Standard deviations along the major and the minor axis of covariances."""
     mean, half = (cxx + cyy) / 2, np.hypot((cxx - cyy) / 2, cxy)
     return np.sqrt(mean + half), np.sqrt(np.maximum(mean - half, 0))
-
-
-def _touches(plane, x, y, radius):
-    """True for each position that has a True pixel of `plane` within `radius` px."""
-    total, _, _ = sep.sum_circle(plane.astype(np.float32), x, y, radius, subpix=1)
-    return total > 0

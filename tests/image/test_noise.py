@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage, signal
 
 from psflib.image import noise
+from psflib.image.covariance import cell_means
 from psflib.loops import noise as loops
 from tests.image import naive_image as naive
 
@@ -59,3 +60,14 @@ def test_too_little_sky_says_so():
     z = np.zeros((9, 9), np.float32)
     rho = noise.noise_correlation(z, np.ones_like(z), np.ones(z.shape, bool), 1)
     assert rho[1, 1] == 1 and np.isnan(rho).sum() == 8
+
+
+def test_cell_means_equal_slices():
+    plane = np.random.default_rng(3).normal(size=(50, 37)).astype("f4")
+    for counts, ends in ((None, (50, 37)), ((3, 2), (50, 37))):
+        means = cell_means(plane, 16, counts)
+        rows = [*range(0, 16 * means.shape[0], 16), ends[0]]
+        cols = [*range(0, 16 * means.shape[1], 16), ends[1]]
+        for (j, i), mean in np.ndenumerate(means):
+            cell = plane[rows[j] : rows[j + 1], cols[i] : cols[i + 1]].astype(float)
+            assert mean == pytest.approx(cell.mean(), rel=1e-12)

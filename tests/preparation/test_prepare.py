@@ -6,6 +6,7 @@ from scipy import spatial
 
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure, MaskBit
+from psflib.loops import lines as loops
 from psflib.preparation.prepare import PrepareSettings, pile_up, prepare
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
@@ -297,3 +298,21 @@ class TestCosmicRays:
         ready = prepare(Exposure(observe(light), gain=GAIN))
         assert ready.meta["fwhm"] == pytest.approx(3.4, rel=0.05)  # as detect_sources promises
         assert bits(ready, MaskBit.CR).sum() <= 2  # 1.3 of 1000 stars exceed 3 sigma
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_line_statistics_equal_numpy(axis):
+    rng = np.random.default_rng(4)
+    image = rng.normal(0, 2, (41, 37)).astype("f4")
+    rms = rng.uniform(1, 2, image.shape).astype("f4")
+    mask = (rng.uniform(size=image.shape) < 0.3).astype("u2")
+    mask[:, 5], mask[7] = 1, 1  # a line without data either way
+    planes = (image, rms, mask) if axis == 0 else (image.T, rms.T, mask.T)
+    median, mean = np.empty((2, image.shape[1 - axis]))
+    count = np.empty(len(median), np.int64)
+    loops.line_statistics(*planes, 1.5, median, mean, count)
+    z = np.ma.masked_array(image / rms, mask)
+    np.testing.assert_array_equal(count, z.count(axis))
+    np.testing.assert_allclose(median, np.ma.median(z, axis).filled(np.nan), rtol=1e-6)
+    clipped = np.ma.clip(z.astype(float), -1.5, 1.5)
+    np.testing.assert_allclose(mean, clipped.mean(axis).filled(np.nan), rtol=1e-6, atol=1e-12)

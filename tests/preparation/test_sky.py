@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from psflib.errors import BadImage
-from psflib.image import polynomial
 from psflib.preparation import sky as background
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
@@ -130,10 +129,3 @@ def test_source_mask_covers_sources_and_little_else():
     assert covered[light > 3 * SIGMA].mean() > 0.99
     empty = background.source_mask(noisy(0), 0, SIGMA, np.ones(SHAPE, bool))
     assert empty.mean() < 0.01
-
-
-def test_polynomial_map_equals_the_polynomial():
-    coefficients = np.arange(1.0, 7.0)
-    y, x = np.indices(SHAPE)
-    exact = np.tensordot(coefficients, polynomial.evaluate(2, x, y, SHAPE), 1)
-    np.testing.assert_allclose(background.polynomial_map(coefficients, 2, SHAPE), exact, rtol=1e-5)

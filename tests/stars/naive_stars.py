@@ -1,6 +1,10 @@
 """Slow, plain twins of the loops that measure sources."""
 
+import itertools
+import math
+
 import numpy as np
+from scipy import optimize
 
 
 def adaptive_moments(image, usable, x, y, sigma, rounds=50, narrowest=1.0):
@@ -36,3 +40,44 @@ def _seen(image, usable, row, col, centre, covariance, narrowest):
     offset = np.array([col - centre[0], row - centre[1]])
     q = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(weight), offset)
     return offset, np.where(usable & (q <= 3.5**2), image * np.exp(-q / 2), 0), weight
+
+
+def fit_moffat(image, usable, x, y, fwhm, form, beta, n_free):
+    """Twin of `loops.profiles.fit_moffats`, for one source, by SciPy."""
+    row, col = np.indices(image.shape)
+    radius, step = max(3.5, 1.7 * fwhm), max(1, int(fwhm / 3))
+    near = usable & (np.hypot(row - y, col - x) <= radius)
+    grid = np.zeros(image.shape, bool)
+    grid[max(0, math.ceil(y - radius)) :: step, max(0, math.ceil(x - radius)) :: step] = True
+    near_grid = near & grid
+    scale = 4 * (2 ** (1 / beta) - 1) / fwhm**2
+    low, top = image[near].min(), image[near].max()
+    start = np.array([top - low, x, y, max(low, 0.0), *(scale * form)])
+
+    def residuals(free):
+        a, cx, cy, sky, cxx, cxy, cyy = np.r_[free, start[n_free:]]
+        dx, dy = col[near_grid] - cx, row[near_grid] - cy
+        base = 1 + cxx * dx * dx + 2 * cxy * dx * dy + cyy * dy * dy
+        return a * base**-beta + sky - image[near_grid]
+
+    found = optimize.least_squares(residuals, start[:n_free], x_scale=np.abs(start[:n_free]) + 0.1)
+    return np.r_[found.x, start[n_free:]]
+
+
+def half_width(smooth, usable, row, col, most):
+    """Twin of `loops.profiles.half_widths`, for one peak."""
+    ways = []
+    for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+        line = [(row + k * dy, col + k * dx) for k in range(most + 1)]
+        for k in range(1, most + 1) if (dy, dx) != (0, 0) else ():
+            inside = 0 <= line[k][0] < smooth.shape[0] and 0 <= line[k][1] < smooth.shape[1]
+            if not inside or not usable[line[k]]:
+                break
+            if smooth[line[k]] < 0.5 * smooth[row, col]:
+                before, after = smooth[line[k - 1]], smooth[line[k]]
+                part = (before - 0.5 * smooth[row, col]) / (before - after)
+                ways.append((k - 1 + part) * np.hypot(dy, dx))
+                break
+    if len(ways) < 2:
+        return np.nan
+    return 2 * np.mean(sorted(ways)[: (len(ways) + 1) // 2 + 1])

@@ -9,7 +9,7 @@ from psflib.image.exposure import Exposure, MaskBit
 from psflib.loops.moments import adaptive_moments, fourth_moments
 from psflib.simulation import PsfModel, Scene, optimal_snr, render
 from psflib.simulation.simulate import SimulateSettings, simulate_field, simulate_pair
-from psflib.stars import sources
+from psflib.stars import sources, widths
 from psflib.stars.contamination import contamination
 from psflib.stars.select import StarSettings, select_stars
 from tests.stars import naive_stars as naive
@@ -79,7 +79,7 @@ def test_fwhm_within_three_percent(fwhm):
         image = render(Scene.points(x, y, 2e4 * max(1, fwhm / 4)), psf, psf.shape)
         image += rng.normal(0, 5, image.shape)
         variance = np.full(image.shape, 25, np.float32)
-        found = sources.estimate_fwhm(image.astype("f4"), variance, np.zeros(image.shape, "u2"))
+        found = widths.estimate_fwhm(image.astype("f4"), variance, np.zeros(image.shape, "u2"))
         assert found == pytest.approx(fwhm, rel=0.03), (beta, shear)
 
 

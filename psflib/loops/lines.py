@@ -1,0 +1,36 @@
+"""What lines of pixels hold in the middle."""
+
+import numpy as np
+
+from psflib.loops._numba import loop
+
+TOGETHER = 16  # lines that are gathered at a time: columns are read in runs of a cache line
+
+
+@loop
+def line_statistics(image, rms, mask, clip, median, mean, count):
+    """Median of image/rms of each column, its mean with values clipped to ±clip, and how many.
+
+    For rows, hand in the transposed planes.
+    """
+    # image, rms (ny, nx) float32; mask (ny, nx), pixels but 0 are left out
+    # median, mean (nx) float64, NaN of an empty line; count (nx) int64
+    ny, nx = image.shape
+    values = np.empty((TOGETHER, ny), np.float32)
+    for x0 in range(0, nx, TOGETHER):
+        width = min(TOGETHER, nx - x0)
+        count[x0 : x0 + width] = 0
+        for y in range(ny):
+            for k in range(width):
+                x = x0 + k
+                if mask[y, x] == 0:
+                    values[k, count[x]] = image[y, x] / rms[y, x]
+                    count[x] += 1
+        for k in range(width):
+            x = x0 + k
+            found = values[k, : count[x]]
+            total = 0.0
+            for value in found:
+                total += min(max(value, -clip), clip)
+            median[x] = np.median(found) if count[x] else np.nan
+            mean[x] = total / count[x]
