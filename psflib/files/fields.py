@@ -243,6 +243,7 @@ def _fits(cells, names, line, problems):
 def _rows(body, names, table, problems, until):
     rows = []
     broken = set()  # fields with a row that could not be understood
+    epochs = {cells[names.index("epoch")] for _, cells in body if len(cells) > names.index("epoch")}
     for line, cells in body:
         named = dict(zip(names, cells, strict=False))
         row = None
@@ -255,7 +256,7 @@ def _rows(body, names, table, problems, until):
     _check_twice(rows, problems)
     # a missing template may be in the broken row
     known = [row for row in rows if row.field not in broken]
-    if until != "psf" and not _is_of_psfs(known):
+    if until != "psf" and not _is_of_psfs(epochs):
         for field in dict.fromkeys(row.field for row in known):
             _check_field([row for row in known if row.field == field], problems)
     return rows
@@ -266,9 +267,8 @@ def _can_subtract(epochs):
     return TEMPLATE in epochs and set(epochs) != {TEMPLATE}
 
 
-def _is_of_psfs(rows):
+def _is_of_psfs(epochs):
     """Nothing but templates, or nothing but science epochs, none of them a template misspelt."""
-    epochs = {row.epoch for row in rows}
     return epochs == {TEMPLATE} or not (TEMPLATE in epochs or _like_template(epochs))
 
 
