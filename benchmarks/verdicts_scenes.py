@@ -10,7 +10,7 @@ from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, power_law, render
 
 MARGIN = 40  # px around the images in which stars stand too
-#: What is wrong -> what is expected of a verdict; see `broken`.
+#: What can be wrong, see `broken`.
 BROKEN = (
     "shift 0.7 px",
     "shift 2 px",
@@ -24,6 +24,8 @@ BROKEN = (
     "template half empty",
     "focus donut",
 )
+#: Of these, what the step of registration can mend or refuse.
+OF_REGISTRATION = ("shift 0.7 px", "shift 2 px", "shift 12 px", "wrong field")
 #: Odd, but nothing that a subtraction cannot follow.
 LEGITIMATE = ("half the light everywhere",)
 
