@@ -48,7 +48,7 @@ class Plan:
 def plan(seed: int) -> Plan:
     """A good pair: seeing, depth, density, scale, gain and sky drawn widely."""
     rng = np.random.default_rng([seed, 16])
-    size = int(rng.choice([320, 384, 448]))
+    size = int(rng.choice([256, 288, 320]))
     shape = (size, size)
     n = round(np.exp(rng.uniform(np.log(400), np.log(6000))) * (size + 2 * MARGIN) ** 2 / 1e6)
     quantile = (rng.permutation(n) + rng.uniform(size=n)) / n

@@ -25,6 +25,8 @@ def extended_psf(extended, title="Extended PSF", points=None, marked=None):
     -------
     matplotlib.figure.Figure
     """
+    if len(extended.profile) == 0:
+        return canvas.message("The extended PSF has no profile.")
     figure = canvas.new_figure(13.0, 4.4, title)
     profile, energy, picture = figure.subplots(1, 3)
     if points is not None:

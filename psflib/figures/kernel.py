@@ -34,7 +34,7 @@ def kernel(matching, points=5, x=None, y=None, title="Matching kernel"):
     _single(figure, axes[0, 1], matching, x, y)
     scale = _sample(matching.flux_scale, matching.shape)
     background = _sample(matching.background_at, matching.shape)
-    spread = 100 * np.ptp(scale) / abs(scale.mean())
+    spread = 100 * np.ptp(scale) / (abs(scale.mean()) or np.nan)
     name = f"flux scale: mean {scale.mean():.4f}, range {spread:.2g} %"
     _map(figure, axes[1, 0], scale, matching.shape, name, "kernel sum")
     _map(figure, axes[1, 1], background, matching.shape, "differential background", "ADU")
@@ -70,7 +70,7 @@ def _single(figure, axes, matching, x, y):
 
 def _kernel_image(axes, image, extent):
     """Diverging colours, so that negative lobes show; grey lines between the tiles."""
-    peak = float(np.nanmax(np.abs(image))) or 1.0
+    peak = float(np.max(np.abs(image[np.isfinite(image)]), initial=0.0)) or 1.0
     norm = AsinhNorm(linear_width=0.03 * peak, vmin=-peak, vmax=peak)
     axes.set_facecolor(canvas.GREY)
     return canvas.draw(axes, image, extent, cmap=canvas.DIVERGING, norm=norm)

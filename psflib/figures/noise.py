@@ -23,7 +23,7 @@ def noise(correlations, planes, title="Noise of the difference"):
     """
     figure = canvas.new_figure(4.3 * (len(correlations) + 1) + 0.6, 4.4, title)
     axes = figure.subplots(1, len(correlations) + 1)
-    limit = max(0.05, *(_strongest(values) for values in correlations.values()))
+    limit = _largest(0.05, [_strongest(values) for values in correlations.values()])
     for ax, (name, values) in zip(axes, correlations.items(), strict=False):
         shown = _correlation(ax, values, name, limit)
     canvas.bar(figure, shown, axes[-2], "correlation")
@@ -50,7 +50,13 @@ def _strongest(values):
     """Largest modulus away from lag zero."""
     values = np.abs(values)
     values[values.shape[0] // 2, values.shape[1] // 2] = 0
-    return float(np.nanmax(values))
+    return _largest(0.0, values)
+
+
+def _largest(least, values):
+    """Largest of what is finite, `least` at least."""
+    values = np.asarray(values, float)
+    return float(np.max(values[np.isfinite(values)], initial=least))
 
 
 def _histogram(axes, planes):
@@ -87,8 +93,8 @@ def noise_field(maps, title="Noise over the field"):
     """
     figure = canvas.new_figure(max(4.4 * len(maps) + 0.9, 6.0), 8.2, title)
     axes = figure.subplots(2, len(maps), squeeze=False)
-    limit = max(0.03, *(one.largest for one in maps.values()))
-    spread = max(0.05, *(float(np.nanmax(np.abs(m.variance - 1))) for m in maps.values()))
+    limit = _largest(0.03, [one.largest for one in maps.values()])
+    spread = _largest(0.05, [np.abs(one.variance - 1) for one in maps.values()])
     for column, (name, one) in zip(axes.T, maps.items(), strict=True):
         lags = _lag_mosaic(column[0], one, name, limit)
         levels = _variance_map(column[1], one, spread)
@@ -125,5 +131,10 @@ def _variance_map(axes, one, spread):
     axes.set_xticks(np.arange(len(one.x)), [f"{x:.0f}" for x in one.x])
     axes.set_yticks(np.arange(len(one.y)), [f"{y:.0f}" for y in one.y])
     canvas.label(axes, "x of the block [px]", "y of the block [px]",
-                 f"one standard error: {np.nanmedian(one.variance_error):.3f}")  # fmt: skip
+                 f"one standard error: {_median(one.variance_error):.3f}")  # fmt: skip
     return shown
+
+
+def _median(values):
+    known = values[np.isfinite(values)]
+    return np.median(known) if known.size else np.nan

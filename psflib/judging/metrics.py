@@ -98,17 +98,17 @@ class NoiseMaps:
     @property
     def largest(self) -> float:
         """Largest size of the nearest lags' correlations over the field."""
-        return float(np.nanmax(np.abs(self.nearest())))
+        return max(_known(np.abs(self.nearest())), default=np.nan)
 
     @property
     def rms(self) -> float:
         """Root mean square of the nearest lags' correlations over the field."""
-        return float(np.sqrt(np.nanmean(np.square(self.nearest()))))
+        return _root_mean_square(self.nearest())
 
     @property
     def floor(self) -> float:
         """What `rms` is in one realisation of white noise."""
-        return float(np.sqrt(np.nanmean(np.square(self.nearest(self.error)))))
+        return _root_mean_square(self.nearest(self.error))
 
 
 def noise_correlation(
@@ -176,10 +176,20 @@ def _mean_square(values, variance):
     return float(np.mean(np.square(np.clip(z, -5, 5, dtype=float))))
 
 
+def _known(values):
+    return values[np.isfinite(values)].tolist()
+
+
+def _root_mean_square(values):
+    """Of those that are known; NaN if none is."""
+    known = _known(np.square(values))
+    return float(np.sqrt(np.mean(known))) if known else np.nan
+
+
 def _sampling_error(rho, weight):
     """n times the variance of each lag's correlation, and of the mean square, by Bartlett."""
     if not len(rho):
-        return np.nan, np.nan
+        return np.full(rho.shape[1:], np.nan), np.nan
     mean = np.average(rho, axis=0, weights=weight)
     floor = 3 / np.sqrt(weight.sum())
     mean[np.abs(mean) < floor] = 0  # or the errors of many lags would add up to a correlation

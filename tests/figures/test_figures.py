@@ -283,3 +283,35 @@ def test_facts_hold_the_numbers_and_doubts_the_notes(rng):
     assert lines["stars"] == "5 fitted, 2 reserved, 1 rejected (chi2 1)"
     assert "doubtful" in lines["stellar locus"] and "3.1e+04" in lines["stellar locus"]
     assert len(doubts(psf, selection)) == 2
+
+
+def test_noise_of_a_plane_without_any_sky_is_drawn_beside_one_with(rng):
+    """No block, and no lag, of one of the two planes is known."""
+    plane, lacking = difference(rng), np.full((7, 7), np.nan)
+    lacking[3, 3] = 1
+    sky = canvas.good(plane)
+    maps = {
+        name: noise_correlation(plane.image, plane.variance, select, 2, 2)
+        for name, select in (("raw", sky), ("decorrelated", np.zeros_like(sky)))
+    }
+    none = maps["decorrelated"]
+    assert none.error.shape == none.correlation.shape and np.isnan(none.nearest(none.error)).all()
+    assert np.isnan([none.largest, none.rms, none.floor]).all()
+    assert figures.to_png(figures.noise_field(maps), dpi=50)
+    assert figures.to_png(
+        figures.noise({"raw": white(), "decorrelated": lacking}, {"raw": plane}), dpi=50
+    )
+
+
+def test_an_extended_psf_without_a_profile_is_a_sentence():
+    empty = extended()
+    empty.profile = empty.profile[:0]
+    assert figures.extended_psf(empty).axes == []
+
+
+def test_a_kernel_of_zeros_or_of_nothing_is_drawn():
+    for value in (0.0, np.nan):
+        kernel = matching_kernel()
+        kernel.at = lambda x, y, value=value: np.full((21, 21), value)
+        kernel.flux_scale = lambda x, y, value=value: value
+        assert figures.to_png(figures.kernel(kernel), dpi=50)
