@@ -55,11 +55,13 @@ class Place:
         """Entries of `Difference.meta`, as `register` describes them."""
         found = self.agreement
         before = math.nan if found is None else found.before
+        varying = math.nan if found is None else found.shifts()[1]
         return {
             "registration": self.by,
             "registration_stars": 0 if found is None else len(found.stars),
             "registration_before": before,
             "registration_after": found.after if found and self.correction else before,
+            "registration_varying": found.field.error if found and self.correction else varying,
             "registration_shift": self.correction,
         }
 
@@ -86,8 +88,10 @@ def register(
         registration_stars (stars that matched), registration_before, registration_after (px of
         the science image, rms of the stars' shifts in both axes together, weighted by their
         errors, against the place that was named and against the corrected one, there with each
-        star held out; NaN if not measured), registration_shift (px, largest correction over the
-        field, 0 without), overlap (fraction of the science image with template data), aligned,
+        star held out; NaN if not measured), registration_varying (px rms, by how much the shift
+        that is left varies over the field, or is uncertain after a correction: what a kernel
+        does not take up), registration_shift (px, largest correction over the field, 0
+        without), overlap (fraction of the science image with template data), aligned,
         area (as of `psflib.align`), notes (sentences).
 
     Raises

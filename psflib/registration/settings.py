@@ -20,7 +20,7 @@ class RegisterSettings(BaseModel):
         description="variation of the shift over the field, px rms, above which it is corrected",
     )  # fmt: skip
     constant_limit: float = Field(
-        0.5, gt=0,
+        0.6, gt=0,
         description="shift of the whole field, px, above which it is corrected; the matching "
-        "kernel takes up what is less",
+        "kernel takes up what is less, at no cost in noise",
     )  # fmt: skip

@@ -6,7 +6,7 @@ from astropy.wcs import WCS
 
 from psflib.errors import NoOverlap
 from psflib.image.exposure import Exposure, MaskBit
-from psflib.image.warp import PHASES, RADIUS, align
+from psflib.image.warp import PHASES, RADIUS, Nodes, align
 from psflib.loops import warp as loops
 from tests.image import naive_image as naive
 
@@ -126,3 +126,45 @@ def test_no_overlap_and_no_wcs():
     assert align(bare, bare)[1]["aligned"] == "assumed"
     with pytest.raises(ValueError, match="cannot be aligned"):
         align(bare, exposure(np.ones((40, 50)), None))
+
+
+class TestNodes:
+    SHAPE = (100, 130)
+
+    def test_between_nodes_they_are_those_of_the_wcs(self):
+        science = exposure(np.ones(self.SHAPE), tan(self.SHAPE))
+        template = exposure(np.ones((120, 120)), tan((120, 120), (3.0, -7.5), 20.0, 0.25))
+        at = np.random.default_rng(1).uniform(0, [129, 99], (50, 2))
+        found = Nodes.by_wcs(template, science).at(at)
+        sky = science.wcs.all_pix2world(*at.T, 0)
+        expected = np.stack(template.wcs.all_world2pix(*sky, 0), axis=1)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+    def test_a_warp_by_nodes_is_that_by_the_wcs(self):
+        rng = np.random.default_rng(2)
+        template = exposure(rng.normal(size=self.SHAPE), tan(self.SHAPE, (2.4, 1.7)))
+        science = exposure(np.ones(self.SHAPE), tan(self.SHAPE))
+        by_wcs, notes = align(template, science)
+        moved = Nodes.same(self.SHAPE).moved(lambda xy: xy + np.array([2.4, 1.7]))
+        by_nodes, other = align(template, science, moved)
+        # a shift of the tangent point by 0.9" bends the grid by less than 1e-5 px
+        np.testing.assert_allclose(by_nodes.image, by_wcs.image, atol=1e-3)
+        np.testing.assert_array_equal(by_nodes.mask, by_wcs.mask)
+        assert (notes["aligned"], other["aligned"]) == ("by WCS", "by stars")
+        assert other["area"] == pytest.approx(1)
+
+    def test_area_of_any_map(self):
+        nodes = Nodes.same(self.SHAPE).moved(
+            lambda xy: xy @ np.array([[0.9, 0.1], [0.2, -1.1]]) + 200
+        )
+        assert nodes.area((400, 400)) == pytest.approx(0.9 * 1.1 + 0.1 * 0.2)
+
+    def test_unknown_places_stay_unknown(self):
+        x, y = np.full((2, 8, 10), -1e6)
+        moved = Nodes(x, y).moved(lambda xy: xy + 5e6)
+        assert (moved.x == -1e6).all() and not moved.inside((100, 100)).any()
+
+    def test_the_same_grid(self):
+        image = exposure(np.random.default_rng(3).normal(size=self.SHAPE), None)
+        aligned, notes = align(image, image, Nodes.same(self.SHAPE))
+        assert aligned is image and notes["aligned"] == "same grid"

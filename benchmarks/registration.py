@@ -1,0 +1,184 @@
+"""Images that lie elsewhere than they say: are they brought together, and what is left?
+
+python benchmarks/registration.py                               every section
+python benchmarks/registration.py --write docs/benchmarks.md    the same, into that file
+"""
+
+import functools
+import logging
+import os
+import time
+import warnings
+
+# CPU seconds of idle threads would be counted, so set before NumPy is loaded.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import numpy as np  # noqa: E402
+from measure import run_sections  # noqa: E402
+
+import psflib  # noqa: E402
+from psflib.errors import PsflibError  # noqa: E402
+from psflib.judging.metrics import values  # noqa: E402
+from psflib.registration import locate  # noqa: E402
+from psflib.registration.detections import bright_sources  # noqa: E402
+from psflib.simulation.moved import Move, simulate_moved  # noqa: E402
+from psflib.simulation.psf_model import PsfModel  # noqa: E402
+from psflib.subtraction import METHODS, SubtractSettings  # noqa: E402
+
+SHAPE = (700, 700)
+SEEDS = (1, 2, 3)
+DENSITY = 1000.0  # stars per Mpx
+BRIGHT = 30.0  # S/N of the stars that are counted
+GOALS = (1.0, 0.02, 0.2)  # false candidates per Mpx, px rms, CPU s per Mpx
+
+MOVES: dict[str, tuple[Move, dict]] = {
+    "aligned": (Move(), {}),
+    **{f"shift {d} px": (Move((0.8 * d, -0.6 * d)), {}) for d in (0.3, 0.7, 3, 12, 35, 300)},
+    **{f"turn {a} degrees": (Move((5, 3), turn=a), {}) for a in (0.1, 1, 10, 45, 90, 135, 180)},
+    "mirrored": (Move((5, 3), mirrored=True), {}),
+    "mirrored, turned by 70": (Move((5, 3), turn=70, mirrored=True), {}),
+    "scale 0.9": (Move(turn=20, scale=0.9), {}),
+    "scale 1.1": (Move(turn=20, scale=1.1), {}),
+    "distorted by 2 px": (Move(bend=2.0), {}),
+    "a fifth in common": (Move((560, 0), turn=3), {}),
+    "crowded (20,000), turned": (Move((12, 7), turn=30), {"density": 20000.0}),
+    "8 stars, turned": (Move((12, 7), turn=30), {"density": 16.0, "faintest": 5e3}),
+    "FWHM 6 and 2 px": (
+        Move((12, 7), turn=30), {"psfs": (PsfModel(6.0, 0.1), PsfModel(2.0, -0.1))}
+    ),
+    "FWHM 1.2 and 1.5 px": (
+        Move((12, 7), turn=30), {"psfs": (PsfModel(1.2), PsfModel(1.5, 0.1))}
+    ),
+    "template 8 times deeper": (Move((12, 7), turn=30), {"noise": (40.0, 5.0)}),
+}  # fmt: skip
+
+
+def pair(move, seed, shape=SHAPE, **options):
+    """Science and template, prepared."""
+    made = simulate_moved(move, shape, seed, **{"density": DENSITY, **options})
+    return [psflib.prepare(image) for image in made]
+
+
+def clean_candidates(science, template, **options):
+    """Candidates without a flag, and the difference; None if the images are refused."""
+    try:
+        clean = psflib.decorrelate(psflib.subtract(science, template, **options))
+    except PsflibError:
+        return None
+    return int(np.sum(values(psflib.detect(clean), "flags") == "")), clean
+
+
+def error_of(place, move, shape):
+    """px, rms of both axes, by which a place is off where the images overlap."""
+    x, y = (a.ravel() for a in np.meshgrid(*(np.arange(0, n, 8.0) for n in shape[::-1])))
+    true = np.stack(move(x, y, shape), axis=1)
+    seen = ((true > 0) & (true < np.array(shape[::-1]) - 1)).all(axis=1)
+    off = place.nodes.at(np.c_[x, y][seen]) - true[seen]
+    return float(np.sqrt(np.square(off).sum(axis=1).mean()))
+
+
+def located(move, options):
+    """Of all seeds: error, stars, S/N > 30 among them, CPU s/Mpx; or the reason of the stop."""
+    rows = []
+    for seed in SEEDS:
+        science, template = pair(move, seed, **options)
+        begin = time.process_time()
+        try:
+            place = locate(science, template)
+        except PsflibError as error:
+            return type(error).__name__
+        seconds = (time.process_time() - begin) / science.image.size * 1e6
+        bright = int(np.sum(bright_sources(science).snr > BRIGHT))
+        off = error_of(place, move, SHAPE)
+        rows.append((off, place.facts()["registration_stars"], bright, seconds, place.by))
+    return rows
+
+
+def false_candidates(move, options):
+    """Clean candidates per Mpx of usable pixels, over all seeds; "stopped" where refused."""
+    count = pixels = 0
+    for seed in SEEDS:
+        found = clean_candidates(*pair(move, seed, **options))
+        if found is None:
+            continue
+        count += found[0]
+        pixels += int(found[1].usable.sum())
+    return count / pixels * 1e6 if pixels else None
+
+
+def marked(value, goal, digits):
+    text = f"{value:.{digits}f}"
+    return f"**{text}**" if float(text) > goal else text
+
+
+def moved():
+    """A row a move."""
+    located(Move(turn=10.0), {})  # warms up
+    rows = []
+    aligned = functools.cache(lambda options: false_candidates(Move(), dict(options)))
+    for name, (move, options) in MOVES.items():
+        found = located(move, options)
+        if isinstance(found, str):
+            rows.append([name, f"stopped: {found}", "", "", "", ""])
+            continue
+        off, stars, bright, seconds, by = zip(*found, strict=True)
+        rms = float(np.sqrt(np.mean(np.square(off))))
+        # PsfModel can be a key, lists cannot
+        false, ideal = false_candidates(move, options), aligned(tuple(options.items()))
+        above = "stopped" if false is None else marked(false - (ideal or 0.0), GOALS[0], 1)
+        rms_cell = f"({rms:.3f})" if set(by) == {"grid"} else marked(rms, GOALS[1], 3)
+        rows.append(
+            [name, " ".join(dict.fromkeys(by)), f"{np.mean(stars):.0f} ({np.mean(bright):.0f})",
+             rms_cell, above, marked(float(np.mean(seconds)), GOALS[2], 2)]
+        )  # fmt: skip
+    head = [
+        "template", "by", "stars matched (S/N > 30 in science)", "error, px rms",
+        "clean false per Mpx above the aligned pair's", "CPU s/Mpx",
+    ]  # fmt: skip
+    return "Places found", head, rows
+
+
+def residual(science, template, method, settings):
+    """Clean candidates, and the rms of D over its sigma within 2 px of bright stars."""
+    found = clean_candidates(science, template, method=method, settings=settings)
+    if found is None:
+        return np.nan, np.nan
+    number, clean = found
+    stars, near = bright_sources(science), np.zeros(clean.shape, bool)
+    for x, y in np.rint(stars.xy[stars.snr > BRIGHT]).astype(int):
+        near[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = True
+    near &= clean.usable
+    return number, float(np.sqrt(np.mean(clean.image[near] ** 2 / clean.variance[near])))
+
+
+def absorbed():
+    """What a kernel takes up: no correction, against a correction of whatever is there."""
+    none = SubtractSettings(register={"method": "none"})
+    all_of_it = SubtractSettings(register={"limit": 1e-4, "constant_limit": 1e-4})
+    small = (512, 512)
+    cases = {
+        **{f"shift {d} px": Move((0.8 * d, 0.6 * d)) for d in (0.0, 0.3, 0.7, 1.0, 2.0)},
+        **{f"turn, {d} px rms": Move(turn=float(np.rad2deg(d / 209.0))) for d in (0.1, 0.3, 1.0)},
+        "quadratic, 0.15 px rms": Move(bend=0.4),
+    }
+    rows = []
+    for name, move in cases.items():
+        row = [name]
+        for method in METHODS:
+            for settings in (none, all_of_it):
+                made = [residual(*pair(move, s, small), method, settings) for s in SEEDS[:2]]
+                number, rms = np.mean(made, axis=0)
+                row.append(f"{rms:.2f}, {number:.1f}")
+        rows.append(row)
+    head = ["template", *(f"{m}: {how}" for m in METHODS for how in ("as it is", "corrected"))]
+    return "What the kernel takes up", head, rows
+
+
+SECTIONS = {"moved": moved, "absorbed": absorbed}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    run_sections(__doc__, SECTIONS, "registration")
