@@ -83,8 +83,9 @@ def scene(left=0.0, noise=SIGMA, mask=None, correlated=False, meta=(), psf=None,
     image = noise * plane + left * light
     mask = np.zeros(SHAPE, np.uint16) if mask is None else mask
     known = {
-        "registration": "wcs", "registration_after": 0.05, "noise_factor": 1.02, "score_scale": 1.0,
-        "heldout_residual": [1.0, 1.1],
+        "registration": "wcs", "registration_after": 0.05, "registration_varying": 0.02,
+        "noise_factor": 1.02, "score_scale": 1.0,
+        "heldout_snr": [30.0, 100.0, 300.0], "heldout_residual": [1.0, 1.1, 20.0],
     }  # fmt: skip
     told = {"fwhm": FWHM, "sky_rms": SIGMA, "gain_told": 20.0} | (science or {})
     image_of_stars = Exposure(
@@ -141,8 +142,9 @@ def test_the_numbers_of_a_good_scene(good):
 
 #: What is wrong -> (check that sees it, word, scene, candidates)
 WRONG = {
-    "registration, a little": ("registration", "suspicious", {"meta": {"registration_after": 0.4}}),
-    "registration": ("registration", "bad", {"meta": {"registration_after": 0.9}}),
+    "registration, a little": ("registration", "suspicious", {"meta": {"registration_after": 0.7}}),
+    "registration": ("registration", "bad", {"meta": {"registration_after": 1.2}}),
+    "a turn": ("registration_varying", "bad", {"meta": {"registration_varying": 0.7}}),
     "a shift": ("kernel_shift", "suspicious", {"matching": kernel(images=gaussians((0.8, 0)))}),
     "a large shift": ("kernel_shift", "bad", {"matching": kernel(images=gaussians((2, -2)))}),
     "two lobes": (
@@ -158,17 +160,17 @@ WRONG = {
     "nearly all is masked": ("usable", "bad", {"mask": masked(0.95)}),
     "light is left": ("light_left", "bad", {"left": 0.3}),
     "some light is left": ("residual_bright", "bad", {"left": 0.1}),
-    "held-out stars": ("held_out", "bad", {"meta": {"heldout_residual": [1.0, 9.0]}}),
+    "held-out stars": ("held_out", "bad", {"meta": {"heldout_residual": [1.0, 19.0, 20.0]}}),
     "claims": ("claimed_noise", "suspicious", {"meta": {"noise_factor": 0.6}}),
     "absurd claims": ("claimed_noise", "bad", {"meta": {"noise_factor": 4.0}}),
     "a told gain": ("told_gain", "suspicious", {"science": {"gain_told": 60.0}}),
     "a told gain, too small": ("told_gain", "suspicious", {"science": {"gain_told": 7.0}}),
     "a quadrant": ("quadrant_noise", "suspicious", {"quadrant": 1.5}),
     "a loud quadrant": ("quadrant_noise", "bad", {"quadrant": 3.0}),
-    "the score": ("score_noise", "suspicious", {"meta": {"score_scale": 1.6}}),
+    "the score": ("score_noise", "suspicious", {"meta": {"score_scale": 2.0}}),
     "correlated noise": ("correlation", "bad", {"correlated": True}),
     "PSF: reserved stars": (
-        "reserve_chi2", "suspicious", {"psf": Psf({"reserve_chi2": 5.0, "converged": True})}
+        "reserve_chi2", "suspicious", {"psf": Psf({"reserve_chi2": 9.0, "converged": True})}
     ),
     "PSF: no end": (
         "unfinished", "suspicious", {"psf": Psf({"reserve_chi2": 1.0, "converged": False})}
