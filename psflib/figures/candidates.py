@@ -109,6 +109,8 @@ def _cutout(image, x, y, size):
     """(size, size) around (x, y), NaN outside the image."""
     half = size // 2
     padded = np.full((size, size), np.nan)
+    if not np.isfinite([x, y]).all():
+        return padded
     row, col = round(y) - half, round(x) - half
     top, left = max(row, 0), max(col, 0)
     part = image[top : max(row + size, 0), left : max(col + size, 0)]

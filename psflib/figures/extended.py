@@ -25,7 +25,7 @@ def extended_psf(extended, title="Extended PSF", points=None, marked=None):
     -------
     matplotlib.figure.Figure
     """
-    if len(extended.profile) == 0:
+    if not np.any(canvas.plain(extended.profile["r"]) > 0):
         return canvas.message("The extended PSF has no profile.")
     figure = canvas.new_figure(13.0, 4.4, title)
     profile, energy, picture = figure.subplots(1, 3)

@@ -31,6 +31,8 @@ def star_selection(stars, shape=None, fwhm_range=None, title="Star selection"):
     """
     if len(stars) == 0:
         return canvas.message("No star was detected on this image.")
+    if not np.any(canvas.plain(stars["flux"]) > 0):
+        return canvas.message("No detection on this image has a flux.")
     groups = group_by_reason(stars)
     peaks = {"peak", "locus"} <= set(stars.colnames) and np.any(stars["selected"])
     figure = canvas.new_figure(15.5 if peaks else 12.5, 5.6, title)

@@ -13,6 +13,7 @@ from psflib.image.exposure import Exposure
 from psflib.image.noise import empty_sky, robust_std
 
 RADIUS = 1.5  # px within which a candidate counts as the true source
+FEWEST = 100  # pixels of sky in which noise is measured
 CLEAR = 12  # px about a known change that tell nothing of the noise
 
 
@@ -41,7 +42,7 @@ class Whiteness:
 
     std : of D/sigma; correlation_before, correlation_after : largest of the 8 nearest lags, with
     sign; score_std : of the matched-filter significance.  Standard deviations are 1.4826 times
-    the median absolute deviation.
+    the median absolute deviation; NaN of less than 100 pixels.
     """
 
     std: float
@@ -265,15 +266,16 @@ def whiteness(raw: Difference, clean: Difference, science: Exposure, avoid=None)
     if avoid is not None:
         for i, j in np.rint(np.transpose(avoid)).astype(int):
             sky[max(j - CLEAR, 0) : j + CLEAR + 1, max(i - CLEAR, 0) : i + CLEAR + 1] = False
-    before = noise.noise_correlation(raw.image, raw.variance, sky, 1)
     if clean.score is None:
         raise ValueError("the second difference has no score: decorrelate it first")
+    if sky.sum() < FEWEST:
+        return Whiteness(np.nan, np.nan, np.nan, np.nan, int(sky.sum()))
+    before = noise.noise_correlation(raw.image, raw.variance, sky, 1)
     after = noise.noise_correlation(clean.image, clean.variance, sky, 1)
     z = clean.image[sky] / np.sqrt(clean.variance[sky])
     score = clean.score[sky & (clean.score != 0)]
-    return Whiteness(
-        robust_std(z), _largest(before), _largest(after), robust_std(score), int(sky.sum())
-    )
+    spread = robust_std(score) if score.size else np.nan
+    return Whiteness(robust_std(z), _largest(before), _largest(after), spread, int(sky.sum()))
 
 
 def _largest(rho):
