@@ -202,7 +202,7 @@ def _without_haloes(science, template, paths, settings):
 
 
 def _with_widths(science, template, psf, template_psf):
-    """The science PSF, and both images with the FWHM of theirs; that of the template may be None."""
+    """The science PSF, and both images with the FWHM of theirs, as far as they are known."""
     core, own = (None if path is None else products.read_psf(path) for path in (psf, template_psf))
     widths = subtraction.with_width
     return core, widths(science, core), widths(template, own, "template")

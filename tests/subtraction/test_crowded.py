@@ -8,7 +8,7 @@ import psflib
 from psflib.image.exposure import Exposure
 from psflib.simulation.psf_model import PsfModel
 
-SHAPE = (320, 320)
+SHAPE = (384, 384)
 SCALE = 1.2
 FWHMS, SKIES, GAINS, READ_NOISE = (3.6, 2.8), (400.0, 300.0), (1.6, 3.2), 6.0
 
@@ -24,7 +24,7 @@ def pair(per_mpx, seed):
     n = int(per_mpx * 1e-6 * np.prod(SHAPE))
     x, y = rng.uniform(-20, SHAPE[1] + 20, n), rng.uniform(-20, SHAPE[0] + 20, n)
     flux = power_law(rng, n)
-    grid = np.arange(40, 300, 60)
+    grid = np.arange(40, 360, 60)
     tx, ty = (np.repeat(grid, len(grid)), np.tile(grid, len(grid)))
     tx, ty = tx + rng.uniform(-9, 9, tx.size), ty + rng.uniform(-9, 9, ty.size)
     images = []
@@ -63,7 +63,7 @@ def test_twenty_thousand_stars_a_mpx():
     images, places = pair(20_000, 20)
     clean = chain(images)
     hits, false = counted(clean, places)
-    assert hits >= 0.95 * len(places) and false <= 1  # 4 a Mpx are 0.4 here
+    assert hits >= 0.95 * len(places) and false <= 1  # 4 a Mpx are 0.6 here
     score = clean.score[clean.usable]
     # robust: transients stand in 4 % of the pixels
     assert 1.4826 * np.median(np.abs(score)) == pytest.approx(1, abs=0.1)
