@@ -100,11 +100,17 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
+<<<<<<< HEAD
     core = products.read_psf(psf)
     science = subtraction.with_width(science, core)
     if template_psf is not None:
         template = subtraction.with_width(template, products.read_psf(template_psf), "template")
     moved, facts = registration.register(science, template, settings.register)
+=======
+    core, science, template = _with_widths(science, template, psf, template_psf)
+    moved, notes = warp.align(template, science)
+    log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
+>>>>>>> kernel
     made = subtraction.subtract_aligned(science, moved, settings.method, settings, core)
     made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
@@ -209,6 +215,13 @@ def _without_haloes(science, template, paths, settings):
     return haloes.without_haloes(
         science, template, _stars_and_psf(*paths[0]), _stars_and_psf(*paths[1]), settings.haloes
     )
+
+
+def _with_widths(science, template, psf, template_psf):
+    """The science PSF, and both images with the FWHM of theirs, as far as they are known."""
+    core, own = (None if path is None else products.read_psf(path) for path in (psf, template_psf))
+    widths = subtraction.with_width
+    return core, widths(science, core), widths(template, own, "template")
 
 
 def _stars_and_psf(stars, extended, psf):

@@ -14,6 +14,7 @@ CUT = 0.2  # of the largest correlation, that one at the largest lag may be
 ROUNDS = 200  # of projections
 STARS = 0.03  # share of the variance from which faint stars are taken for what they are
 SHAPE = 0.1  # of their correlation, that their PSF is unsure by
+LEAST = 0.2  # quantile over the lags; the sky's local mean takes a little of the farthest
 TELLING = 0.1  # least correlation of stars at the lags that are compared
 
 
@@ -78,7 +79,7 @@ def without_stars(rho: np.ndarray, fwhm: float) -> tuple[np.ndarray, float]:
 
     Stars too faint or too many to be found correlate pixels as their PSF does with itself: a
     Gaussian of sqrt(2) times its width.  Both images have them, so that the difference does not.
-    Their share is what is there at all lags; noise of resampled images reaches less far.
+    Their share is what is there at nearly all lags; noise of resampled images reaches less far.
 
     Parameters
     ----------
@@ -96,7 +97,9 @@ def without_stars(rho: np.ndarray, fwhm: float) -> tuple[np.ndarray, float]:
     lag = np.arange(len(rho)) - len(rho) // 2
     stars = np.exp(-0.25 * np.add.outer(lag**2, lag**2) / (fwhm / 2.355) ** 2)
     compared = (stars > TELLING) & (stars < 1)
-    share = float(np.clip((rho[compared] / stars[compared]).min(initial=1.0), 0, 0.98))
+    if not compared.any():
+        return rho, 0.0
+    share = float(np.clip(np.quantile(rho[compared] / stars[compared], LEAST), 0, 0.98))
     if share < STARS:
         return rho, 0.0
     rest = (rho - share * stars) / (1 - share)

@@ -25,6 +25,7 @@ SHAPES = 9  # ... and the shape
 BEYOND = 0.1  # of the median sum, by which it may leave the range among the stars beyond them
 GROWTH = 3.0  # times its largest power among the stars, that a kernel of unit sum may have beyond
 UNLIKE = 1.5  # factor between the median sum and the ratio of the stars' fluxes in apertures
+CANNOT_FOLLOW = 1.4  # chi-square per pixel of the sources: 1.0 to 1.2 on scenes and real pairs
 MOST = 2.0  # factor between the flux scale and its median over the field
 
 #: The setting `flux_range` of every method.
@@ -108,11 +109,27 @@ def within_bounds(
         )
         log.warning("%s", notes[-1])
     kernel = fitted.kernel
+    misfit = kernel.meta.get("chi2", 1.0)
+    if misfit > CANNOT_FOLLOW:
+        notes.append(
+            f"the kernel cannot follow: chi-square {misfit:.2f} per pixel of its sources (1 is "
+            f"right); held-out stars by S/N: {_held_out(kernel)}"
+        )
+        log.warning("%s", notes[-1])
     low, high = sum_range(kernel, fitted.x, fitted.y)
     kernel.meta.update(
         kernel_sum_min=low, kernel_sum_max=high, notes=[*kernel.meta.get("notes", ()), *notes]
     )
     return kernel
+
+
+def _held_out(kernel):
+    """Residuals of held-out stars in words."""
+    pairs = zip(
+        kernel.meta.get("heldout_snr", ()), kernel.meta.get("heldout_residual", ()), strict=True
+    )
+    told = [f"{rms:.1f} sigma above {snr:.0f}" for snr, rms in pairs if np.isfinite(rms)]
+    return ", ".join(told) or "unknown"
 
 
 def sum_range(kernel: MatchingKernel, x, y) -> tuple[float, float]:
