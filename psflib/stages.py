@@ -100,17 +100,8 @@ def subtract(
     science, template = products.read_exposure(science), products.read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
     science, template = _without_haloes(science, template, known, settings)
-<<<<<<< HEAD
-    core = products.read_psf(psf)
-    science = subtraction.with_width(science, core)
-    if template_psf is not None:
-        template = subtraction.with_width(template, products.read_psf(template_psf), "template")
-    moved, facts = registration.register(science, template, settings.register)
-=======
     core, science, template = _with_widths(science, template, psf, template_psf)
-    moved, notes = warp.align(template, science)
-    log.info("template aligned: %s", ", ".join(f"{k} {v}" for k, v in notes.items()))
->>>>>>> kernel
+    moved, facts = registration.register(science, template, settings.register)
     made = subtraction.subtract_aligned(science, moved, settings.method, settings, core)
     made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
