@@ -29,6 +29,7 @@ _HOMES = {
     "prepare": "psflib.preparation.prepare",
     "read": "psflib.files",
     "read_fields": "psflib.files",
+    "register": "psflib.registration",
     "select_stars": "psflib.stars.select",
     "simulate_field": "psflib.simulation.simulate",
     "simulate_pair": "psflib.simulation.simulate",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.psf.build import build_psf
     from psflib.psf.core.stage import core_epsf
     from psflib.psf.wings.stage import extended_psf
+    from psflib.registration import register
     from psflib.simulation.simulate import simulate_field, simulate_pair
     from psflib.stamps.build import build_stamps
     from psflib.stars.select import select_stars

@@ -20,10 +20,10 @@ from psflib.image import noise
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
 from psflib.image.noise import empty_sky, robust_std
-from psflib.image.warp import align
 from psflib.judging.metrics import recovery, values
 from psflib.preparation.prepare import prepare
 from psflib.psf.build import build_psf
+from psflib.registration import register
 from psflib.stars.sources import detect_sources
 from psflib.subtraction import METHODS, SubtractSettings
 from psflib.subtraction.zogy.scale import scale_of_pixels
@@ -120,7 +120,7 @@ def compare(
         raise ValueError(f"unknown method {unknown}; any of {', '.join(METHODS)}")
     settings = settings or SubtractSettings()
     science = prepare(science)
-    template, _ = align(prepare(template), science)
+    template, _ = register(science, prepare(template), settings.register)
     psfs, psf_seconds = _psfs(science, template, psfs)
     scale = 1 / (scale_of_pixels(science, template) or 1.0)
     sigma = np.sqrt(science.variance + np.float32(scale**2) * template.variance)
