@@ -79,6 +79,11 @@ def decorrelate(
         If the difference does not carry its images, or was decorrelated before.
     """
     settings = settings or DecorrelateSettings()
+    if not isinstance(difference, Difference):
+        raise ValueError(
+            f"decorrelate takes the Difference that `subtract` makes of two images; got "
+            f"{type(difference).__name__}"
+        )
     if difference.science is None or difference.template is None:
         raise ValueError("this difference does not carry its science and template images")
     if difference.whitening is not None and not difference.meta.get("white"):

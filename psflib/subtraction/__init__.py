@@ -65,7 +65,7 @@ def subtract(
 
     Parameters
     ----------
-    science, template : Exposure
+    science, template : Exposure, CCDData, NDData, array (ny, nx) or path
         As read or prepared; the template is warped onto the science grid if their WCS differ.
     method : str, optional
         One of `METHODS`; default is the settings' own.
@@ -109,4 +109,7 @@ def subtract_aligned(
     def psf_of(exposure):
         return psf if psf is not None and exposure is science else build_psf(exposure)
 
-    return METHODS[method](science, template, getattr(settings, method), psf_of)
+    made = METHODS[method](science, template, getattr(settings, method), psf_of)
+    if "unit" in science.meta:
+        made = made.replace(meta={**made.meta, "unit": science.meta["unit"]})
+    return made
