@@ -85,6 +85,11 @@ def decorrelate(
         If no pixel is usable, or variance or score of those that are say nothing.
     """
     settings = settings or DecorrelateSettings()
+    if not isinstance(difference, Difference):
+        raise ValueError(
+            f"decorrelate takes the Difference that `subtract` makes of two images; got "
+            f"{type(difference).__name__}"
+        )
     if difference.science is None or difference.template is None:
         raise ValueError("this difference does not carry its science and template images")
     if difference.whitening is not None and not difference.meta.get("white"):

@@ -277,8 +277,9 @@ def _table(rows, difference, threshold, fwhm):
         wcs = difference.wcs
         ra, dec = to_icrs(wcs.all_pix2world(x, y, 0), wcs) if len(x) else (x, y)
         table["ra"], table["dec"] = ra * u.deg, dec * u.deg
-    table["flux"] = np.array(columns[2], float) * u.adu
-    table["flux_err"] = np.array(columns[3], float) * u.adu
+    unit = difference.meta.get("unit", 1.0) * u.adu  # of the image as it was given
+    table["flux"] = np.array(columns[2], float) * unit
+    table["flux_err"] = np.array(columns[3], float) * unit
     table["snr"] = np.array(columns[4], float)
     table["fwhm"] = np.full(len(x), fwhm) * u.pix
     table["flags"] = np.array(columns[5], dtype=str)

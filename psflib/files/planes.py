@@ -4,6 +4,7 @@ import numpy as np
 from astropy.io import fits
 
 from psflib.errors import BadFile
+from psflib.image.exposure import HELD
 
 FLOOR = 1e-5  # of the median weight: a full well above a dark sky is brighter by less
 
@@ -23,7 +24,7 @@ def to_variance(
 
     Returns
     -------
-    variance : ndarray (ny, nx) float32
+    variance : ndarray (ny, nx) float32, or float64 of pixels as small as 1e-20
     notes : list of str
     """
     with np.errstate(invalid="ignore", over="ignore", under="ignore", divide="ignore"):
@@ -39,7 +40,9 @@ def to_variance(
             bright = image - _median(image[good]) > 5 / np.sqrt(median)
             low &= ~bright | (weight < FLOOR * median)
         good &= ~low
-        variance = np.where(good, 1 / np.where(good, weight, 1), 0).astype(np.float32)
+        variance = np.where(good, 1 / np.where(good, weight, 1), 0)
+        if HELD[0] ** 2 < 1 / median < HELD[1] ** 2:  # an `Exposure` rescales what is beyond
+            variance = variance.astype(np.float32)
     if not low.any():
         return variance, []
     return variance, [

@@ -2,11 +2,12 @@
 
 import dataclasses
 import enum
+import math
 from typing import Any
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData, StdDevUncertainty, VarianceUncertainty
+from astropy.nddata import CCDData, NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS
 
 
@@ -32,6 +33,11 @@ UNUSABLE = (
     MaskBit.NO_DATA | MaskBit.BAD | MaskBit.SAT | MaskBit.CR | MaskBit.EDGE | MaskBit.TEMPLATE
 )
 
+
+COUNTS = u.adu, u.ct, u.dimensionless_unscaled
+
+#: Noise between these is held in the caller's units; float32 squares of others are no numbers.
+HELD = 1e-11, 1e14
 
 #: The word that says that a mask holds `MaskBit` values.
 OWN_BITS = "psflib"
@@ -70,6 +76,8 @@ class Exposure:
         Level of the sky in ADU that was subtracted; None if the image still has its sky.
     meta : dict, optional
         Anything else that should travel along (name, date, filter, what was measured ...).
+        `unit`, if it is there, is the value of one of our units in those of the caller: images
+        whose variance float32 cannot hold (1e-22 erg/s/cm²/A) are kept in larger units.
     mask_bits : "psflib", optional
         Says that `mask` holds `MaskBit` values.  No type of number says so by itself: other
         people's masks are uint16, too.  An exposure's own mask always holds them.
@@ -97,6 +105,9 @@ class Exposure:
         mask = _bits(self.mask, image.shape, self.mask_bits)
         image, mask = _flag_bad(image, mask, ~np.isfinite(image))
         if self.variance is not None:
+            unit = _unit_of(np.asarray(self.variance))
+            if unit != 1:
+                image = self._change_unit(unit)
             variance = _native(self.variance, "variance", image.shape)
             with np.errstate(invalid="ignore"):
                 bad = ~((variance > 0) & np.isfinite(variance))
@@ -108,6 +119,16 @@ class Exposure:
         object.__setattr__(self, "image", image)
         object.__setattr__(self, "mask", mask)
         object.__setattr__(self, "mask_bits", OWN_BITS)
+
+    def _change_unit(self, unit):
+        """All that is in units of the pixels by this unit; the image (ny, nx) is returned."""
+        for name, power in {"saturation": -1, "sky": -1, "gain": 1}.items():
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else value * unit**power)
+        if self.variance is not None:
+            object.__setattr__(self, "variance", np.asarray(self.variance, float) / unit**2)
+        object.__setattr__(self, "meta", {**self.meta, "unit": self.meta.get("unit", 1.0) * unit})
+        return _native(np.asarray(self.image, float) / unit, "image")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -132,6 +153,14 @@ class Exposure:
         if "mask" in changes:
             changes.setdefault("mask_bits", None)
         return dataclasses.replace(self, **changes)
+
+    def in_unit(self, unit: float) -> "Exposure":
+        """A copy with pixels of `unit` times the size; `meta["unit"]` tells how large they are."""
+        made = dataclasses.replace(self)
+        object.__setattr__(made, "image", made._change_unit(unit))
+        if made.variance is not None:
+            object.__setattr__(made, "variance", made.variance.astype(np.float32))
+        return made
 
     def cutout(self, y: slice, x: slice) -> "Exposure":
         """All planes cut together, the WCS shifted with them."""
@@ -163,16 +192,16 @@ class Exposure:
         )
 
     @classmethod
-    def from_ccddata(cls, ccd: CCDData) -> "Exposure":
-        """An exposure from `astropy.nddata.CCDData`, inverse of `to_ccddata`.
+    def from_ccddata(cls, ccd: NDData) -> "Exposure":
+        """An exposure from `astropy.nddata`'s CCDData or NDData, inverse of `to_ccddata`.
 
         Raises
         ------
         ValueError
             If the unit is not ADU, counts or none: gain and saturation refer to ADU.
         """
-        if ccd.unit not in (u.adu, u.ct, u.dimensionless_unscaled):
-            raise ValueError(f"CCDData in {ccd.unit}: convert it to adu first")
+        if ccd.unit not in (*COUNTS, None):
+            raise ValueError(f"{type(ccd).__name__} in {ccd.unit}: convert it to adu first")
         variance = None
         if ccd.uncertainty is not None:
             if isinstance(ccd.uncertainty, StdDevUncertainty):
@@ -183,12 +212,23 @@ class Exposure:
         meta = dict(ccd.meta)
         scalars = {n: meta.pop(n, None) for n in ("gain", "read_noise", "saturation", "sky")}
         bits = meta.pop("mask_bits", None)
-        mask, bits = (ccd.mask, None) if ccd.flags is None else (ccd.flags, bits)
-        return cls(ccd.data, variance, mask, ccd.wcs, **scalars, meta=meta, mask_bits=bits)
+        flags = getattr(ccd, "flags", None)
+        mask, bits = (ccd.mask, None) if flags is None else (flags, bits)
+        return cls(ccd.data, variance, mask, _wcs_of(ccd), **scalars, meta=meta, mask_bits=bits)
+
+
+def _wcs_of(ccd):
+    """The WCS without the wrapper that NDData puts around it."""
+    return getattr(ccd.wcs, "low_level_wcs", ccd.wcs)
 
 
 def as_exposure(image) -> Exposure:
-    """Whatever a caller has, an Exposure, a CCDData or an array (ny, nx), as an exposure.
+    """Whatever a caller has, as an exposure.
+
+    Parameters
+    ----------
+    image : Exposure, astropy.nddata.NDData or array (ny, nx)
+        CCDData are NDData; of a masked array, what is masked is bad; a Quantity in ADU or counts.
 
     Raises
     ------
@@ -197,11 +237,32 @@ def as_exposure(image) -> Exposure:
     """
     if isinstance(image, Exposure):
         return image
-    if isinstance(image, CCDData):
+    if isinstance(image, NDData):
         return Exposure.from_ccddata(image)
+    if isinstance(image, np.ma.MaskedArray):
+        return Exposure(image.data, mask=np.ma.getmaskarray(image))
+    if isinstance(image, u.Quantity) and image.unit not in COUNTS:
+        raise ValueError(f"an image in {image.unit}: convert it to adu first")
     if isinstance(image, np.ndarray):
-        return Exposure(image)
-    raise ValueError(f"an image is an Exposure, a CCDData or an array; got {type(image).__name__}")
+        return Exposure(np.asarray(image))
+    raise ValueError(
+        f"an image is an Exposure, a CCDData or NDData, or an array; got {type(image).__name__}"
+    )
+
+
+def unit_for(noise: float) -> float:
+    """Power of two in whose units pixels of this noise are kept; 1 where float32 serves."""
+    plain = not (noise > 0 and np.isfinite(noise)) or HELD[0] < noise < HELD[1]
+    return 1.0 if plain else 2.0 ** round(np.log2(noise))
+
+
+def _unit_of(variance):
+    """`unit_for` a plane of variances, whatever it holds."""
+    with np.errstate(invalid="ignore"):
+        known = variance[(variance > 0) & np.isfinite(variance)]
+    if not known.size:
+        return 1.0
+    return unit_for(math.sqrt(np.median(known[:: max(1, known.size // 1000)])))
 
 
 def _from_zero(slices, shape):

@@ -4,12 +4,23 @@ The sky is removed, the variance of each pixel is known, and what cannot serve a
 Whatever the header does not say is measured from the image, and said in `meta["notes"]`.
 """
 
+from pathlib import Path
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from psflib.errors import BadImage
-from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
+from psflib.files import read
+from psflib.image.exposure import (
+    OWN_BITS,
+    Exposure,
+    MaskBit,
+    as_exposure,
+    has_bits,
+    unit_for,
+)
+from psflib.image.noise import robust_std
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
@@ -53,13 +64,14 @@ class PrepareSettings(BaseModel):
     )  # fmt: skip
 
 
-def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Exposure:
+def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     """Remove the sky, measure the noise, complete the mask.
 
     Parameters
     ----------
-    exposure : Exposure
-        An image as read; returned unchanged if it has been prepared before.
+    exposure : Exposure, CCDData, NDData, array (ny, nx) or path
+        An image as it is, or a file as `psflib.read` reads it; an Exposure is returned unchanged
+        if it has been prepared before.
 
     Returns
     -------
@@ -72,7 +84,12 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     ------
     BadImage
         If no pixel is usable, or all usable pixels hold one value.
+    BadFile
+        If it is a file that cannot be read.
+    ValueError
+        If it is no image.
     """
+    exposure = read(exposure) if isinstance(exposure, str | Path) else as_exposure(exposure)
     if exposure.sky is not None and "fwhm" in exposure.meta:
         return exposure
     if exposure.sky is not None and exposure.variance is not None:
@@ -80,7 +97,7 @@ def prepare(exposure: Exposure, settings: PrepareSettings | None = None) -> Expo
     settings = settings or PrepareSettings()
     notes = list(exposure.meta.get("notes", []))
     _check_usable(exposure)
-    exposure = _without_empty_areas(exposure, notes)
+    exposure = _without_empty_areas(_in_a_fit_unit(exposure, notes), notes)
     saturation = _saturation(exposure, notes)
     mask = exposure.mask.copy()
     _mask_saturated(exposure.image, mask, saturation, settings)
@@ -138,6 +155,20 @@ def _check_usable(exposure):
     values = exposure.image[usable]
     if values.min() == values.max():
         raise BadImage(f"all usable pixels hold the value {values[0]:g}: this is not a sky image")
+
+
+def _in_a_fit_unit(exposure, notes):
+    """The exposure in units in which its variance will be a number of float32."""
+    seen = exposure.usable[:, 1:] & exposure.usable[:, :-1]
+    steps = np.diff(exposure.image, axis=1)[seen]
+    unit = unit_for(robust_std(steps[:: max(1, steps.size // 100_000)].astype(float)))
+    exposure = exposure if unit == 1 else exposure.in_unit(unit)
+    if "unit" in exposure.meta:
+        notes.append(
+            f"pixel values are kept in units of {exposure.meta['unit']:.6g}: their squares are "
+            "beyond float32; candidates have the image's own"
+        )
+    return exposure
 
 
 def _without_empty_areas(exposure, notes):

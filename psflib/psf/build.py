@@ -1,6 +1,5 @@
 """The core PSF of an image in one call."""
 
-from psflib.image.exposure import Exposure
 from psflib.preparation.prepare import PrepareSettings, prepare
 from psflib.psf.core.field import PsfField
 from psflib.psf.core.stage import EpsfSettings, core_epsf
@@ -9,7 +8,7 @@ from psflib.stars.select import StarSettings, select_stars
 
 
 def build_psf(
-    exposure: Exposure,
+    exposure,
     *,
     preparation: PrepareSettings | None = None,
     stars: StarSettings | None = None,
@@ -20,7 +19,7 @@ def build_psf(
 
     Parameters
     ----------
-    exposure : Exposure
+    exposure : Exposure, CCDData, NDData, array (ny, nx) or path
         Raw or prepared.
     preparation, stars, stamps, epsf : settings, optional
         Of the four stages.

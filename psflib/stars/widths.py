@@ -72,7 +72,7 @@ def estimate_widths(image, variance, mask) -> tuple[float, float]:
     for boxes in _samples(image.shape):
         fits = _of_boxes(boxes, image, variance, mask, SMOOTHING)
         wide = _crowd(fits)[0] if len(fits) else 0.0
-        if wide > 5:  # noise hides the peaks of wide stars
+        if wide > 5 and len(fits) < ENOUGH:  # noise hides the peaks of wide stars
             smoothing = min(wide, WIDEST) / 2.355
             deeper = _of_boxes(boxes, image, variance, mask, smoothing)
             fits = deeper if len(deeper) >= len(fits) else fits
@@ -148,6 +148,7 @@ def _fitted(image, variance, mask, smoothing, most):
     first = np.empty(len(rows))
     loops.half_widths(smooth, usable, rows, cols, WIDEST, first)
     first = np.sqrt(np.maximum(np.square(first) - (2.355 * smoothing) ** 2, 0.8**2))
+    first = np.nan_to_num(first, nan=2.355 * smoothing)  # blends hide how wide they are
     keep = np.flatnonzero(_alone(rows, cols, first))[:most]
     keep = keep[~_near_saturated(mask, rows[keep], cols[keep], first[keep])]
     values = _profiles(image, usable, rows[keep], cols[keep], first[keep], FIRST_BETA)
@@ -181,7 +182,7 @@ def _peaks(image, variance, usable, smoothing):
 
 def _alone(rows, cols, width):
     """Peaks (bool) that are not on the slope of a brighter one."""
-    alone = np.isfinite(width)
+    alone = np.ones(len(width), bool)
     if len(rows) < 2:
         return alone
     places = np.c_[rows, cols].astype(float)

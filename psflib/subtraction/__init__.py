@@ -78,9 +78,14 @@ def subtract(
 
     Parameters
     ----------
+<<<<<<< HEAD
     science, template : Exposure
         As read or prepared; the template is warped onto the science grid if their WCS differ,
         and where its stars say so (`psflib.registration.register`).
+=======
+    science, template : Exposure, CCDData, NDData, array (ny, nx) or path
+        As read or prepared; the template is warped onto the science grid if their WCS differ.
+>>>>>>> prepare
     method : str, optional
         One of `METHODS`; default is the settings' own.
     settings : SubtractSettings, optional
@@ -130,6 +135,7 @@ def subtract_aligned(
         return psf if psf is not None and exposure is science else build_psf(exposure)
 
     made = METHODS[method](science, template, getattr(settings, method), psf_of)
+<<<<<<< HEAD
     widths = {"fwhm_science": science.meta["fwhm"], "fwhm_template": template.meta["fwhm"]}
     return made.replace(meta={**made.meta, **widths})
 
@@ -138,3 +144,8 @@ def with_facts(difference: Difference, facts: dict) -> Difference:
     """The difference with what `register` found out about its images in its meta."""
     notes = [*facts["notes"], *difference.meta.get("notes", ())]
     return difference.replace(meta={**difference.meta, **facts, "notes": notes})
+=======
+    if "unit" in science.meta:
+        made = made.replace(meta={**made.meta, "unit": science.meta["unit"]})
+    return made
+>>>>>>> prepare

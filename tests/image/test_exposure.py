@@ -9,12 +9,13 @@ from astropy import units as u
 from astropy.nddata import (
     CCDData,
     InverseVariance,
+    NDData,
     StdDevUncertainty,
     VarianceUncertainty,
 )
 from astropy.wcs import WCS
 
-from psflib.image.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.image.exposure import UNUSABLE, Exposure, MaskBit, as_exposure
 
 SHAPE = (12, 17)
 NO_DATA, BAD = int(MaskBit.NO_DATA), int(MaskBit.BAD)
@@ -285,3 +286,64 @@ def test_input_is_not_modified(image):
 def test_ccddata_in_another_unit_is_refused():
     with pytest.raises(ValueError, match="convert it to adu"):
         Exposure.from_ccddata(CCDData(np.ones((4, 4)), unit="electron"))
+
+
+class TestUnits:
+    """float32 cannot hold the variance of pixels of 1e-22; their unit is changed, and said."""
+
+    def test_ordinary_images_keep_theirs(self):
+        for noise in (1e-10, 1.0, 1e13):
+            made = Exposure(np.full((4, 4), noise), variance=np.full((4, 4), noise**2))
+            assert "unit" not in made.meta
+            assert made.image[0, 0] == np.float32(noise)
+
+    @pytest.mark.parametrize("scale", [1e-22, 1e-16, 1e17])
+    def test_beyond_float32(self, scale):
+        image = np.random.default_rng(1).normal(50, 3, (20, 20)) * scale
+        given = Exposure(
+            image, np.full(image.shape, 9 * scale**2), gain=2 / scale, saturation=1e3 * scale,
+            sky=10 * scale, meta={"name": "far"},
+        )  # fmt: skip
+        unit = given.meta["unit"]
+        assert np.log2(unit) == round(np.log2(unit))
+        np.testing.assert_allclose(given.image.astype(float) * unit, image, rtol=1e-6)
+        np.testing.assert_allclose(given.variance.astype(float) * unit**2, 9 * scale**2, rtol=1e-6)
+        assert given.gain * given.image[0, 0] == pytest.approx(2 / scale * image[0, 0], rel=1e-6)
+        assert (given.saturation * unit, given.sky * unit) == pytest.approx(
+            (1e3 * scale, 10 * scale)
+        )
+        assert given.meta["name"] == "far"
+        again = given.replace(image=given.image + 1)  # nothing is changed twice
+        assert again.meta["unit"] == unit
+
+    def test_by_hand(self):
+        one = Exposure(np.full((3, 3), 8.0), np.full((3, 3), 4.0), gain=1.0)
+        two = one.in_unit(2.0)
+        assert (two.image[0, 0], two.variance[0, 0], two.gain) == (4, 1, 2)
+        assert one.image[0, 0] == 8
+
+
+class TestWhateverACallerHas:
+    image = np.arange(12.0).reshape(3, 4)
+
+    def test_is_taken(self):
+        masked = np.ma.masked_greater(self.image, 10)
+        for given in (self.image, masked, NDData(self.image), CCDData(self.image, unit="adu"),
+                      self.image * u.adu):  # fmt: skip
+            made = as_exposure(given)
+            np.testing.assert_array_equal(made.image, self.image)
+            assert made.usable.sum() == (11 if given is masked else 12)
+        assert as_exposure(made) is made
+
+    def test_or_refused(self):
+        with pytest.raises(ValueError, match="got list"):
+            as_exposure([[1, 2]])
+        with pytest.raises(ValueError, match="convert it to adu"):
+            as_exposure(self.image * u.Jy)
+        with pytest.raises(ValueError, match="NDData in Jy: convert"):
+            as_exposure(NDData(self.image, unit="Jy"))
+
+    def test_the_wcs_of_nddata_comes_along(self):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+        assert isinstance(as_exposure(NDData(self.image, wcs=wcs)).wcs, WCS)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData, NDData
 from scipy import spatial
 
 from psflib.errors import BadImage
@@ -316,3 +318,28 @@ def test_line_statistics_equal_numpy(axis):
     np.testing.assert_allclose(median, np.ma.median(z, axis).filled(np.nan), rtol=1e-6)
     clipped = np.ma.clip(z.astype(float), -1.5, 1.5)
     np.testing.assert_allclose(mean, clipped.mean(axis).filled(np.nan), rtol=1e-6, atol=1e-12)
+
+
+def test_takes_whatever_holds_an_image(tmp_path):
+    image = observe(starlight(seed=8))
+    path = tmp_path / "image.fits"
+    fits.writeto(path, image)
+    expected = prepare(Exposure(image)).image
+    for given in (image, NDData(image), CCDData(image, unit="adu"), path, str(path)):
+        np.testing.assert_array_equal(prepare(given).image, expected)
+    with pytest.raises(ValueError, match="got dict"):
+        prepare({"image": image})
+
+
+def test_pixels_far_too_small_for_their_squares():
+    """1e-22, as of calibrated spectral densities: the same as in ADU, in another unit."""
+    image = observe(starlight(seed=9))
+    plain = prepare(Exposure(image, gain=GAIN))
+    scale = 2.0**-73
+    small = prepare(Exposure(image * scale, gain=GAIN / scale))
+    unit = small.meta["unit"]
+    # powers of two: nothing is rounded
+    np.testing.assert_array_equal(small.image.astype(float) * unit / scale, plain.image)
+    np.testing.assert_array_equal(small.mask, plain.mask)
+    np.testing.assert_allclose(small.variance.astype(float) * (unit / scale) ** 2, plain.variance, rtol=1e-6)
+    assert any("kept in units of" in note for note in small.meta["notes"])
