@@ -11,6 +11,7 @@ from psflib.image.convolve import (
     node_grid,
 )
 from psflib.image.difference import Difference
+from psflib.image.weights import weight_variance
 
 NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
 TILE = 64  # px, tiles with one squared PSF each
@@ -35,7 +36,8 @@ def score(difference: Difference) -> np.ndarray:
     psf = reversed_psf(difference)
     usable = difference.usable & (difference.variance > 0)
     weight = np.zeros(difference.shape, np.float32)
-    np.divide(1, difference.variance, out=weight, where=usable)
+    variance = weight_variance(difference.image, difference.variance, usable)
+    np.divide(1, variance, out=weight, where=usable)
     power = _squared(psf, weight)
     covered = power > 1e-6 * np.median(power[::7, ::7])
     out = psf.convolve(difference.image * weight)

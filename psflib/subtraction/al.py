@@ -12,6 +12,7 @@ from psflib.image.difference import Difference
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
 from psflib.image.noise import input_correlation, variance_factor
+from psflib.image.weights import weight_variance
 from psflib.matching import MatchingKernel, fit_kernel, pixels
 from psflib.matching.bounds import MOST, FluxRange
 from psflib.matching.equations import fit_background
@@ -88,7 +89,8 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
     image, variance = fill_masked(convolved)
     usable = target.usable
-    kernel = fit((target.image, target.variance, usable), (image, variance, ~bad), fwhms, direction)
+    weights = weight_variance(target.image, target.variance, usable)
+    kernel = fit((target.image, weights, usable), (image, variance, ~bad), fwhms, direction)
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
     doubt = doubts.doubt_of_fill(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
@@ -156,7 +158,8 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     sky &= usable
     difference = np.subtract(target.image, matched, out=matched)
     difference -= kernel.background_map()
-    kernel = _refit_background(kernel, difference, noise, sky)
+    weights = weight_variance(difference, noise, usable)
+    kernel = _refit_background(kernel, difference, weights, sky)
     area = 4 * np.pi * (target.meta["fwhm"] / 2.355) ** 2
     added = np.float32(area) * np.square(doubt)
     limit = np.float32(doubts.BRIGHT * np.sqrt(np.median(pixels.sample(variance, usable))))
