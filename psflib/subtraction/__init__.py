@@ -78,14 +78,9 @@ def subtract(
 
     Parameters
     ----------
-<<<<<<< HEAD
-    science, template : Exposure
+    science, template : Exposure, CCDData, NDData, array (ny, nx) or path
         As read or prepared; the template is warped onto the science grid if their WCS differ,
         and where its stars say so (`psflib.registration.register`).
-=======
-    science, template : Exposure, CCDData, NDData, array (ny, nx) or path
-        As read or prepared; the template is warped onto the science grid if their WCS differ.
->>>>>>> prepare
     method : str, optional
         One of `METHODS`; default is the settings' own.
     settings : SubtractSettings, optional
@@ -135,17 +130,13 @@ def subtract_aligned(
         return psf if psf is not None and exposure is science else build_psf(exposure)
 
     made = METHODS[method](science, template, getattr(settings, method), psf_of)
-<<<<<<< HEAD
-    widths = {"fwhm_science": science.meta["fwhm"], "fwhm_template": template.meta["fwhm"]}
-    return made.replace(meta={**made.meta, **widths})
+    told = {"fwhm_science": science.meta["fwhm"], "fwhm_template": template.meta["fwhm"]}
+    if "unit" in science.meta:
+        told["unit"] = science.meta["unit"]
+    return made.replace(meta={**made.meta, **told})
 
 
 def with_facts(difference: Difference, facts: dict) -> Difference:
     """The difference with what `register` found out about its images in its meta."""
     notes = [*facts["notes"], *difference.meta.get("notes", ())]
     return difference.replace(meta={**difference.meta, **facts, "notes": notes})
-=======
-    if "unit" in science.meta:
-        made = made.replace(meta={**made.meta, "unit": science.meta["unit"]})
-    return made
->>>>>>> prepare
