@@ -11,6 +11,7 @@ from psflib.loops import footprints as loops
 
 FAR, NEAR = 3.0, 1.0  # px, sigma of the averages that stand for a pixel of sky and of a source
 BRIGHT = 5.0  # sigma of a pixel above which it belongs to a source
+AWAY = 8  # px from sources that the noise is looked for
 TELLING = 0.1  # correlation of a variance with its pixel's noise that is worth the work
 SAMPLE = 200_000  # pixels of sky that tell it
 MOST = 4.0  # factor by which a weight may differ from the claim
@@ -39,7 +40,9 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
     image = np.where(seen, image, np.float32(0)).astype(np.float32, copy=False)
     noise = np.float32(np.sqrt(np.median(variance[seen][::7])))
     near, far = _smoothed(image, NEAR), _smoothed(image, FAR)
-    sky = seen & (np.abs(near) < noise)
+    sources = np.empty(seen.shape, bool)
+    loops.grow(np.abs(near) > noise, AWAY, sources)  # their light makes both planes bright
+    sky = seen & ~sources
     rows = slice(None, None, max(1, sky.size // SAMPLE))
     own = (image - far)[rows][sky[rows]].astype(float)
     follows = (variance - _smoothed(np.where(seen, variance, noise**2), FAR))[rows][sky[rows]]

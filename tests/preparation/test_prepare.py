@@ -341,5 +341,7 @@ def test_pixels_far_too_small_for_their_squares():
     # powers of two: nothing is rounded
     np.testing.assert_array_equal(small.image.astype(float) * unit / scale, plain.image)
     np.testing.assert_array_equal(small.mask, plain.mask)
-    np.testing.assert_allclose(small.variance.astype(float) * (unit / scale) ** 2, plain.variance, rtol=1e-6)
+    np.testing.assert_allclose(
+        small.variance.astype(float) * (unit / scale) ** 2, plain.variance, rtol=1e-6
+    )
     assert any("kept in units of" in note for note in small.meta["notes"])
