@@ -101,8 +101,8 @@ def subtract(
     moved, facts = registration.register(science, template, settings.register)
     core, method = products.read_psf(psf), settings.method
     made = subtraction.subtract_aligned(science, moved, method, settings, core)
-    made = subtraction.with_facts(made, facts)
     _log_notes(made.meta.get("notes", ()))
+    made = subtraction.with_facts(made, facts)
     products.write_exposure(aligned, moved)
     products.write_kernel(kernel, made.kernel, settings)
     products.write_difference(difference, made, settings)
