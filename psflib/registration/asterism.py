@@ -132,7 +132,7 @@ def _proposals(first, second, one, two):
     support = spatial.cKDTree(votes).query_ball_point(votes, 1.0, return_length=True)
     chosen: list[int] = []
     for k in np.argsort(-support, kind="stable"):
-        if all(np.linalg.norm(votes[k] - votes[c]) > 1 for c in chosen):
+        if not (np.square(votes[chosen] - votes[k]).sum(axis=1) < 1).any():
             chosen.append(k)
         if len(chosen) == TRIED:
             break
