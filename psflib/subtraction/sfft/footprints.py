@@ -97,7 +97,7 @@ def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
     }
     kernel = matching_kernel(model, fitted.solution, convolved_name, counts)
     rows, columns = (np.flatnonzero(use.any(axis)) for axis in (1, 0))
-    region = tuple(float(v) for v in (columns[0], columns[-1], rows[0], rows[-1]))
+    region = float(columns[0]), float(columns[-1]), float(rows[0]), float(rows[-1])
     # the sky tells the rest, see `al`
     lacking = polynomial.n_terms(wanted.bg_order) - len(kernel.background)
     background = np.pad(kernel.background, (0, max(lacking, 0)))
