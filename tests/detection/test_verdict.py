@@ -160,7 +160,7 @@ WRONG = {
     "nearly all is masked": ("usable", "bad", {"mask": masked(0.95)}),
     "light is left": ("light_left", "bad", {"left": 0.3}),
     "some light is left": ("residual_bright", "bad", {"left": 0.1}),
-    "held-out stars": ("held_out", "bad", {"meta": {"heldout_residual": [1.0, 19.0, 20.0]}}),
+    "held-out stars": ("held_out", "suspicious", {"meta": {"heldout_residual": [1.0, 19.0, 20.0]}}),
     "claims": ("claimed_noise", "suspicious", {"meta": {"noise_factor": 0.6}}),
     "absurd claims": ("claimed_noise", "bad", {"meta": {"noise_factor": 4.0}}),
     "a told gain": ("told_gain", "suspicious", {"science": {"gain_told": 60.0}}),
