@@ -44,9 +44,10 @@ class Nodes:
     @classmethod
     def by_wcs(cls, template: Exposure, science: Exposure) -> "Nodes":
         """The science image's pixels on the template, by the WCS of both."""
-        nodes = _node_positions(template.wcs, science.wcs, science.shape)
+        x, y = _node_positions(template.wcs, science.wcs, science.shape)
+        x, y = (np.where(np.isfinite(n), n, -1e6) for n in (x, y))
         area = _pixel_area(science.wcs, science.shape) / _pixel_area(template.wcs, template.shape)
-        return cls(*(np.where(np.isfinite(n), n, -1e6) for n in nodes), float(area))
+        return cls(x, y, float(area))
 
     @classmethod
     def same(cls, shape) -> "Nodes":

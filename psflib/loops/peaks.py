@@ -54,6 +54,9 @@ def local_maxima(snr, full, threshold, reach, out):
                     earlier = k < i or (k == i and m < j)
                     if full[k, m] or snr[k, m] > value or (earlier and snr[k, m] == value):
                         best = False
+                        break
+                if not best:
+                    break
             if best:
                 out[found, 0], out[found, 1] = i, j
                 found += 1

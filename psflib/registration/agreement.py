@@ -18,7 +18,7 @@ FINE = 2.0  # px, radius of the matches at the end
 #: that is taken as none.  Near the place that is expected less evidence will do.
 SEARCHES = ((4.0, 1.5, -4.0), (60.0, 2.0, -6.0))
 CERTAIN = -4.0  # log10 of the chance of the matches that are left, of fields that fit them
-ROUNDS = (5.0, 3.0, FINE, FINE)  # px, radii of the matches
+ROUNDS = (5.0, 3.0, FINE)  # px, radii of the matches
 LEAST = {"shift": 1, "similarity": 3}  # stars that must match
 LITTLE = 0.3  # matched share of what could match below which another place may be a better one
 MORE = 1.3  # times as many matches make it one

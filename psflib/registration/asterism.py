@@ -130,9 +130,9 @@ def _proposals(first, second, one, two):
         np.log(scale) / 0.03, np.cos(turn) / 0.03, np.sin(turn) / 0.03, centre / 15, mirrored * 9
     ]
     support = spatial.cKDTree(votes).query_ball_point(votes, 1.0, return_length=True)
-    chosen = []
+    chosen: list[int] = []
     for k in np.argsort(-support, kind="stable"):
-        if all(np.linalg.norm(votes[k] - votes[c]) > 1 for c in chosen):
+        if not (np.square(votes[chosen] - votes[k]).sum(axis=1) < 1).any():
             chosen.append(k)
         if len(chosen) == TRIED:
             break
@@ -196,15 +196,10 @@ def affine(first, second) -> Similarity | None:
 
 def _least_squares(first, second):
     if len(first) < 6:
-        # proper or mirrored, whichever leaves less
-        best = None
-        for mirrored in (False, True):
-            matrix, shift, _, _ = _similarities(first[None], second[None], np.array([mirrored]))
-            made = Similarity(matrix[0], shift[0])
-            off = np.square(made(first) - second).sum()
-            if best is None or off < best[0]:
-                best = off, made
-        return best[1]
+        both = np.array([False, True])  # mirrored, whichever leaves less
+        matrix, shift, _, _ = _similarities(np.stack([first] * 2), np.stack([second] * 2), both)
+        made = [Similarity(*m) for m in zip(matrix, shift, strict=True)]
+        return min(made, key=lambda m: np.square(m(first) - second).sum())
     centre = first.mean(axis=0)
     design = np.c_[first - centre, np.ones(len(first))]
     solution = np.linalg.lstsq(design, second, rcond=None)[0]

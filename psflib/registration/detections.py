@@ -127,7 +127,8 @@ def _without_twins(found, radius):
 def _saturated(full, side):
     """Middles of the saturated areas, largest first."""
     if not full.any():
-        return Detections(*np.zeros((4, 0)), np.zeros(0, bool))
+        none = np.zeros(0)
+        return Detections(none, none, none, none, np.zeros(0, bool))
     labels, count = ndimage.label(full, np.ones((3, 3)))
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     centre = np.array(ndimage.center_of_mass(full, labels, np.arange(1, count + 1)))

@@ -124,12 +124,12 @@ def locate(
     Raises
     ------
     DifferentSky
-        If both images have sources enough and these do not agree anywhere; with the method `wcs`,
-        also where they do not agree within the limits.
+        If both images have sources enough and these do not agree anywhere.
     NoOverlap
         If the WCS of the two have no sky in common, and the stars know no better.
     BadImage
-        If the WCS of one could not be read, unless the method is `stars`.
+        If the WCS of one could not be read, unless the method is `stars`; with the method `wcs`,
+        if the stars do not agree with it within the limits.
     ValueError
         If the shapes differ, one of them has no WCS, and the stars are not to be asked.
     """
@@ -179,10 +179,10 @@ def _matched(pair, found, moved, settings, named) -> Place:
     if not (off or moved):
         return Place(pair.nodes, named, found, 0.0, said)
     if settings.method == "wcs":
-        raise DifferentSky(
-            f"{said}. Correct the WCS, or let `register: {{method: auto}}` do it",
-            *found.common, len(found.stars), found.expected,
-        )  # fmt: skip
+        raise BadImage(
+            f"the {named} of science and template is not that of their stars: {said}. Correct the "
+            "WCS, or let `register: {method: auto}` do it"
+        )
     nodes = found.corrected()
     largest = _largest(nodes, pair)
     note = f"{said}: corrected by up to {largest:.3f} px, {found.after:.3f} px rms are left"

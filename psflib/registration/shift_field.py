@@ -141,7 +141,8 @@ def _terms(degree, xy, low, high):
     side = max(float((high - low).max()), 1.0)
     corner = (low + high - side) / 2
     square = int(side) + 1, int(side) + 1
-    inner = np.clip(xy, low, high) - corner
-    terms = polynomial.evaluate(degree, *inner.T, square)
-    terms[: 3 if degree else 1] = polynomial.evaluate(min(degree, 1), *(xy - corner).T, square)
+    x, y = (np.clip(xy, low, high) - corner).T
+    terms = polynomial.evaluate(degree, x, y, square)
+    x, y = (xy - corner).T
+    terms[: 3 if degree else 1] = polynomial.evaluate(min(degree, 1), x, y, square)
     return terms
