@@ -74,7 +74,7 @@ def fit_kernel(
             return fitted
         return dataclasses.replace(fitted, kernel=sharpening.brought_back(fitted.kernel, sigma))
 
-    kernel = bounds.within_bounds(fit, *orders[:2], flux_range)
+    kernel = bounds.within_bounds(fit, orders[0], orders[1], flux_range)
     kernel.meta["deconvolved"] = _deconvolved(kernel)
     if kernel.meta["deconvolved"] > 0 and not sigma:
         log.warning(
@@ -115,7 +115,7 @@ def _fit(target, convolved, fwhms, orders, convolved_name):
     kernel = MatchingKernel(
         problem.design.basis.images, coef, layout.order, layout.flux_order, background,
         layout.bg_order, problem.design.shape, convolved_name, counts,
-        region=tuple(float(v) for v in (at.x.min(), at.x.max(), at.y.min(), at.y.max())),
+        region=(float(at.x.min()), float(at.x.max()), float(at.y.min()), float(at.y.max())),
     )  # fmt: skip
     share = min(counts["chi2_median"], 1.0)
     counts["kernel_error"] = kernel_error(problem.design, state.matrix, fwhms[1], share)

@@ -20,7 +20,7 @@ BEST = 0.9  # of the stars of a class that count: some are variable, or beside o
 FEWEST = 3  # stars of a class
 
 
-def residuals(fit, variance, floor) -> dict[str, list[float]]:
+def residuals(fit, variance, floor) -> dict[str, list]:
     """Residuals of held-out stars in units of the noise.
 
     Parameters

@@ -100,8 +100,9 @@ def a_kernel(rng, shape=SHAPE):
     basis = rng.normal(size=(3, 7, 7))
     basis[0] /= basis[0].sum()
     return MatchingKernel(
-        basis, rng.normal(size=(3, 6)), 2, 1, rng.normal(size=3), 1, shape, "science", {"chi2": 1.1}
-    )
+        basis, rng.normal(size=(3, 6)), 2, 1, rng.normal(size=3), 1, shape, "science",
+        {"chi2": 1.1, "heldout_residual": [1.0, 2.0]}, region=(3.0, 1040.0, 5.0, 50.0),
+    )  # fmt: skip
 
 
 def a_psf(rng):
@@ -240,6 +241,7 @@ class TestModels:
         assert after.flux_scale(3.0, 50.0) == before.flux_scale(3.0, 50.0)
         assert after.background_at(3.0, 50.0) == before.background_at(3.0, 50.0)
         assert after.meta == before.meta and after.shape == SHAPE
+        assert after.region == before.region
         with fits.open(tmp_path / "k.fits") as hdus:
             np.testing.assert_array_equal(hdus["KERNEL"].data, before.at(39.5, 29.5))
 

@@ -183,7 +183,7 @@ def refined(model, planes, used, weight, known, solver) -> np.ndarray:
     solution, light = known
     rest = planes.target - (seen(solution) if light is None else light)
     limit = SMALL * model.n_unknowns * float(weight[used] @ np.square(rest[used])) / used.sum()
-    gradient = adjoint(rest) - penalty @ solution
+    gradient = adjoint(rest) + solver.towards(penalty, solution)
     direction = solver.solve(gradient)
     gain = gradient @ direction
     for _ in range(REFINEMENTS):

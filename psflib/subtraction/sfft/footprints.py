@@ -24,6 +24,7 @@ LEAST_BUDGET = 70_000  # ... but no fewer than this
 CLIP = 4.0  # sigma; variable sources are out already
 REACH = 3.0  # half width of the kernel in FWHM of the broader image
 RELIEF = 0.1  # cross-validation asks for more smoothness than the few brightest stars bear
+CELLS = 8  # an axis, in which footprints are counted
 STARS = (8, 20, 300)  # useful sources from which degree 1, 2, 3 is possible
 
 
@@ -75,8 +76,14 @@ def fit_kernel(target, convolved, fwhms, wanted: Wanted, convolved_name) -> Matc
 def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
     """The kernel of these degrees, or of lower ones for few sources."""
     use = planes.use
-    model = _model(sources, use.shape, half, wanted, int(use.sum()))
-    penalties = Penalties(constraint="hard", smooth=wanted.smooth, relief=RELIEF)
+    covered = dataclasses.replace(wanted, bg_order=_covered(use, wanted.bg_order))
+    model = _model(sources, use.shape, half, covered, int(use.sum()))
+    expected = np.zeros(model.n_terms)
+    known = min(len(expected), len(sources.trend))
+    expected[:known] = sources.trend[:known]
+    penalties = Penalties(
+        constraint="hard", smooth=wanted.smooth, relief=RELIEF, expected=expected
+    )  # fmt: skip
     rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True)
     fitted = fit(model, planes, rules)
     counts = {
@@ -90,13 +97,28 @@ def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
     }
     kernel = matching_kernel(model, fitted.solution, convolved_name, counts)
     rows, columns = (np.flatnonzero(use.any(axis)) for axis in (1, 0))
-    region = tuple(float(v) for v in (columns[0], columns[-1], rows[0], rows[-1]))
-    kernel = dataclasses.replace(kernel, region=region)
+    region = float(columns[0]), float(columns[-1]), float(rows[0]), float(rows[-1])
+    # the sky tells the rest, see `al`
+    lacking = polynomial.n_terms(wanted.bg_order) - len(kernel.background)
+    background = np.pad(kernel.background, (0, max(lacking, 0)))
+    kernel = dataclasses.replace(
+        kernel, region=region, background=background, bg_order=max(wanted.bg_order, kernel.bg_order)
+    )
     useful = sources.useful
     return bounds.Fitted(
         kernel, model.order, model.flux_order, sources.x[useful], sources.y[useful],
         sources.scale,
     )  # fmt: skip
+
+
+def _covered(use, order):
+    """Highest degree of the background that footprints hold: they fill cells all over the field.
+
+    Stars in a corner had a background of degree 3 make noise nine times too large elsewhere.
+    """
+    y, x = np.nonzero(use)
+    cells = len(np.unique(CELLS * y // use.shape[0] * CELLS + CELLS * x // use.shape[1]))
+    return min(order, 0 if cells < CELLS else 1 if cells < CELLS**2 / 2 else order)
 
 
 def _filled(variance):

@@ -11,6 +11,7 @@ from psflib.image import polynomial
 
 GCV_STEPS = 10.0 ** np.arange(-6, 0, 1.0)  # strengths that are tried ...
 GCV_FINE = 10.0 ** np.array([-0.7, -0.35, 0.0, 0.35, 0.7])  # ... and factors about the best
+UNSURE = 0.05  # relative error of flux ratios in apertures: PSFs of different shape
 STEEPNESS = 4.0  # how much more each degree of the variation over the field costs
 
 
@@ -21,7 +22,9 @@ class Penalties:
     ridge : on each coefficient;  flux : on what the kernel sum has beyond `flux_order`;
     constraint : "soft" (that penalty) or "hard" (it has nothing beyond);
     smooth : on the Laplacian of the kernel, or "gcv";  relief : times the strength that "gcv"
-    finds;  absolute : the numbers are meant as they are
+    finds;  absolute : the numbers are meant as they are;  expected : coefficients (n_terms,) of the
+    kernel's sum that fluxes in apertures tell, to `UNSURE` of the first: few stars with large
+    kernels cannot tell its wings, and with them its sum, from noise
     """
 
     ridge: float = 1e-6
@@ -30,6 +33,7 @@ class Penalties:
     smooth: float | str = 0.0
     relief: float = 1.0
     absolute: bool = False
+    expected: np.ndarray | None = None
 
 
 class Solver:
@@ -71,7 +75,9 @@ class Solver:
         factor = _factor(self._reduced(matrix + penalty))
         if factor is None:
             return np.inf
-        change = self._expanded(linalg.cho_solve(factor, self._rows(right - penalty @ base)))
+        change = self._expanded(
+            linalg.cho_solve(factor, self._rows(right + self.towards(penalty, base)))
+        )
         rest = chi2 - 2 * right @ change + change @ matrix @ change
         inverse, _ = lapack.dpotri(factor[0], lower=1)
         reduced = self._reduced(matrix)
@@ -91,7 +97,7 @@ class Solver:
             factor = _factor(self._reduced(matrix + penalty))
             if factor is not None:
                 self.penalties_of, self.factor = penalty, factor
-                return base + self.solve(right - penalty @ base)
+                return base + self.solve(right + self.towards(penalty, base))
             self.ridge = max(self.ridge, 1e-12) * 1e3
         raise SingularFit(
             f"the {self.model.n_unknowns} unknowns of the kernel have no solution: "
@@ -123,6 +129,9 @@ class Solver:
             beyond = np.eye(m) - terms @ terms.T
             sums = self.penalties.flux * unit * np.outer(model.sums, model.sums)
             kernel += sums[:, None, :, None] * beyond[None, :, None, :]
+        if self.penalties.expected is not None:
+            sums = np.outer(model.sums, model.sums) / (UNSURE * self.penalties.expected[0]) ** 2
+            kernel += sums[:, None, :, None] * np.eye(m)[None, :, None, :]
         if strength > 0:
             roughness = laplacian_squared(model.kernel_shape)
             if model.shapes is not None:
@@ -130,6 +139,15 @@ class Solver:
             roughness *= strength * unit
             for q, weight in enumerate(_variation(model)):
                 kernel[:, q, :, q] += weight * roughness
+        return out
+
+    def towards(self, penalty, at) -> np.ndarray:
+        """Minus half the gradient (n,) of what the penalties cost at some unknowns."""
+        out = -penalty @ at
+        if self.penalties.expected is not None:
+            wanted = self.penalties.expected[: self.model.n_terms]
+            pull = np.outer(self.model.sums, wanted / (UNSURE * wanted[0]) ** 2)
+            out[: self.model.n_kernel] += pull.ravel()
         return out
 
     def _reduced(self, matrix):
