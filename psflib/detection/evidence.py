@@ -157,13 +157,14 @@ def stars(evidence) -> dict[str, float]:
     residual_faint, _medium, _bright : rms of the difference within one FWHM over its sigma, or over
     what the images claim if that is more, of the stars of this brightness;  light_left : share of
     a star's light that stays, of those of S/N above 20 (root of the squares, noise taken off);
-    stars_found : share of the medium and bright stars at which a clean candidate stands.  The first
-    two are the value that two thirds of the stars exceed: in a sparse field, half of what shines
-    may be new.  flux_split : factor (at least 1) between the median flux ratios, science over
-    template, of two halves of the field.
+    stars_found, stars_clean : share of the medium and bright stars at which a candidate stands, of
+    any kind or without a flag.  The first two are the value that two thirds of the stars exceed: in
+    a sparse field, half of what shines may be new.  flux_split : factor (at least 1) between the
+    median flux ratios, science over template, of two halves of the field.
     """
     names = [f"residual_{name}" for name in CLASSES]
-    found = dict.fromkeys([*names, "light_left", "stars_found", "flux_split"], np.nan)
+    others = ("light_left", "stars_found", "stars_clean", "flux_split")
+    found = dict.fromkeys([*names, *others], np.nan)
     if evidence.science is None:
         return found
     x, y, snr = _peaks(evidence.science, evidence.difference)
@@ -180,12 +181,12 @@ def stars(evidence) -> dict[str, float]:
     values = left[(snr >= LIT) & np.isfinite(left)]
     if len(values) >= FEWEST_STARS:
         found["light_left"] = np.quantile(values, LOWER)
-    lit = snr >= LIT
-    found["flux_split"] = _split(evidence, x[lit], y[lit], int(np.ceil(radius)))
+    found["flux_split"] = _split(evidence, x, y, int(np.ceil(radius)))
     lit = (snr >= CLASSES["medium"][0]) & np.isfinite(rms)
     if lit.sum() >= FEWEST_LIT:
-        clean = evidence.candidates[_clean(evidence.candidates)]
-        found["stars_found"] = np.mean(_taken(clean, x[lit], y[lit], TWIN * radius))
+        every = evidence.candidates
+        for name, table in (("stars_found", every), ("stars_clean", every[_clean(every)])):
+            found[name] = np.mean(_taken(table, x[lit], y[lit], TWIN * radius))
     return found
 
 

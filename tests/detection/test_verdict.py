@@ -158,7 +158,7 @@ WRONG = {
     "told by the fit": (
         "kernel_spread", "bad", {"meta": {"kernel_sum_min": 0.2, "kernel_sum_max": 1.0}}
     ),
-    "a thin cloud": ("flux_split", "suspicious", {"cloud": 0.72}),
+    "a thin cloud": ("flux_split", "suspicious", {"cloud": 0.68}),
     "a cloud": ("flux_split", "bad", {"cloud": 0.5}),
     "half is masked": ("usable", "suspicious", {"mask": masked(0.5)}),
     "nearly all is masked": ("usable", "bad", {"mask": masked(0.95)}),
@@ -217,14 +217,23 @@ def test_candidates_by_number_and_sign(name, word, found):
 
 def test_candidates_on_stars():
     x, y, _ = places()
-    on = QTable({"x": x, "y": y, "flux": np.ones(len(x)), "flags": np.full(len(x), "")})
+    on = QTable({"x": x, "y": y, "flux": np.ones(len(x)), "flags": np.full(len(x), "", "U5")})
     found = judged(scene(), on)
-    assert found.word == "bad" and found.values["stars_found"] == 1
+    assert found.word == "bad" and found.values["stars_found"] == found.values["stars_clean"] == 1
+    on["flags"] = "shape"
+    found = judged(scene(), on)
+    assert found.word == "suspicious"
+    assert found.values["stars_found"] == 1 and found.values["stars_clean"] == 0
     assert judged(scene(), on[:0]).values["stars_found"] == 0
 
 
 def test_every_check_is_tested_here():
-    tested = {name for name, *_ in WRONG.values()} | {"density", "one_sign", "stars_found"}
+    tested = {name for name, *_ in WRONG.values()} | {
+        "density",
+        "one_sign",
+        "stars_found",
+        "stars_clean",
+    }
     tested |= {"residual_faint", "residual_medium"}  # with the bright ones, same code
     assert tested == set(NAMES)
 
