@@ -29,8 +29,8 @@ from psflib.errors import PsflibError  # noqa: E402
 from psflib.subtraction import SubtractSettings  # noqa: E402
 
 STOPPED = "stopped"
-SEEDS = range(500, 504)  # of the broken pairs; none of them was looked at for the limits
-FIRST_GOOD = 1000  # the same for the good ones
+SEEDS = range(500, 502)  # of the broken pairs
+FIRST_GOOD = 1000  # seed of the good ones
 AS_TOLD = SubtractSettings(register={"method": "none"})
 
 
