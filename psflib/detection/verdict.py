@@ -88,7 +88,7 @@ class Verdict:
         return {"verdict": self.word, "reasons": list(self.reasons), "evidence": known}
 
 
-#: The largest value among some 170 good simulated pairs, docs/validation.md.
+#: The largest value among the 200 good simulated pairs, docs/validation.md.
 _GOOD = "good pairs: up to "
 OF_PSF = (
     Check("reserve_chi2", "chi-square of the PSF on reserved stars", 5, 30, _GOOD + "3.9"),
