@@ -29,10 +29,9 @@ from psflib.errors import PsflibError  # noqa: E402
 from psflib.subtraction import SubtractSettings  # noqa: E402
 
 STOPPED = "stopped"
-SEEDS = range(500, 504)  # of the broken pairs; none of them was looked at for the limits
-FIRST_GOOD = 1000  # the same for the good ones
+SEEDS = range(500, 502)  # of the broken pairs
+FIRST_GOOD = 1000  # seed of the good ones
 AS_TOLD = SubtractSettings(register={"method": "none"})
-SOFTWARE_BIAS = 1000.0  # ADU, in SDSS's corrected frames
 
 
 def judge(pair, settings=None) -> tuple[str, list[str], float]:
@@ -120,7 +119,7 @@ def dealt_out(folder):
     """An SDSS frame as two of half the exposure time: their photon noise is independent."""
     frame = psflib.read(folder / "sdss_fpC/fpC-005754-r3-0280.fit.gz", gain=SDSS_GAIN)
     rng = np.random.default_rng(1)
-    electrons = np.maximum(np.rint((frame.image - SOFTWARE_BIAS) * SDSS_GAIN), 0).astype(int)
+    electrons = np.maximum(np.rint(frame.image * SDSS_GAIN), 0).astype(int)
     one = rng.binomial(electrons, 0.5)
     bits = {"mask": frame.mask, "mask_bits": "psflib", "gain": SDSS_GAIN, "wcs": frame.wcs}
     return tuple(psflib.Exposure(part / SDSS_GAIN, **bits) for part in (one, electrons - one))

@@ -21,6 +21,9 @@ CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.
 FEWEST_STARS = 4  # of a class; a median of fewer is that of a variable star
 FEWEST_LIT = 10  # stars that tell a share: one of four is no quarter of them
 BRIGHT_HELD = 300.0  # S/N from which stars that were held out do not count
+FEWEST_OF_HALF = 3  # such stars in half of the field
+SEEN = 10.0  # S/N of them in the template, in a box
+COVERED = 0.8  # share of the box that is usable
 LOWER = 1 / 3  # quantile of their residuals that counts
 SKY_LEVEL = 5.0  # noises of a pixel that a sky needs to tell the gain
 LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
@@ -151,14 +154,17 @@ def _gain_off(image):
 def stars(evidence) -> dict[str, float]:
     """What is left of the science image's stars, and how many of them are candidates.
 
-    residual_faint, _medium, _bright : rms of the difference over its sigma within one FWHM, of the
-    stars of this brightness;  light_left : share of a star's light that stays, of those of S/N
-    above 20 (root of the squares, noise taken off);  stars_found : share of the medium and bright
-    stars at which a candidate of any kind stands.  The first two are the value that two thirds of
-    the stars exceed: in a sparse field, half of what shines may be new.
+    residual_faint, _medium, _bright : rms of the difference within one FWHM over its sigma, or over
+    what the images claim if that is more, of the stars of this brightness;  light_left : share of
+    a star's light that stays, of those of S/N above 20 (root of the squares, noise taken off);
+    stars_found, stars_clean : share of the medium and bright stars at which a candidate stands, of
+    any kind or without a flag.  The first two are the value that two thirds of the stars exceed: in
+    a sparse field, half of what shines may be new.  flux_split : factor (at least 1) between the
+    median flux ratios, science over template, of two halves of the field.
     """
     names = [f"residual_{name}" for name in CLASSES]
-    found = dict.fromkeys([*names, "light_left", "stars_found"], np.nan)
+    others = ("light_left", "stars_found", "stars_clean", "flux_split")
+    found = dict.fromkeys([*names, *others], np.nan)
     if evidence.science is None:
         return found
     x, y, snr = _peaks(evidence.science, evidence.difference)
@@ -166,6 +172,8 @@ def stars(evidence) -> dict[str, float]:
         return found
     radius = float(evidence.science.meta["fwhm"])
     rms, left = _residuals(evidence.difference, evidence.science, x, y, radius)
+    # images that share exposures have less noise than they claim; their stars' residuals do not
+    rms *= min(_number(evidence.meta, "noise_factor", 1.0), 1.0)
     for name, (low, high) in CLASSES.items():
         values = rms[(snr >= low) & (snr < high) & np.isfinite(rms)]
         if len(values) >= FEWEST_STARS:
@@ -173,9 +181,12 @@ def stars(evidence) -> dict[str, float]:
     values = left[(snr >= LIT) & np.isfinite(left)]
     if len(values) >= FEWEST_STARS:
         found["light_left"] = np.quantile(values, LOWER)
+    found["flux_split"] = _split(evidence, x, y, int(np.ceil(radius)))
     lit = (snr >= CLASSES["medium"][0]) & np.isfinite(rms)
     if lit.sum() >= FEWEST_LIT:
-        found["stars_found"] = np.mean(_taken(evidence.candidates, x[lit], y[lit], TWIN * radius))
+        every = evidence.candidates
+        for name, table in (("stars_found", every), ("stars_clean", every[_clean(every)])):
+            found[name] = np.mean(_taken(table, x[lit], y[lit], TWIN * radius))
     return found
 
 
@@ -346,6 +357,30 @@ def _residuals(difference, science, x, y, radius):
     excess = np.maximum((square - np.where(use, variance, 0)).sum(1), 0)
     np.sqrt(np.divide(excess, light, out=np.zeros(len(x)), where=light > 0), out=left, where=enough)
     return rms, left
+
+
+def _split(evidence, x, y, half):
+    """Largest factor between the flux ratios of left and right, or of lower and upper stars."""
+    science, template = evidence.science, evidence.difference.template
+    if template is None or not len(x):
+        return np.nan
+    ny, nx = science.shape
+    usable = evidence.difference.usable & template.usable
+    side = slice(-half, half + 1)
+    j, i = (axis.ravel() for axis in np.mgrid[side, side])
+    rows, columns = np.clip(y[:, None] + j, 0, ny - 1), np.clip(x[:, None] + i, 0, nx - 1)
+    use = usable[rows, columns]
+    ours, theirs = (
+        np.where(use, image.image[rows, columns], 0).sum(1) for image in (science, template)
+    )
+    noise = np.sqrt(np.where(use, template.variance[rows, columns], 0).sum(1))
+    seen = (use.mean(1) > COVERED) & (theirs > SEEN * noise) & (ours > 0)  # or they are new
+    x, y, ratio = x[seen], y[seen], ours[seen] / theirs[seen]
+    factors = [np.nan]
+    for first in (x < nx / 2, y < ny / 2):
+        if min(first.sum(), (~first).sum()) >= FEWEST_OF_HALF:
+            factors.append(_off(np.median(ratio[first]) / np.median(ratio[~first])))
+    return np.nanmax(factors) if len(factors) > 1 else np.nan
 
 
 def _taken(table, x, y, radius):

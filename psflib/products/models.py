@@ -203,7 +203,7 @@ _REGION = ("REGIONX0", "REGIONX1", "REGIONY0", "REGIONY1")
 
 
 def _region_cards(region):
-    comment = "0-based px; beyond: as at the border"
+    comment = "0-based px, beyond it the kernel is constant"
     return [(k, float(v), comment) for k, v in zip(_REGION, region or (), strict=False)]
 
 

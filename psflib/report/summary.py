@@ -206,6 +206,8 @@ def epoch_verdict(epoch: Epoch) -> Verdict:
     if not epoch.missing and not problem:
         return found
     lacking = f"{epoch.missing} could not be made" if epoch.missing else ""
+    if lacking and not problem and epoch.difference:
+        problem = "no stage of this image failed, see its template"
     line = ": ".join(text for text in (lacking, problem) if text)
     return Verdict(worst([found.word, "suspicious"]), (line, *found.reasons))
 
