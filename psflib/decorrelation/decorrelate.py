@@ -28,8 +28,11 @@ from psflib.decorrelation.noise_model import (
 from psflib.decorrelation.score import divide_by_scatter, scatter, score
 from psflib.errors import BadImage
 from psflib.image.difference import Difference
+from psflib.image.exposure import MaskBit
 
 log = logging.getLogger(__name__)
+
+MOST_LOST = 0.01  # share of the usable pixels that may have no variance and are masked
 
 
 class DecorrelateSettings(BaseModel):
@@ -230,10 +233,11 @@ def _with_score(clean, values, sky, settings):
     deviation of the score in empty sky, 1 where it is within the tolerance, NaN if unknown.  The
     score itself is divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
     """
+    notes = list(clean.meta.get("notes", ()))
+    clean = _without_lost(clean, values, notes)
     _refuse_empty(clean, values)
     known = sample(values, sky)
     scale = scatter(known[known != 0])
-    notes = list(clean.meta.get("notes", ()))
     if abs(scale - 1) > settings.distrust_beyond:
         notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
         log.warning("%s", notes[-1])
@@ -244,6 +248,26 @@ def _with_score(clean, values, sky, settings):
     return clean.replace(score=values, meta=meta)
 
 
+def _without_lost(clean, values, notes):
+    """The difference with its usable pixels of no variance masked; `values` (ny, nx) 0 there."""
+    lost = clean.usable & ~(clean.variance > 0)
+    count = int(lost.sum())
+    if not count:
+        return clean
+    said = f"{count} of {int(clean.usable.sum())} usable pixels of the decorrelated difference"
+    if count > MOST_LOST * clean.usable.sum():
+        raise BadImage(
+            f"{said} have no variance: the variance planes of science and template contradict "
+            "their noise"
+        )
+    notes.append(f"{said} have no variance: masked")
+    log.warning("%s", notes[-1])
+    values[lost] = 0
+    mask = clean.mask.copy()
+    mask[lost] |= np.uint16(MaskBit.BAD)
+    return clean.replace(mask=mask)
+
+
 def _refuse_empty(clean, values):
     """A difference whose noise or score says nothing is none in which nothing is found."""
     usable = clean.usable
@@ -252,12 +276,6 @@ def _refuse_empty(clean, values):
         raise BadImage(
             f"no pixel of the difference is usable ({usable.size} px, all masked): do science and "
             "template overlap, and are their masks right?"
-        )
-    lost = int((~(clean.variance[usable] > 0)).sum())
-    if lost:
-        raise BadImage(
-            f"{lost} of {count} usable pixels of the decorrelated difference have no variance: "
-            "the variance planes of science and template contradict their noise"
         )
     known = values[usable]
     if not np.isfinite(known).all() or known.min() == known.max():

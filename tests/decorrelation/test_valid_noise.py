@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from psflib.decorrelation import decorrelate as stage
 from psflib.decorrelation.decorrelate import decorrelate
 from psflib.errors import BadImage
 from psflib.image import noise
@@ -91,3 +92,19 @@ class TestUnknown:
         raw = pair(("white", "white"))
         with pytest.raises(BadImage, match="hold one value"):
             decorrelate(raw.replace(image=np.zeros(SHAPE, np.float32)))
+
+    @pytest.mark.parametrize("count", [3, 3000])
+    def test_pixels_without_variance(self, count):
+        """Three are masked and said; a few thousand are a contradiction."""
+        clean = decorrelate(pair(("white", "white")))
+        variance = clean.variance.copy()
+        y, x = np.nonzero(clean.usable)
+        variance[y[:count], x[:count]] = 0
+        clean, values, notes = clean.replace(variance=variance), clean.score.copy(), []
+        if count > 1000:
+            with pytest.raises(BadImage, match=r"3000 of .* have no variance"):
+                stage._without_lost(clean, values, notes)
+            return
+        masked = stage._without_lost(clean, values, notes)
+        assert (masked.usable.sum(), clean.usable.sum()) == (len(y) - 3, len(y))
+        assert not values[y[:3], x[:3]].any() and "have no variance: masked" in notes[0]
