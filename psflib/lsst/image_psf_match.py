@@ -17,7 +17,7 @@ from psflib.lsst.assess import find_candidates, judge_candidates
 from psflib.lsst.basis_choice import degrees_by_bic
 from psflib.lsst.config import ImagePsfMatchConfig
 from psflib.lsst.debug import MatchView, debug_of
-from psflib.lsst.match_result import MatchResult
+from psflib.lsst.match_result import MatchResult, without_nan
 from psflib.lsst.model_psf import match_psfs
 from psflib.lsst.registration import (
     checked,
@@ -368,7 +368,8 @@ class ImagePsfMatchTask(Task):
         result = MatchResult(
             convolved_exposure(kernel, convolved), kernel, background_of(kernel), cells,
             subtracted if subtract else None, template,
-            {**difference.meta, **counts, "mode": "psflib", "convolved": name, "notes": notes,
+            {**without_nan(difference.meta), **counts, "mode": "psflib", "convolved": name,
+             "notes": notes,
              "spatial_kernel_sum": float(kernel.kernel_sum((nx - 1) / 2, (ny - 1) / 2))},
         )  # fmt: skip
         return result, pair

@@ -1,6 +1,7 @@
 """What the methods of `ImagePsfMatchTask` return."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 from psflib.image.exposure import Exposure
@@ -27,7 +28,7 @@ class MatchResult(Struct):
     template : Exposure or None
         The template on the grid of the science image, prepared.
     metadata : dict
-        Counts, condition numbers, sizes and orders; plain values.
+        Counts, condition numbers, sizes and orders; plain values, None where one is not known.
     shown : object
         What the task's `show` returned; None if nothing was to be shown.
 
@@ -54,3 +55,12 @@ class MatchResult(Struct):
     template: Exposure | None = None
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     shown: Any = None
+
+
+def without_nan(value):
+    """The value, a list or a dict of values, with None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

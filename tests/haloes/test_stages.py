@@ -10,7 +10,8 @@ from astropy.table import QTable
 from psflib import products, stages
 from psflib.haloes import Starless
 from psflib.image.exposure import Exposure, MaskBit
-from psflib.report.report import ReportSettings, _pictures
+from psflib.report.pictures import pictures as pictures_of
+from psflib.report.settings import ReportSettings
 from psflib.report.summary import Epoch
 from psflib.simulation.camera import make_wcs
 
@@ -62,7 +63,7 @@ def test_the_report_shows_the_brightest_star_before_and_after(results, tmp_path)
             paths = dict(zip(("exposure", "stars", "epsf", "extended_psf"),
                              (folder / n for n in IMAGE), strict=True))  # fmt: skip
             stages.run("subtract_stars", **paths, starless=folder / name, settings={})
-        parts = list(_pictures(Epoch(tmp_path, "tiny", "night1"), ReportSettings()))
+        parts = list(pictures_of(Epoch(tmp_path, "tiny", "night1"), ReportSettings()))
         assert sum("The brightest star removed" in part for part in parts) == pictures
 
 
