@@ -132,11 +132,13 @@ def _samples(shape):
     yield [(slice(None), slice(None))]
 
 
-def _of_boxes(boxes, *planes_and_smoothing):
-    *planes, smoothing = planes_and_smoothing
+def _of_boxes(boxes, image, variance, mask, smoothing):
     most = max(MOST // len(boxes), LEAST_OF_PATCH)
-    cut = ([np.ascontiguousarray(plane[box]) for plane in planes] for box in boxes)
-    return np.concatenate([_fitted(*parts, smoothing, most) for parts in cut])
+    parts = []
+    for box in boxes:
+        cut = [np.ascontiguousarray(plane[box]) for plane in (image, variance, mask)]
+        parts.append(_fitted(cut[0], cut[1], cut[2], smoothing, most))
+    return np.concatenate(parts)
 
 
 def _fitted(image, variance, mask, smoothing, most):
@@ -253,8 +255,8 @@ def _common(image, usable, stars, noise):
     rest = np.array(
         [[_rest(image, usable, stars, w, (form, b, 4), noise) for w in widths] for b in BETAS]
     )
-    row, k = np.unravel_index(np.argmin(rest), rest.shape)
-    k = min(max(k, 1), len(NARROW) - 2)
+    row, column = np.unravel_index(np.argmin(rest), rest.shape)
+    k = int(np.clip(column, 1, len(NARROW) - 2))
     low, mid, high = rest[row, k - 1 : k + 2]
     bend = low - 2 * mid + high
     shift = 0.5 * (low - high) / bend if bend > 0 else 0.0
