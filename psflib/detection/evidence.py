@@ -204,8 +204,8 @@ def held_out(evidence) -> dict[str, float]:
 def candidates(evidence) -> dict[str, float]:
     """How many clean candidates there are per Mpx, less 3 sigma of their number, and of one sign.
 
-    density : the lower bound of the number per Mpx;  one_sign : the same of what the more frequent
-    sign has beyond twice the other, per Mpx.
+    density : the lower bound of the number per Mpx;  one_sign : that of the number of the more
+    frequent sign, over the number of the other.
     """
     area = evidence.difference.usable.sum() / 1e6
     if not area:
