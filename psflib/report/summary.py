@@ -50,6 +50,9 @@ COLUMNS = {
     "psf_e1": (np.nan, None, "ellipticity of the PSF at the centre, (Ixx - Iyy)/(Ixx + Iyy)"),
     "psf_e2": (np.nan, None, "ellipticity of the PSF at the centre, 2 Ixy/(Ixx + Iyy)"),
     "reserve_chi2": (np.nan, None, "mean chi-square per degree of freedom of reserved stars"),
+    "registration": ("", None, "what brought template and science together: wcs, stars, grid ..."),
+    "registration_before": (np.nan, u.pix, "rms shift of the stars of both as WCS or grid say"),
+    "registration_after": (np.nan, u.pix, "the same after the correction by the stars, if any"),
     "kernel_sum": (np.nan, None, "flux scale, science over template, at the centre"),
     "chi2": (np.nan, None, "chi-square per pixel of the matching on its sources"),
     "noise_std": (np.nan, None, "std of decorrelated difference / sigma in empty sky; 1 is right"),
@@ -190,7 +193,7 @@ def _row(epoch):
         _cost,
         _stars,
         _psf,
-        *((_kernel, _noise, _candidates) if epoch.difference else ()),
+        *((_kernel, _difference, _candidates) if epoch.difference else ()),
     ):
         row |= epoch.attempt(f"the figures of {part.__name__.strip('_')}", part, epoch) or {}
     epoch.provenance()  # the tables that it reads stand last in a product: none that is truncated
@@ -262,12 +265,19 @@ def _kernel(epoch):
     return {"kernel_sum": float(scale), "chi2": float(kernel.meta.get("chi2", np.nan))}
 
 
-def _noise(epoch):
-    read = [epoch.read(n) for n in ("difference.fits", "decorrelated.fits", "exposure.fits")]
-    if any(value is None for value in read):
+def _difference(epoch):
+    names = "difference.fits", "decorrelated.fits", "exposure.fits"
+    raw, clean, science = (epoch.read(name) for name in names)
+    if raw is None:
         return {}
-    found = metrics.whiteness(*read)
-    return {
+    row = {"registration": str(raw.meta.get("registration", ""))} | {
+        name: float(raw.meta.get(name, np.nan))
+        for name in ("registration_before", "registration_after")
+    }
+    if clean is None or science is None:
+        return row
+    found = metrics.whiteness(raw, clean, science)
+    return row | {
         "noise_std": found.std,
         "correlation_raw": found.correlation_before,
         "correlation": found.correlation_after,

@@ -112,6 +112,8 @@ def test_the_report_tells_of_good_and_bad(first_run):
     assert rows["good", "1"]["n_psf_stars"] > 5 and 2 < rows["good", "1"]["psf_fwhm"].value < 5
     # the simulated flux scale, within what a few dozen stars of S/N 30 or more can tell
     assert rows["good", "1"]["kernel_sum"] == pytest.approx(1.25, rel=0.03)
+    assert rows["good", "1"]["registration"] == "wcs"
+    assert rows["good", "1"]["registration_after"].value < 0.6  # px: left to the kernel
     assert rows["good", "1"]["peak_memory"].value > 50 and rows["good", "1"]["seconds"].value > 0
     assert rows["lost", "1"]["missing"] == "exposure.fits"
     assert "images/elsewhere.fits: no such file" in rows["lost", "1"]["problem"]
