@@ -169,7 +169,8 @@ def require_core(psi, seen):
     if blind > MOST_BLIND * np.count_nonzero(core):
         raise SingularFit(
             f"no star has usable pixels at {blind} of the {np.count_nonzero(core)} nodes of the "
-            "ePSF's core: take stars that are not saturated"
+            "ePSF's core: they are saturated, masked, or covered by the light of others (a crowd "
+            "beyond resolution?); a catalogue, or a smaller build_stamps.neighbor_radius, may help"
         )
 
 
