@@ -7,9 +7,11 @@ sigma in a matched filter.  What is claimed is right on average and is kept; onl
 
 import numpy as np
 
+from psflib.image.smooth import smoothed
 from psflib.loops import footprints as loops
 
 FAR, NEAR = 3.0, 1.0  # px, sigma of the averages that stand for a pixel of sky and of a source
+REACH = 3.0  # sigma, of these averages
 BRIGHT = 5.0  # sigma of a pixel above which it belongs to a source
 AWAY = 8  # px from sources that the noise is looked for
 TELLING = 0.1  # correlation of a variance with its pixel's noise that is worth the work
@@ -39,13 +41,13 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
         return variance
     image = np.where(seen, image, np.float32(0)).astype(np.float32, copy=False)
     noise = np.float32(np.sqrt(np.median(variance[seen][::7])))
-    near, far = _smoothed(image, NEAR), _smoothed(image, FAR)
+    near, far = smoothed(image, NEAR, REACH), smoothed(image, FAR, REACH)
     sources = np.empty(seen.shape, bool)
     loops.grow(np.abs(near) > noise, AWAY, sources)  # their light makes both planes bright
     sky = seen & ~sources
     rows = slice(None, None, max(1, sky.size // SAMPLE))
     own = (image - far)[rows][sky[rows]].astype(float)
-    follows = (variance - _smoothed(np.where(seen, variance, noise**2), FAR))[rows][sky[rows]]
+    follows = (variance - smoothed(np.where(seen, variance, noise**2), FAR, REACH))[rows][sky[rows]]
     follows = np.clip(follows.astype(float), -(3 * noise**2), 3 * noise**2)  # rims of sources
     if len(own) < 1000 or not own.any():
         return variance
@@ -56,14 +58,3 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
     weight = variance - np.float32(slope) * (image - average)
     np.clip(weight, variance / MOST, variance * MOST, out=weight)
     return np.where(seen, weight, variance)
-
-
-def _smoothed(plane, sigma):
-    """Gaussian average, mirrored at the borders."""
-    reach = int(np.ceil(3 * sigma))
-    taps = np.exp(-0.5 * np.square(np.arange(reach + 1) / sigma))
-    taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
-    wide = np.pad(plane.astype(np.float32, copy=False), reach, mode="symmetric")
-    out = np.empty_like(wide)
-    loops.smooth(wide, taps, out)
-    return out[reach:-reach, reach:-reach]

@@ -21,6 +21,7 @@ from psflib.image.exposure import (
     unit_for,
 )
 from psflib.image.noise import robust_std
+from psflib.image.smooth import smoothed
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
@@ -31,7 +32,7 @@ from psflib.preparation.claims import (
 )
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
-from psflib.preparation.sky import Sky, fit_sky, smoothed
+from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars.widths import estimate_widths
 
 
@@ -279,7 +280,7 @@ def _variance(exposure, image, sky: Sky, mask, notes):
 def _photon_noise(image, sky, gain):
     """Variance of the sources' own light; `image` without sky."""
     # faint pixels take a smoothed value: weights that follow the noise bias the fits
-    source = np.where(image > 5 * sky.rms, image, smoothed(image))
+    source = np.where(image > 5 * sky.rms, image, smoothed(image, 1.0))
     return np.maximum(source, 0, out=source) / np.float32(gain)
 
 

@@ -13,12 +13,12 @@ import sep
 from psflib.errors import BadImage
 from psflib.image import polynomial
 from psflib.image.covariance import cell_means
+from psflib.image.smooth import smoothed
 from psflib.loops import footprints as loops
 
 #: Standard deviation of a Gaussian that is clipped at 3 of its own until nothing changes, the root
 #: of s² = 1 - 2 c pdf(c) / (2 cdf(c) - 1), c = 3 s.
 CLIPPED_RMS = 0.98485
-REACH = 4  # px, of the Gaussian that smooths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _covered(image, usable, first, box):
 
 def source_mask(image, level, rms, usable, threshold=3.0, grow=4) -> np.ndarray:
     """Pixels of sources: smoothed by 1 px, above `threshold` sigma, grown by `grow` px."""
-    smooth = smoothed(np.where(usable, image - level, 0).astype(np.float32, copy=False))
+    smooth = smoothed(np.where(usable, image - level, 0), 1.0)
     # a Gaussian of sigma 1 lowers white noise to 1/sqrt(4 pi) = 0.28
     above = smooth > threshold * 0.28 * rms
     core = above.copy()  # a pixel and its four neighbours, that single pixels of noise do not make
@@ -104,15 +104,6 @@ def source_mask(image, level, rms, usable, threshold=3.0, grow=4) -> np.ndarray:
     out = np.empty_like(core)
     loops.grow(core, grow, out)
     return out
-
-
-def smoothed(plane) -> np.ndarray:
-    """The plane (ny, nx) float32 convolved with a Gaussian of 1 px, mirrored at its borders."""
-    wide = np.pad(plane, REACH, mode="symmetric")
-    out = np.empty_like(wide)
-    taps = np.exp(-0.5 * np.arange(REACH + 1.0) ** 2)
-    loops.smooth(wide, (taps / (2 * taps.sum() - 1)).astype(np.float32), out)
-    return out[REACH:-REACH, REACH:-REACH]
 
 
 def _through_mesh(back, covered, rms, box, order):
