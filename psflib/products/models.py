@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
+from astropy.table import QTable
 
 from psflib.matching.kernel import MatchingKernel
 from psflib.products.hdus import array_hdu, card, read_named, read_table, table_hdu
@@ -11,7 +13,8 @@ from psflib.products.provenance import open_product, read_meta, write_product
 from psflib.psf.core.field import PsfField
 from psflib.psf.wings.field import PowerLaw
 from psflib.psf.wings.stage import ExtendedPsfField
-from psflib.stamps.build import Stamps
+from psflib.psf.wings.variation import WingVariation
+from psflib.stamps.build import Stamps, pixels
 
 
 def write_stamps(path: str | Path, stamps, settings: Any = None) -> None:
@@ -81,7 +84,9 @@ def psf_from(hdus, path, metas):
 
 
 def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None:
-    """Write `extended_psf.fits`: CORE, WING, PROFILE (r, value, error, enclosed), STARS."""
+    """Write `extended_psf.fits`: CORE, WING, PROFILE (r, value, error, enclosed), STARS and, where
+    the wing changes over the field, VARIATION.
+    """
     cards = [
         ("OVERSAMP", int(extended.oversample), "samples of the core per pixel and axis"),
         ("MATCHRAD", float(extended.match_radius), "px, where the wing is scaled to the core"),
@@ -94,6 +99,7 @@ def write_extended_psf(path: str | Path, extended, settings: Any = None) -> None
         array_hdu("WING", extended.wing),
         table_hdu("PROFILE", extended.profile),
         table_hdu("STARS", extended.stars),
+        *_variation_hdus(extended.variation),
     ]
     metas = {
         "extended_psf": extended.meta,
@@ -120,6 +126,7 @@ def read_extended_psf(path: str | Path):
             stars=read_table(hdus, path, "STARS", metas.get("stars")),
             meta=metas.get("extended_psf", {}),
             tail=_tail_from(header, path),
+            variation=_variation_from(hdus, path),
         )
 
 
@@ -145,6 +152,34 @@ def _tail_from(header, path):
     if "TAILRAD" not in header:
         return None
     return PowerLaw(**{name: card(header, keyword, path) for keyword, name, _ in _TAIL})
+
+
+def _variation_hdus(variation):
+    """The table VARIATION; none where the wing is the same everywhere."""
+    if variation is None:
+        return []
+    names = ("slope_x", "slope_y", "slope_x_err", "slope_y_err")
+    columns = np.hstack([variation.slopes, variation.errors]).T
+    table = QTable({"r": variation.radii * u.pix, **dict(zip(names, columns, strict=True)),
+                    "energy": variation.energy})  # fmt: skip
+    hdu = table_hdu("VARIATION", table)
+    hdu.header["X0"] = (float(variation.centre[0]), "px, where there is no change")
+    hdu.header["Y0"] = (float(variation.centre[1]), "px")
+    hdu.header["SCALE"] = (float(variation.scale), "px, that the slopes are for")
+    return [hdu]
+
+
+def _variation_from(hdus, path):
+    if "VARIATION" not in hdus:
+        return None
+    table, header = read_table(hdus, path, "VARIATION"), hdus["VARIATION"].header
+    slopes = np.column_stack([table[f"slope_{axis}"] for axis in "xy"])
+    errors = np.column_stack([table[f"slope_{axis}_err"] for axis in "xy"])
+    centre = card(header, "X0", path), card(header, "Y0", path)
+    return WingVariation(
+        pixels(table["r"]), slopes, errors, np.asarray(table["energy"]), centre,
+        card(header, "SCALE", path),
+    )  # fmt: skip
 
 
 def write_kernel(path: str | Path, kernel, settings: Any = None) -> None:

@@ -8,6 +8,7 @@ from astropy.table import QTable
 
 from psflib.loops.render import sample_model
 from psflib.psf.extended import on_native, radii, raised_cosine
+from psflib.psf.wings.variation import WingVariation
 
 #: A relative error above this says no more than "unknown".
 UNKNOWN = 10.0
@@ -108,6 +109,8 @@ class ExtendedPsfField:
         zero of the wing comes from; notes.
     tail : PowerLaw, optional
         What continues the wing beyond the data.
+    variation : WingVariation, optional
+        How the wing changes over the field, where the stars tell; else it is the same everywhere.
     """
 
     core: np.ndarray
@@ -120,6 +123,7 @@ class ExtendedPsfField:
     stars: QTable
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     tail: PowerLaw | None = None
+    variation: WingVariation | None = None
 
     @property
     def radius(self) -> float:
@@ -130,14 +134,15 @@ class ExtendedPsfField:
         return float(len(known) // 2)
 
     def at(self, size: int | None = None) -> np.ndarray:
-        """PSF (size, size) float64 in native pixels, centred; unit sum within `ee_radius`.
+        """PSF (size, size) float64 at the middle of the field, centred; sum 1 within `ee_radius`.
 
         Raises
         ------
         ValueError
             If `size` is even.
         """
-        return self.render(0.0, 0.0, len(self.wing) if size is None else size)
+        size = len(self.wing) if size is None else size
+        return stamp_of(self._shape(_odd(size), self.core), (0.0, 0.0), size)
 
     def render(self, x: float, y: float, size: int, core: np.ndarray | None = None) -> np.ndarray:
         """Stamp (size, size) float64 of a star of unit flux at (x, y) px of an image.
@@ -157,13 +162,13 @@ class ExtendedPsfField:
         ValueError
             If `size` is even.
         """
-        if size % 2 == 0:
-            raise ValueError(f"size must be odd; got {size}")
         core = self.core if core is None else core * (self.core.sum() / core.sum())
-        shape = WingShape(
-            core, self.oversample, self._wing(size + 4), self.match_radius, self.feather_width
-        )
-        return stamp_of(shape, (y - round(float(y)), x - round(float(x))), size)
+        shape, total = self._shape(_odd(size), core), 1.0
+        if self.variation is not None:
+            factor = self.variation.factor(x, y, radii(shape.wing.shape))
+            shape = dataclasses.replace(shape, wing=shape.wing * factor)
+            total = self.variation.total(x, y)
+        return stamp_of(shape, (y - round(float(y)), x - round(float(x))), size) / total
 
     def relative_error(self, r) -> np.ndarray:
         """Standard error of the PSF at radius `r` (px, array) over the PSF; at most 10."""
@@ -181,6 +186,11 @@ class ExtendedPsfField:
         plane = self.at(size)
         return np.square(self.relative_error(radii(plane.shape)) * plane)
 
+    def _shape(self, size, core):
+        return WingShape(
+            core, self.oversample, self._wing(size + 4), self.match_radius, self.feather_width
+        )
+
     def _wing(self, size):
         """The wing on (size, size) native pixels, continued by the power law."""
         plane = on_native(self.wing, 1, size)
@@ -190,6 +200,12 @@ class ExtendedPsfField:
         outside = np.ones(plane.shape, bool)
         outside[margin:-margin, margin:-margin] = False
         return np.where(outside, self.tail.at(radii(plane.shape)), plane)
+
+
+def _odd(size):
+    if size % 2 == 0:
+        raise ValueError(f"size must be odd; got {size}")
+    return size
 
 
 def _sampled(model, oversample, d_row, d_col):

@@ -1,5 +1,6 @@
 """Stage `extended_psf`: the core PSF continued into its wings by bright stars."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -11,6 +12,7 @@ from psflib.psf.core.field import PsfField
 from psflib.psf.extended import on_native
 from psflib.psf.wings import bright_stars
 from psflib.psf.wings.field import ExtendedPsfField
+from psflib.psf.wings.follow import wing_variation
 from psflib.psf.wings.image import HaloFreeImage
 from psflib.psf.wings.result import assemble, profile_of, radial_profile
 from psflib.psf.wings.solve import rings_of, solve_wing, start_shape
@@ -114,7 +116,7 @@ def extended_psf(
         reason = failure or _why_none(used, rejected)
         table = bright_stars.star_table(stars, used, rejected, 1.0)
         return core_only(core, psf.oversample, most, aperture, table, reason)
-    return _field(solution, used, rejected, stars, psf, aperture)
+    return _field(solution, used, rejected, stars, psf, aperture, exposure.shape)
 
 
 def _solved(used, *arguments, **options):
@@ -180,8 +182,10 @@ def _core_reaches(star, core_size):
     return np.mean(star.weight[middle, middle] > 0) > 0.25
 
 
-def _field(solution, used, rejected, stars, psf, aperture):
-    """The product: unit energy, errors, power law beyond the data."""
+def _field(solution, used, rejected, stars, psf, aperture, image_shape):
+    """The product: unit energy, errors, power law beyond the data, change over the field."""
+    middle, variation = wing_variation(used, solution.shape, psf, image_shape, aperture)
+    solution = dataclasses.replace(solution, shape=middle)
     n = len(solution.shape.wing) // 2 + 1
     made = assemble(solution, aperture, core_errors(psf, n))
     for name in RANGES:
@@ -192,7 +196,7 @@ def _field(solution, used, rejected, stars, psf, aperture):
     return ExtendedPsfField(
         shape.core, shape.oversample, shape.wing, shape.match_radius, shape.feather_width,
         made.aperture, made.profile, bright_stars.star_table(stars, used, rejected, made.gain),
-        _meta(solution, used, made, psf.fwhm()), made.tail,
+        _meta(solution, used, made, psf.fwhm(), variation), made.tail, variation,
     )  # fmt: skip
 
 
@@ -217,7 +221,7 @@ def core_errors(psf, n):
     return np.asarray(radial_profile(native)["value"])
 
 
-def _meta(solution, used, made, fwhm):
+def _meta(solution, used, made, fwhm, variation):
     number = sum(star.ok for star in used)
     source, tail = solution.pedestal.source, made.tail
     notes = [f"wing from {number} bright stars, known to {made.radius} px"]
@@ -228,6 +232,17 @@ def _meta(solution, used, made, fwhm):
         )
     if source != "sky":
         notes.append(f"zero of the wing from a {source}: no sky outside the haloes was used")
+    if variation is not None:
+        notes.append(
+            "over half the field the wing changes by "
+            + ", ".join(
+                f"{100 * np.hypot(*slope):.0f} +- {100 * np.max(error):.0f} % at {r:.0f} px"
+                for r, slope, error in zip(
+                    variation.radii, variation.slopes, variation.errors, strict=True
+                )
+                if slope.any()
+            )
+        )
     fallback = f"smooth radial wing: only {number} bright stars" if solution.radial else ""
     if fallback:
         notes.append(fallback)
