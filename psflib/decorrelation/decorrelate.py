@@ -32,6 +32,7 @@ from psflib.image.exposure import MaskBit
 
 log = logging.getLogger(__name__)
 
+CROWDED_SCORE = 0.02  # of its scatter, from which the score of a crowd is divided by it
 MOST_LOST = 0.01  # share of the usable pixels that may have no variance and are masked
 
 
@@ -238,7 +239,9 @@ def _with_score(clean, values, sky, settings):
     _refuse_empty(clean, values)
     known = sample(values, sky)
     scale = scatter(known[known != 0])
-    if abs(scale - 1) > settings.distrust_beyond:
+    crowded = any(image.meta.get("confusion") for image in (clean.science, clean.template))
+    # in a crowd what the stars leave is everywhere, and adds up in a score before it shows in pixels
+    if abs(scale - 1) > (CROWDED_SCORE if crowded else settings.distrust_beyond):
         notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
         log.warning("%s", notes[-1])
         divide_by_scatter(values, sky, scale)

@@ -89,6 +89,18 @@ def clipped(sample, rounds=8):
     return float(level), float(spread)
 
 
+def crowded_variance(exposure: Exposure) -> np.ndarray:
+    """Variance (ny, nx) float32, ADU², that a star stands out from: noise and unresolved stars.
+
+    The difference is free of the latter, so that they are in `meta["confusion"]` (ADU, rms), not
+    in the variance; but neighbours too many to be told apart are noise to the star of a PSF.
+    """
+    confusion = exposure.meta.get("confusion", 0.0)
+    if not confusion:
+        return exposure.variance
+    return np.where(exposure.variance > 0, exposure.variance + np.float32(confusion**2), 0)
+
+
 def local_mean(image, select, side):
     """Mean of the selected pixels in a box around each pixel, float32; 0 where there are none."""
     total = ndimage.uniform_filter(np.where(select, image, 0).astype(np.float32), side)

@@ -31,6 +31,7 @@ from psflib.preparation.claims import (
     sky_variances,
 )
 from psflib.preparation.cosmics import find_cosmic_rays, lobes
+from psflib.preparation.crowd import is_alike, share_of_stars
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars.widths import estimate_widths
@@ -79,7 +80,8 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     Exposure
         With `sky` (ADU, the level removed), `variance` (ADU²), and in `meta`: `sky_rms` (ADU),
         `fwhm` (px, of the stars, a first guess), `gain_told` (e-/ADU, what the header or the user
-        says; None if nothing) and `notes` (what was measured, in sentences).
+        says; None if nothing), in a crowd `confusion` (ADU, rms of the unresolved stars, not in the
+        variance), and `notes` (what was measured, in sentences).
 
     Raises
     ------
@@ -107,6 +109,7 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
+    sky, confusion = _without_crowd(image, sky, mask, settings, notes)
     variance, gain = _variance(exposure, image, sky, mask, notes)
     fwhm, narrow = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
@@ -123,6 +126,8 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
     told = {"gain_told": exposure.gain, **_seeing(fwhm, settings)}
+    if confusion:
+        told["confusion"] = confusion
     meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, **told}
     return exposure.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
@@ -246,6 +251,23 @@ def _mask_bad_lines(image, mask, rms, notes):
 def _off_trend(profile):
     """Profile minus its running median; NaN, which is never large, where a line has no data."""
     return profile - ndimage.median_filter(np.nan_to_num(profile), 11)
+
+
+def _without_crowd(image, sky: Sky, mask, settings, notes):
+    """The sky with the noise of its pixels alone, and the rms of its unresolved stars (ADU)."""
+    usable = mask == 0
+    if not is_alike(image, sky.rms, usable):
+        return sky, 0.0
+    fwhm, _ = _widths(image, np.square(sky.rms), mask, settings)
+    share = share_of_stars(image, sky.rms, usable, fwhm)
+    if not share.any():
+        return sky, 0.0
+    notes.append(
+        f"crowded: up to {100 * share.max():.0f} % of the sky's scatter (its variance) is "
+        "unresolved stars, which the noise leaves out"
+    )
+    confusion = float(np.sqrt(np.mean(share * np.square(sky.rms))))
+    return Sky(sky.level, sky.rms * np.sqrt(1 - share)), confusion
 
 
 def _variance(exposure, image, sky: Sky, mask, notes):

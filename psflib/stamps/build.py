@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from psflib.errors import NotEnoughStars
 from psflib.image.checks import is_positive, require_array, require_count
 from psflib.image.exposure import Exposure
+from psflib.image.noise import crowded_variance
 from psflib.stamps.noise import refine_weight, weigh
 from psflib.stars.neighbors import distances, near_others
 
@@ -267,6 +268,7 @@ def build_stamps(exposure: Exposure, stars: QTable, settings: StampSettings | No
         If no stamp could be cut.
     """
     settings = settings or StampSettings()
+    exposure = exposure.replace(variance=crowded_variance(exposure))
     fwhm = float(stars.meta["fwhm"])
     size = settings.size or stamp_size(fwhm)
     usable = exposure.weight() > 0

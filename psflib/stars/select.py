@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from psflib.errors import NotEnoughStars
 from psflib.image import polynomial
 from psflib.image.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.image.noise import crowded_variance
 from psflib.stars import sources
 from psflib.stars.catalog import known_kinds
 from psflib.stars.contamination import contamination
@@ -92,7 +93,7 @@ def detect_stars(exposure: Exposure, settings: StarSettings | None = None) -> Ta
     if exposure.variance is None:
         raise ValueError("this exposure has no variance yet: call psflib.prepare first")
     settings = settings or StarSettings()
-    planes = exposure.image, exposure.variance, exposure.mask
+    planes = exposure.image, crowded_variance(exposure), exposure.mask
     known = settings.fwhm or exposure.meta.get("fwhm")
     found = sources.detect_sources(*planes, fwhm=known, threshold=settings.threshold)
     if settings.fwhm or known is None or exposure.meta.get("fwhm_given"):

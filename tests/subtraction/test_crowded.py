@@ -59,8 +59,9 @@ def counted(clean, places):
     return int((distance < 3).sum()), int(np.sum(found["flags"][false] == ""))
 
 
-def test_twenty_thousand_stars_a_mpx():
-    images, places = pair(20_000, 20)
+@pytest.mark.parametrize("per_mpx", [20_000, 60_000])
+def test_crowds(per_mpx):
+    images, places = pair(per_mpx, 20)
     clean = chain(images)
     hits, false = counted(clean, places)
     assert hits >= 0.95 * len(places) and false <= 1  # 4 a Mpx are 0.6 here
