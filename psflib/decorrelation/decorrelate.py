@@ -240,7 +240,7 @@ def _with_score(clean, values, sky, settings):
     known = sample(values, sky)
     scale = scatter(known[known != 0])
     crowded = any(image.meta.get("confusion") for image in (clean.science, clean.template))
-    # in a crowd what the stars leave is everywhere, and adds up in a score before it shows in pixels
+    # in a crowd what stars leave is everywhere, and adds up in a score before it shows in pixels
     if abs(scale - 1) > (CROWDED_SCORE if crowded else settings.distrust_beyond):
         notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
         log.warning("%s", notes[-1])
