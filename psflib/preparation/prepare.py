@@ -21,7 +21,7 @@ from psflib.image.exposure import (
     unit_for,
 )
 from psflib.image.noise import robust_std
-from psflib.image.smooth import smoothed
+from psflib.image.smooth import own_share, smoothed
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
@@ -34,6 +34,8 @@ from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars.widths import estimate_widths
+
+SMOOTHING = 1.0  # px, sigma of the average that tells the photon noise of faint pixels
 
 
 class PrepareSettings(BaseModel):
@@ -279,8 +281,10 @@ def _variance(exposure, image, sky: Sky, mask, notes):
 
 def _photon_noise(image, sky, gain):
     """Variance of the sources' own light; `image` without sky."""
-    # faint pixels take a smoothed value: weights that follow the noise bias the fits
-    source = np.where(image > 5 * sky.rms, image, smoothed(image, 1.0))
+    # faint pixels take an average of their neighbours: weights that follow the noise bias the fits
+    share = np.float32(own_share(SMOOTHING))
+    around = (smoothed(image, SMOOTHING) - share * image) / (1 - share)
+    source = np.where(image > 5 * sky.rms, image, around)
     return np.maximum(source, 0, out=source) / np.float32(gain)
 
 

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from psflib.errors import NotEnoughStars
 from psflib.image.checks import is_positive, require_array, require_count
 from psflib.image.exposure import Exposure
+from psflib.image.weights import weight_variance
 from psflib.stamps.noise import refine_weight, weigh
 from psflib.stars.neighbors import distances, near_others
 
@@ -317,10 +318,11 @@ def stamp_size(fwhm: float) -> int:
 
 
 def smooth_weight(exposure: Exposure) -> np.ndarray:
-    """1 / (variance averaged over the usable pixels of 3 × 3) (ny, nx) float32, 0 if unusable."""
+    """1 / (`weight_variance` averaged over the usable pixels of 3 × 3) (ny, nx), 0 if unusable."""
     usable = exposure.weight() > 0
+    variance = weight_variance(exposure.image, exposure.variance, usable)
     count = uniform_filter(usable.astype(np.float32), 3, mode="nearest")
-    total = uniform_filter(np.where(usable, exposure.variance, 0), 3, mode="nearest")
+    total = uniform_filter(np.where(usable, variance, 0), 3, mode="nearest")
     weight = np.zeros(exposure.shape, np.float32)
     np.divide(count, total, out=weight, where=usable & (total > 0))
     return weight

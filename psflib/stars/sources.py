@@ -8,6 +8,7 @@ import sep
 from astropy.table import Table
 
 from psflib.image.exposure import UNUSABLE, MaskBit
+from psflib.image.weights import weight_variance
 from psflib.loops.moments import LEAST_WEIGHT, adaptive_moments, fourth_moments
 from psflib.stars.widths import estimate_fwhm, smallest_crowd
 
@@ -88,9 +89,10 @@ def _planes(image, variance, mask):
     known = (variance > 0) & np.isfinite(variance)
     # A saturated pixel may have been given no variance; it only has to be seen.
     typical = math.sqrt(float(np.median(variance[known]))) if known.any() else 1.0
-    error = np.sqrt(variance, where=known, out=np.full(image.shape, typical, np.float32))
     bad |= ~np.isfinite(image)
     image = np.where(bad, 0, image)
+    error = np.full(image.shape, typical, np.float32)
+    np.sqrt(weight_variance(image, variance, known & ~bad), where=known, out=error)
     return (
         np.ascontiguousarray(image, np.float32),
         np.ascontiguousarray(error, np.float32),

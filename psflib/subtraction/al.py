@@ -91,8 +91,12 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
     image, variance = fill_masked(convolved)
     usable = target.usable
-    weights = weight_variance(target.image, target.variance, usable)
-    kernel = fit((target.image, weights, usable), (image, variance, ~bad), fwhms, direction)
+    weights = (
+        weight_variance(target.image, target.variance, usable),
+        weight_variance(image, variance, ~bad),
+    )
+    kernel = fit((target.image, weights[0], usable), (image, weights[1], ~bad), fwhms, direction)
+    del weights
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
     doubt = doubts.doubt_of_fill(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))

@@ -10,6 +10,7 @@ from scipy import ndimage
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure
 from psflib.image.noise import robust_std
+from psflib.image.smooth import own_share
 from psflib.preparation.sky import fit_sky
 
 #: What the docstrings of all calls say alike, in the place of ``{planes}`` and ``{verbose}``.
@@ -134,7 +135,9 @@ def measured_variance(plane, good, gain) -> np.ndarray:
     flat = np.where(good, plane, 0).astype(np.float32)
     sky = fit_sky(flat, good, order=None)
     excess = np.where(good, flat - sky.level, 0)
-    weight = ndimage.gaussian_filter(good.astype(float), 1.0)
-    smooth = ndimage.gaussian_filter(excess, 1.0) / np.maximum(weight, 1e-3)
+    share = own_share(1.0)  # left out, or the variance would know the pixel's own noise
+    weight = ndimage.gaussian_filter(good.astype(float), 1.0) - share * good
+    smooth = ndimage.gaussian_filter(excess, 1.0) - share * excess
+    smooth /= np.maximum(weight, 1e-3)
     variance = np.square(sky.rms.astype(float))
     return variance + np.maximum(smooth, 0) / gain if gain else variance

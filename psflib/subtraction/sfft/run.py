@@ -12,6 +12,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from psflib.errors import BadImage
+from psflib.image.weights import weight_variance
 from psflib.matching import pixels
 from psflib.subtraction.arrays import (
     check_shapes,
@@ -128,7 +129,7 @@ def run_sfft(
     light = planes.target - fitted.residual
     if is_sparse(use, fitted.assembly):
         light = model.matched(fitted.solution, planes.template)
-    sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
+    sigma = np.sqrt(noise_variance(model, fitted.solution, _variances(science, reference, quiet)))
     rest = np.where(good, planes.target - light, 0).astype(np.float32)
     levels = unit * float(science.sky), own * float(reference.sky)
     difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
@@ -221,15 +222,21 @@ def _planes(science, reference, use, quiet) -> Planes:
 
     quiet : the template has no noise
     """
-    variances = []
-    for exposure in (science, reference):
-        known = exposure.usable & (exposure.variance > 0)
-        typical = np.median(pixels.sample(exposure.variance, known))
-        variances.append(np.where(known, exposure.variance, typical).astype(np.float32))
-    if quiet:
-        variances[1] = np.zeros_like(variances[1])
     return Planes(
         np.where(science.usable, science.image, 0).astype(np.float32),
         np.where(reference.usable, reference.image, 0).astype(np.float32),
-        tuple(variances), use,
+        _variances(science, reference, quiet, weight_variance), use,
     )  # fmt: skip
+
+
+def _variances(science, reference, quiet, of=lambda image, variance, known: variance):
+    """Variances of both images, as claimed or as `of` makes them, without holes."""
+    found = []
+    for exposure in (science, reference):
+        known = exposure.usable & (exposure.variance > 0)
+        variance = of(exposure.image, exposure.variance, known)
+        typical = np.median(pixels.sample(variance, known))
+        found.append(np.where(known, variance, typical).astype(np.float32))
+    if quiet:
+        found[1] = np.zeros_like(found[1])
+    return tuple(found)
