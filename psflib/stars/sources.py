@@ -10,6 +10,7 @@ from astropy.table import Table
 from psflib.image.exposure import UNUSABLE, MaskBit
 from psflib.image.weights import weight_variance
 from psflib.loops.moments import LEAST_WEIGHT, adaptive_moments, fourth_moments
+from psflib.stars.saturation import without_light_around
 from psflib.stars.widths import estimate_fwhm, smallest_crowd
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def _planes(image, variance, mask):
     # A saturated pixel may have been given no variance; it only has to be seen.
     typical = math.sqrt(float(np.median(variance[known]))) if known.any() else 1.0
     bad |= ~np.isfinite(image)
+    bad |= without_light_around(image, ((mask & np.uint16(MaskBit.SAT)) != 0) & ~bad)
     image = np.where(bad, 0, image)
     error = np.full(image.shape, typical, np.float32)
     np.sqrt(weight_variance(image, variance, known & ~bad), where=known, out=error)
