@@ -342,7 +342,8 @@ def cut_star(exposure, usable, position, others, size, fwhm, settings):
     good &= ~near_others(image.shape, centre, others - (top, left), radius)
     if good[distances(image.shape, centre) <= 1.5 * fwhm].mean() < settings.min_valid:
         return "too many unusable pixels"
-    found = build_stamp(image, size, mask=~good, weight_fwhm=max(fwhm, 2.0))
+    whole, seen = mirrored(image, good, centre)
+    found = build_stamp(whole, size, mask=~seen, weight_fwhm=max(fwhm, 2.0))
     if found is None:
         return "stamp off the image, or no light to centre on"
     if np.hypot(*(found.centroid - centre)) > fwhm:
@@ -350,7 +351,25 @@ def cut_star(exposure, usable, position, others, size, fwhm, settings):
     row, col = top + found.origin[0], left + found.origin[1]
     y, x = found.centroid + np.array([top, left])
     window = exposure.variance[row : row + size, col : col + size].astype(float)
-    return found.stamp, window, found.valid, y, x, *found.delta, row, col
+    top, left = found.origin
+    valid = good[top : top + size, left : left + size] & found.valid
+    return found.stamp, window, valid, y, x, *found.delta, row, col
+
+
+def mirrored(image, good, centre):
+    """The image with bad pixels replaced by what stands opposite the centre, and what is known.
+
+    For centroids: a star without the pixel on one side of its core seems to be on the other.
+    """
+    y, x = np.nonzero(~good)
+    opposite = np.round(2 * np.asarray(centre) - np.column_stack([y, x])).astype(int)
+    inside = ((opposite >= 0) & (opposite < image.shape)).all(axis=1)
+    y, x, (rows, cols) = y[inside], x[inside], opposite[inside].T
+    known = good[rows, cols]
+    whole, seen = image.copy(), good.copy()
+    whole[y[known], x[known]] = image[rows[known], cols[known]]
+    seen[y[known], x[known]] = True
+    return whole, seen
 
 
 def pixels(column) -> np.ndarray:
