@@ -69,8 +69,9 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     Returns
     -------
     QTable
-        `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux; negative
-        where the source faded), `snr`, `fwhm` (px), `flags`, strongest first.  Flags are '' for a
+        `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux, negative
+        where the source faded; the error holds the PSF's own), `snr` (significance: of the flux
+        over its noise alone), `fwhm` (px), `flags`, strongest first.  Flags are '' for a
         clean candidate, or words: masked (much of its PSF is masked), shape (does not look like
         the PSF), sharp (narrower than the PSF: cosmic ray), halo (in the halo of a saturated
         star), dipole (a twin of the other sign beside it: misregistration), bad_epoch (of a
@@ -174,7 +175,14 @@ def _measure(planes, snr, psf, y, x, fwhm, settings, in_halo):
         flags.append("halo")
     if _opposite(snr, y, x, psf.images.shape[-1]):
         flags.append("dipole")
-    return x + dx, y + dy, flux, error, flux / error, ",".join(flags)
+    total = np.hypot(error, flux * _psf_error(difference, x + dx, y + dy))
+    return x + dx, y + dy, flux, total, flux / error, ",".join(flags)
+
+
+def _psf_error(difference, x, y) -> float:
+    """Relative error that the PSF's own error puts on fluxes; 0 for a PSF that has none to tell."""
+    known = getattr(difference.psf, "flux_error", None)
+    return 0.0 if known is None else float(np.nan_to_num(known(x, y)))
 
 
 def _fit(box, start, reach):
