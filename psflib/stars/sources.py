@@ -62,8 +62,9 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
         wings of this image's stars), ellipticity (a-b)/(a+b) of the adaptive Gaussian,
         e1, e2 (ellipticity times cos and sin of twice the angle of the major axis from +x),
         peak (ADU), hidden (part of its light that falls on unusable pixels within the aperture,
-        where fluxes hold what its Gaussian says), merged (bool: deblended from a neighbour), converged (bool: the adaptive
-        Gaussian was found; else x, y, fwhm and ellipticity come from the isophote).
+        where fluxes hold what its Gaussian says), merged (bool: deblended from a neighbour),
+        converged (bool: the adaptive Gaussian was found; else x, y, fwhm and ellipticity come from
+        the isophote).
         meta['fwhm'] is that of the filter.
     """
     if fwhm is None:

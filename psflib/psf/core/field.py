@@ -32,9 +32,9 @@ class PsfField:
     shape : (ny, nx)
         Of the image.
     stars : QTable
-        id, x, y (px), flux, flux_err (with `flux_error`), background (ADU), delta_row, delta_col (px), ok (entered
-        the fit or, if reserved, could be judged), chi2 (per degree of freedom, over the pixels
-        that were not given up), reserved, reason ('' if ok).
+        id, x, y (px), flux, flux_err (with `flux_error`), background (ADU), delta_row,
+        delta_col (px), ok (entered the fit or, if reserved, could be judged), chi2 (per degree of
+        freedom, over the pixels that were not given up), reserved, reason ('' if ok).
     meta : dict
     error : ndarray (os·s, os·s) float64, optional
         Standard error of the constant term.

@@ -126,7 +126,8 @@ def build_epsf_field(
         (there were too few others), noise (scale found for the standard deviations), model_error
         (relative to the light), phases (share of the sub-pixel phases with a star), strength (of
         the prior), shape_error, zero_error (relative errors of all fluxes by the PSF's own, see
-        `PsfField.flux_error`), scores (mean χ² of the reserved stars by order), reserve_chi2, notes.
+        `PsfField.flux_error`), scores (mean χ² of the reserved stars by order), reserve_chi2,
+        notes.
 
     Raises
     ------
