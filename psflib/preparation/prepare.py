@@ -109,9 +109,9 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     _mask_saturated(exposure.image, mask, saturation, settings, notes)
     sky = fit_sky(exposure.image, mask == 0, box=settings.sky_box, order=settings.sky_order)
     image = exposure.image - sky.level
-    _mask_dark(image, mask, sky.rms, notes)
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
+    _mask_dark(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     variance, gain = _variance(exposure, image, sky, mask, notes)
     fwhm, narrow = _widths(image, variance, mask, settings)
