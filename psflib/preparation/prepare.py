@@ -38,6 +38,7 @@ from psflib.stars.widths import estimate_widths
 
 DARK = 10.0  # sigma below sky and surroundings, that no noise is
 MOST_DARK = 0.01  # of the pixels
+LONE = 4  # such pixels at most in 5 x 5: more are a line
 SMOOTHING = 1.0  # px, sigma of the average that tells the photon noise of faint pixels
 
 
@@ -240,14 +241,16 @@ def _mask_saturated(image, mask, saturation, settings, notes):
 def _mask_dark(image, mask, rms, notes):
     """Pixels far below the sky and their surroundings: dead ones, and values that mean no data.
 
-    Areas of such a value are known already (`no_data`); vignetted corners are dark as a whole.
+    Areas of such a value are known already (`no_data`), lines are another matter
+    (`bad_lines`), and vignetted corners are dark as a whole.
     """
     y, x = np.nonzero((image < -DARK * rms) & (mask == 0))
     if not 0 < len(y) <= MOST_DARK * image.size:
         return
     padded = np.pad(image, 2, mode="symmetric")
     around = [padded[y + j, x + i] for j in range(5) for i in range(5)]
-    lone = image[y, x] < np.median(around, axis=0) - DARK * rms[y, x]
+    limit = np.median(around, axis=0) - DARK * rms[y, x]
+    lone = (image[y, x] < limit) & (np.sum(around < limit, axis=0) <= LONE)
     if lone.any():
         mask[y[lone], x[lone]] |= np.uint16(MaskBit.BAD)
         notes.append(f"dead pixels masked, {DARK:g} sigma below the sky: {lone.sum()}")
