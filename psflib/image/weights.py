@@ -73,7 +73,7 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
         return variance
     image = np.where(seen, image, np.float32(0)).astype(np.float32, copy=False)
     noise = np.float32(np.sqrt(np.median(variance[seen][::7])))
-    slope = _slope_of_sky(*(_strips(plane) for plane in (image, variance, seen)), noise)
+    slope = _slope_of_sky(_strips(image), _strips(variance), _strips(seen), noise)
     shine = np.abs(smoothed(image, NEAR, REACH)) if slope else image
     bright = _bright(shine > BRIGHT * noise, seen)
     slopes = slope, _slope_of_sources(image, variance, bright, noise, slope)

@@ -13,6 +13,8 @@ from psflib.image.noise import robust_std
 from psflib.image.smooth import own_share
 from psflib.preparation.sky import fit_sky
 
+BRIGHT = 5.0  # sigma of the sky, above which a pixel's own light tells its photon noise
+
 #: What the docstrings of all calls say alike, in the place of ``{planes}`` and ``{verbose}``.
 PLANES = """image, template : ndarray (ny, nx)
         Science image and template on one grid, ADU; sky may be left in both.
@@ -139,5 +141,7 @@ def measured_variance(plane, good, gain) -> np.ndarray:
     weight = ndimage.gaussian_filter(good.astype(float), 1.0) - share * good
     smooth = ndimage.gaussian_filter(excess, 1.0) - share * excess
     smooth /= np.maximum(weight, 1e-3)
+    # the peaks of bright stars are no average of what is around them; weights know of it
+    smooth = np.where(excess > BRIGHT * sky.rms, excess, smooth)
     variance = np.square(sky.rms.astype(float))
     return variance + np.maximum(smooth, 0) / gain if gain else variance
