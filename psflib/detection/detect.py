@@ -15,6 +15,7 @@ from psflib.errors import BadDifference
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.image.sky_frames import to_icrs
+from psflib.image.weights import weight_variance
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     Returns
     -------
     QTable
-        `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux; negative
-        where the source faded), `snr`, `fwhm` (px), `flags`, strongest first.  Flags are '' for a
+        `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux, negative
+        where the source faded; the error holds the PSF's own), `snr` (significance: of the flux
+        over its noise alone), `fwhm` (px), `flags`, strongest first.  Flags are '' for a
         clean candidate, or words: masked (much of its PSF is masked), shape (does not look like
         the PSF), sharp (narrower than the PSF: cosmic ray), halo (in the halo of a saturated
         star), dipole (a twin of the other sign beside it: misregistration), bad_epoch (of a
@@ -86,10 +88,12 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     snr = score(difference) if difference.score is None else difference.score
     fwhm = psf_fwhm(difference)
     psf = reversed_psf(difference)
+    usable = difference.usable & (difference.variance > 0)
+    weights = weight_variance(difference.image, difference.variance, usable)
     y, x = _peaks(snr, threshold, fwhm)
     halo = _near_saturated(difference.mask, y, x, fwhm)
     rows = [
-        _measure(difference, snr, psf, int(j), int(i), fwhm, settings, bool(h))
+        _measure((difference, weights), snr, psf, int(j), int(i), fwhm, settings, bool(h))
         for j, i, h in zip(y, x, halo, strict=True)
     ]
     rows = [row for row in rows if abs(row[4]) >= threshold]
@@ -155,9 +159,13 @@ def _near_saturated(mask, y, x, fwhm):
     return (distance < reach).any(1)
 
 
-def _measure(difference, snr, psf, y, x, fwhm, settings, in_halo):
-    """One candidate: refined position, PSF flux, quality of the PSF fit, flags."""
-    box = _cutout(difference, psf.at(x, y)[::-1, ::-1], y, x)
+def _measure(planes, snr, psf, y, x, fwhm, settings, in_halo):
+    """One candidate: refined position, PSF flux, quality of the PSF fit, flags.
+
+    planes : the difference, and the variance (ny, nx) that weighs
+    """
+    difference, weights = planes
+    box = _cutout(difference, weights, psf.at(x, y)[::-1, ::-1], y, x)
     # the PSF goes to the refined position: half a pixel off costs 2 to 4 % of the flux
     moved, flux, power, (dy, dx) = _fit(box, _vertex(np.abs(snr), y, x), REACH * fwhm)
     scale = difference.meta.get("score_scale", 1.0)
@@ -167,7 +175,14 @@ def _measure(difference, snr, psf, y, x, fwhm, settings, in_halo):
         flags.append("halo")
     if _opposite(snr, y, x, psf.images.shape[-1]):
         flags.append("dipole")
-    return x + dx, y + dy, flux, error, flux / error, ",".join(flags)
+    total = np.hypot(error, flux * _psf_error(difference, x + dx, y + dy))
+    return x + dx, y + dy, flux, total, flux / error, ",".join(flags)
+
+
+def _psf_error(difference, x, y) -> float:
+    """Relative error that the PSF's own error puts on fluxes; 0 for a PSF that has none to tell."""
+    known = getattr(difference.psf, "flux_error", None)
+    return 0.0 if known is None else float(np.nan_to_num(known(x, y)))
 
 
 def _fit(box, start, reach):
@@ -233,14 +248,14 @@ class Box:
     x: int
 
 
-def _cutout(difference, psf, y, x):
+def _cutout(difference, weights, psf, y, x):
     half = len(psf) // 2
     ny, nx = difference.shape
     ys, xs = (
         slice(max(y - half, 0), min(y + half + 1, ny)),
         slice(max(x - half, 0), min(x + half + 1, nx)),
     )
-    variance = difference.variance[ys, xs].astype(float)
+    variance = weights[ys, xs].astype(float)
     usable = ~has_bits(difference.mask[ys, xs], UNUSABLE) & (variance > 0)
     weight = np.divide(1, variance, out=np.zeros_like(variance), where=usable)
     inside = psf[ys.start - y + half : ys.stop - y + half, xs.start - x + half : xs.stop - x + half]

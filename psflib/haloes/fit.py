@@ -12,6 +12,7 @@ from psflib.haloes.choice import choose_stars
 from psflib.haloes.model import Halo, distance, profiles, reach_of, unit_halo
 from psflib.haloes.settings import HaloSettings
 from psflib.image.exposure import MaskBit, has_bits
+from psflib.image.weights import weights
 from psflib.psf.wings.stars import DOUBTED, within_rings
 from psflib.stamps.build import pixels
 from psflib.stars.sources import FWHM_OF_SIGMA
@@ -144,7 +145,7 @@ class _State:
     def __init__(self, exposure, psf, core, profile, fwhm, settings):
         self.exposure, self.psf, self.core, self.settings = exposure, psf, core, settings
         self.profile, self.fwhm = profile, fwhm
-        self.weight = exposure.weight()
+        self.weight = weights(exposure)
         usable = exposure.usable
         self.noise = float(np.sqrt(np.median(exposure.variance[usable]))) if usable.any() else 1.0
 

@@ -16,10 +16,20 @@ def smoothed(plane: np.ndarray, sigma: float, reach: float = 4.0) -> np.ndarray:
     reach : float
         Of the Gaussian, in `sigma`.
     """
-    half = int(np.ceil(reach * sigma))
-    taps = np.exp(-0.5 * np.square(np.arange(half + 1) / sigma))
-    taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
+    taps = _taps(sigma, reach)
+    half = len(taps) - 1
     wide = np.pad(plane.astype(np.float32, copy=False), half, mode="symmetric")
     out = np.empty_like(wide)
     loops.smooth(wide, taps, out)
     return out[half:-half, half:-half]
+
+
+def own_share(sigma: float, reach: float = 4.0) -> float:
+    """What a pixel's own value counts in its average of `smoothed`."""
+    return float(_taps(sigma, reach)[0]) ** 2
+
+
+def _taps(sigma, reach):
+    """Of unit sum in both directions together, the central one first, float32."""
+    taps = np.exp(-0.5 * np.square(np.arange(int(np.ceil(reach * sigma)) + 1) / sigma))
+    return (taps / (2 * taps.sum() - 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Variances to weigh by: those that do not know the noise of their own pixel.
+"""The one noise model of all weights: variances that do not know the noise of their own pixel.
 
 Planes made of a pixel's own counts (most cameras', ccdproc's, LSST's) are small where the noise
 is negative, so that weighted means come out low: 0.7 ADU in a sky of 300 at 1.5 e-/ADU, and 0.2
@@ -7,7 +7,8 @@ sigma in a matched filter.  What is claimed is right on average and is kept; onl
 
 import numpy as np
 
-from psflib.image.smooth import smoothed
+from psflib.image.exposure import Exposure
+from psflib.image.smooth import own_share, smoothed
 from psflib.loops import footprints as loops
 
 FAR, NEAR = 3.0, 1.0  # px, sigma of the averages that stand for a pixel of sky and of a source
@@ -15,15 +16,46 @@ REACH = 3.0  # sigma, of these averages
 BRIGHT = 5.0  # sigma of a pixel above which it belongs to a source
 AWAY = 8  # px from sources that the noise is looked for
 TELLING = 0.1  # correlation of a variance with its pixel's noise that is worth the work
-SAMPLE = 200_000  # pixels of sky that tell it
+STRIPS = 8, 64  # of rows of a large image that tell it, and their height
 MOST = 4.0  # factor by which a weight may differ from the claim
+CLEARLY, TOO_BRIGHT = 6.0, 60.0  # sigma of the pixels of sources that tell of their own counts,
+EXACT = 0.02  # by a variance that follows them to this part
+FEWEST = 30  # of such pixels
+BATCH = 20_000  # of them, at most
+
+
+def weights(exposure: Exposure) -> np.ndarray:
+    """Weight of each pixel in any weighted sum.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Without sky, with variance.
+
+    Returns
+    -------
+    ndarray (ny, nx) float32
+        1 / `weight_variance`, ADU⁻²; 0 where the pixel is unusable or has no variance.
+
+    Raises
+    ------
+    ValueError
+        If the exposure has no variance.
+    """
+    if exposure.variance is None:
+        raise ValueError("this exposure has no variance yet: call psflib.prepare first")
+    usable = exposure.usable & (exposure.variance > 0)
+    variance = weight_variance(exposure.image, exposure.variance, usable)
+    return np.divide(1, variance, out=np.zeros(exposure.shape, np.float32), where=usable)
 
 
 def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray) -> np.ndarray:
     """The variance without what the noise of the same pixel adds to it.
 
     The part is found by regression of one on the other in the sky, both without their local
-    averages: for counts over a gain it is 1/gain, for a smooth plane 0.
+    averages: for counts over a gain it is 1/gain, for a smooth plane 0.  Planes that know the
+    counts of bright pixels alone, as those that `prepare` measures, show it there.  What takes
+    the place of a pixel's own counts is an average of others, without itself.
 
     Parameters
     ----------
@@ -41,20 +73,91 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
         return variance
     image = np.where(seen, image, np.float32(0)).astype(np.float32, copy=False)
     noise = np.float32(np.sqrt(np.median(variance[seen][::7])))
-    near, far = smoothed(image, NEAR, REACH), smoothed(image, FAR, REACH)
-    sources = np.empty(seen.shape, bool)
-    loops.grow(np.abs(near) > noise, AWAY, sources)  # their light makes both planes bright
-    sky = seen & ~sources
-    rows = slice(None, None, max(1, sky.size // SAMPLE))
-    own = (image - far)[rows][sky[rows]].astype(float)
-    follows = (variance - smoothed(np.where(seen, variance, noise**2), FAR, REACH))[rows][sky[rows]]
-    follows = np.clip(follows.astype(float), -(3 * noise**2), 3 * noise**2)  # rims of sources
-    if len(own) < 1000 or not own.any():
+    slope = _slope_of_sky(_strips(image), _strips(variance), _strips(seen), noise)
+    shine = np.abs(smoothed(image, NEAR, REACH)) if slope else image
+    bright = _bright(shine > BRIGHT * noise, seen)
+    slopes = slope, _slope_of_sources(image, variance, bright, noise, slope)
+    if slopes == (0.0, 0.0):
         return variance
-    slope = own @ follows / (own @ own)
-    if abs(slope) * np.sqrt((own @ own) / max(follows @ follows, 1e-300)) < TELLING:
-        return variance
-    average = np.where(np.abs(near) < BRIGHT * noise, far, near)
-    weight = variance - np.float32(slope) * (image - average)
+    weight = variance - np.float32(slope) * (image - _others(image)) if slope else variance.copy()
+    own = _second_differences(image, bright)
+    weight[bright] = variance[bright] - np.float32(slopes[1]) * own
     np.clip(weight, variance / MOST, variance * MOST, out=weight)
     return np.where(seen, weight, variance)
+
+
+def _strips(plane):
+    """Rows all over a large plane, one strip above the other."""
+    count, height = STRIPS
+    if len(plane) <= count * height:
+        return plane
+    starts = np.linspace(0, len(plane) - height, count).astype(int)
+    return np.concatenate([plane[y : y + height] for y in starts])
+
+
+def _others(image):
+    """Average (ny, nx) of the pixels around each, without itself."""
+    share = np.float32(own_share(FAR, REACH))
+    return (smoothed(image, FAR, REACH) - share * image) / (1 - share)
+
+
+def _slope_of_sky(image, variance, seen, noise) -> float:
+    """Change of the variance with its pixel's noise in the sky; 0 if it tells nothing."""
+    sources = np.empty(seen.shape, bool)
+    near = np.abs(smoothed(image, NEAR, REACH))
+    loops.grow(near > noise, AWAY, sources)  # their light makes both planes bright
+    sky = seen & ~sources
+    own = (image - smoothed(image, FAR, REACH))[sky].astype(float)
+    follows = (variance - smoothed(np.where(seen, variance, noise**2), FAR, REACH))[sky]
+    follows = np.clip(follows.astype(float), -(3 * noise**2), 3 * noise**2)  # rims of sources
+    if len(own) < 1000 or not own.any():
+        return 0.0
+    slope = own @ follows / (own @ own)
+    telling = abs(slope) * np.sqrt((own @ own) / max(follows @ follows, 1e-300))
+    return slope if telling >= TELLING else 0.0
+
+
+def _bright(marked, seen):
+    """Rows and columns of the marked pixels whose eight neighbours are known too."""
+    marked[[0, -1]] = marked[:, [0, -1]] = False
+    y, x = np.nonzero(marked & seen)
+    whole = np.ones(len(y), bool)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            whole &= seen[y + dy, x + dx]
+    return y[whole], x[whole]
+
+
+def _second_differences(plane, at):
+    """What a pixel has beyond the value that a quadratic surface through its neighbours has."""
+    (y, x), taps = at, (-0.5, 1.0, -0.5)
+    total = np.zeros(len(y), np.float32)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            total += np.float32(taps[dy + 1] * taps[dx + 1]) * plane[y + dy, x + dx]
+    return total
+
+
+def _slope_of_sources(image, variance, bright, noise, otherwise):
+    """The same in sources: 0 unless the variance is a pixel's own counts there; `otherwise` where
+    too few pixels tell.
+
+    A smooth model of the light rises with the counts as well; only own counts agree with them in
+    the second differences, which are noise for the most part, pixel for pixel.
+    """
+    values = image[bright]
+    some = np.flatnonzero((values > CLEARLY * noise) & (values < TOO_BRIGHT * noise))
+    y, x = (axis[some[:: max(1, len(some) // BATCH)]] for axis in bright)
+    least = np.full(len(y), np.inf, np.float32)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            np.minimum(least, image[y + dy, x + dx], out=least)
+    at = tuple(axis[least > CLEARLY * noise] for axis in (y, x))
+    if len(at[0]) < FEWEST:
+        return otherwise
+    own, follows = (_second_differences(plane, at).astype(float) for plane in (image, variance))
+    if not own.any():
+        return 0.0
+    slope = own @ follows / (own @ own)
+    misfit = np.median(np.abs(follows - slope * own))
+    return slope if misfit < EXACT * np.median(np.abs(slope * own)) else 0.0

@@ -7,6 +7,7 @@ from psflib.loops._numba import loop
 LEAST_SIGMA = 0.35  # px; a lone hot pixel would otherwise shrink the source to nothing
 LEAST_WEIGHT = 1.0  # px; sums under a narrower weight depend on where the pixels fall
 MOST_ROUNDS = 50
+MOST_HIDDEN = 0.5  # of the Gaussian's light, that may be its own guess where pixels are unusable
 
 
 @loop
@@ -15,7 +16,8 @@ def adaptive_moments(image, usable, x, y, sigma, most_sigma, most_shift, out):
 
     The weight is given the shape of the source until both agree (Bernstein & Jarvis 2002,
     AJ 123, 583), but for a minor axis of at least `LEAST_WEIGHT`.  The product of two Gaussians of
-    covariance C and W has M = (C^-1 + W^-1)^-1; so C follows from M and the known W.
+    covariance C and W has M = (C^-1 + W^-1)^-1; so C follows from M and the known W.  Unusable
+    pixels take the light of the Gaussian: without it a hole beside the core moves the centre.
     """
     # image, usable (ny, nx); x, y (n); out (n, 6): x, y, Cxx, Cxy, Cyy, 1 if converged
     for s in range(x.size):
@@ -24,7 +26,9 @@ def adaptive_moments(image, usable, x, y, sigma, most_sigma, most_shift, out):
         good = False
         for _ in range(MOST_ROUNDS):
             wxx, wyy = _widened(cxx, cxy, cyy)
-            total, mx, my, mxx, mxy, myy = _weighted_sums(image, usable, cx, cy, wxx, cxy, wyy)
+            total, mx, my, mxx, mxy, myy = _weighted_sums(
+                image, usable, cx, cy, wxx, cxy, wyy, cxx, cyy
+            )
             if not total > 0:
                 break
             mx, my = mx / total, my / total
@@ -69,19 +73,26 @@ def _widened(cxx, cxy, cyy):
 
 
 @loop
-def _weighted_sums(image, usable, cx, cy, cxx, cxy, cyy):
-    """Zeroth, first and second sums about (cx, cy) under the Gaussian weight, out to 3.5 sigma."""
+def _weighted_sums(image, usable, cx, cy, wxx, cxy, wyy, cxx, cyy):
+    """Zeroth, first and second sums about (cx, cy) under the Gaussian weight, out to 3.5 sigma.
+
+    The weight's covariance is (wxx, cxy, wyy), the source's (cxx, cxy, cyy).
+    """
     ny, nx = image.shape
-    det = cxx * cyy - cxy * cxy
-    axx, axy, ayy = cyy / det, -cxy / det, cxx / det
-    half_x, half_y = 3.5 * math.sqrt(cxx), 3.5 * math.sqrt(cyy)
+    det, det_c = wxx * wyy - cxy * cxy, cxx * cyy - cxy * cxy
+    axx, axy, ayy = wyy / det, -cxy / det, wxx / det
+    half_x, half_y = 3.5 * math.sqrt(wxx), 3.5 * math.sqrt(wyy)
     total = mx = my = mxx = mxy = myy = 0.0
+    holes = 0
     for row in range(max(0, math.ceil(cy - half_y)), min(ny, math.floor(cy + half_y) + 1)):
         dy = row - cy
         for col in range(max(0, math.ceil(cx - half_x)), min(nx, math.floor(cx + half_x) + 1)):
             dx = col - cx
             q = axx * dx * dx + 2 * axy * dx * dy + ayy * dy * dy
-            if q > 12.25 or not usable[row, col]:
+            if q > 12.25:
+                continue
+            if not usable[row, col]:
+                holes += 1
                 continue
             light = image[row, col] * math.exp(-0.5 * q)
             total += light
@@ -90,7 +101,72 @@ def _weighted_sums(image, usable, cx, cy, cxx, cxy, cyy):
             mxx += light * dx * dx
             mxy += light * dx * dy
             myy += light * dy * dy
-    return total, mx, my, mxx, mxy, myy
+    if holes == 0 or not total > 0:
+        return total, mx, my, mxx, mxy, myy
+    # the Gaussian under the weight, where pixels are seen and where not
+    seen = hx = hy = hxx = hxy = hyy = hidden = 0.0
+    for row in range(max(0, math.ceil(cy - half_y)), min(ny, math.floor(cy + half_y) + 1)):
+        dy = row - cy
+        for col in range(max(0, math.ceil(cx - half_x)), min(nx, math.floor(cx + half_x) + 1)):
+            dx = col - cx
+            q = axx * dx * dx + 2 * axy * dx * dy + ayy * dy * dy
+            if q > 12.25:
+                continue
+            own = (cyy * dx * dx - 2 * cxy * dx * dy + cxx * dy * dy) / det_c
+            light = math.exp(-0.5 * (q + own))
+            if usable[row, col]:
+                seen += light
+                continue
+            hidden += light
+            hx += light * dx
+            hy += light * dy
+            hxx += light * dx * dx
+            hxy += light * dx * dy
+            hyy += light * dy * dy
+    if hidden > MOST_HIDDEN * (seen + hidden):
+        return total, mx, my, mxx, mxy, myy
+    a = total / seen
+    return (
+        total + a * hidden, mx + a * hx, my + a * hy, mxx + a * hxx, mxy + a * hxy, myy + a * hyy
+    )  # fmt: skip
+
+
+@loop
+def fill_holes(image, usable, x, y, covariance, radius, most, share, out):
+    """Light of each source's Gaussian at unusable pixels within `radius` of it, into `out`.
+
+    share[s] is the part of its light that is hidden there; above `most` nothing is filled.
+    """
+    # image, usable, out (ny, nx); x, y, share (n); covariance (n, 3): Cxx, Cxy, Cyy
+    ny, nx = image.shape
+    for s in range(x.size):
+        cxx, cxy, cyy = covariance[s, 0], covariance[s, 1], covariance[s, 2]
+        det = cxx * cyy - cxy * cxy
+        row0, row1 = max(0, math.ceil(y[s] - radius)), min(ny, math.floor(y[s] + radius) + 1)
+        col0, col1 = max(0, math.ceil(x[s] - radius)), min(nx, math.floor(x[s] + radius) + 1)
+        total = seen = hidden = 0.0
+        for row in range(row0, row1):
+            for col in range(col0, col1):
+                dx, dy = col - x[s], row - y[s]
+                if dx * dx + dy * dy > radius * radius:
+                    continue
+                own = (cyy * dx * dx - 2 * cxy * dx * dy + cxx * dy * dy) / det
+                light = math.exp(-0.5 * own)
+                if usable[row, col]:
+                    total += light * image[row, col]
+                    seen += light * light
+                else:
+                    hidden += light
+        whole = 2 * math.pi * math.sqrt(det)
+        share[s] = min(hidden / whole, 1.0)
+        if hidden == 0 or share[s] > most or not total > 0:
+            continue
+        for row in range(row0, row1):
+            for col in range(col0, col1):
+                dx, dy = col - x[s], row - y[s]
+                if dx * dx + dy * dy <= radius * radius and not usable[row, col]:
+                    own = (cyy * dx * dx - 2 * cxy * dx * dy + cxx * dy * dy) / det
+                    out[row, col] = max(out[row, col], total / seen * math.exp(-0.5 * own))
 
 
 @loop

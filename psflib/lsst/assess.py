@@ -87,6 +87,7 @@ def _assess(one: KernelCandidate, pair, kernel, config):
     residual, variance = stamp_residual(one, pair, image, background)
     found = statistics(one, pair, residual, variance, config)
     one.spatial_mean, one.spatial_std = found.mean, found.std
+    _, variance = stamp_residual(one, pair.weighing, image, background)
     change, error = flux_change(one, pair, residual, variance, background)
     if abs(change) > np.hypot(5 * error, TOLERANCE):
         one.reject("variable")

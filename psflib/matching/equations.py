@@ -114,7 +114,7 @@ class Sky:
         return (terms * self.total[i, j]) @ terms.T, terms @ self.weighted[i, j]
 
 
-def sky_sums(rest, variance, select, clip=4.0) -> Sky:
+def sky_sums(rest, variance, select, clip=5.0) -> Sky:
     """Sums over the sky pixels of `rest`, a - K conv b, within `clip` sigma of its median."""
     cells = [-(-n // pixels.BLOCK) for n in rest.shape]
     total, weighted = np.zeros(cells), np.zeros(cells)

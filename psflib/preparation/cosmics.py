@@ -89,10 +89,9 @@ def lobes(image, variance, rays) -> np.ndarray:
     -------
     ndarray (ny, nx) bool
     """
-    low = (image < 0) & (np.square(image) > LEAST**2 * variance)
-    near = np.empty_like(low)
+    near = np.empty(image.shape, bool)
     grow(rays, 2, near)
-    return low & near
+    return near & (image < -LEAST * np.sqrt(variance))
 
 
 def _planes(image, variance, unusable):

@@ -21,7 +21,7 @@ from psflib.image.exposure import (
     unit_for,
 )
 from psflib.image.noise import robust_std
-from psflib.image.smooth import smoothed
+from psflib.image.smooth import own_share, smoothed
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     absurd_variances,
@@ -34,7 +34,13 @@ from psflib.preparation.cosmics import find_cosmic_rays, lobes
 from psflib.preparation.crowd import is_alike, share_of_stars
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
+from psflib.stars.saturation import without_light_around
 from psflib.stars.widths import estimate_widths
+
+DARK = 10.0  # sigma below sky and surroundings, that no noise is
+MOST_DARK = 0.01  # of the pixels
+LONE = 4  # such pixels at most in 5 x 5: more are a line
+SMOOTHING = 1.0  # px, sigma of the average that tells the photon noise of faint pixels
 
 
 class PrepareSettings(BaseModel):
@@ -103,11 +109,12 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     exposure = _without_empty_areas(_in_a_fit_unit(exposure, notes), notes)
     saturation = _saturation(exposure, notes)
     mask = exposure.mask.copy()
-    _mask_saturated(exposure.image, mask, saturation, settings)
+    _mask_saturated(exposure.image, mask, saturation, settings, notes)
     sky = fit_sky(exposure.image, mask == 0, box=settings.sky_box, order=settings.sky_order)
     image = exposure.image - sky.level
     if settings.bad_lines:
         _mask_bad_lines(image, mask, sky.rms, notes)
+    _mask_dark(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     sky, confusion = _without_crowd(image, sky, mask, settings, notes)
     variance, gain = _variance(exposure, image, sky, mask, notes)
@@ -222,14 +229,36 @@ def pile_up(values: np.ndarray) -> float | None:
     return median + float(np.median(bright[-n_pile:]))
 
 
-def _mask_saturated(image, mask, saturation, settings):
+def _mask_saturated(image, mask, saturation, settings, notes):
     if saturation is None:
         return
     full = image >= settings.saturation_margin * saturation
-    # a lone pixel is a cosmic ray or a hot pixel; both are masked, only the growth is for stars
+    hot = without_light_around(image, full)
+    if hot.any():
+        full &= ~hot
+        mask[hot] |= np.uint16(MaskBit.BAD)
+        notes.append(f"hot pixels masked, above saturation without light around: {hot.sum()}")
     if settings.saturation_grow and full.any():
         full = ndimage.binary_dilation(full, iterations=settings.saturation_grow)
     mask[full] |= np.uint16(MaskBit.SAT)
+
+
+def _mask_dark(image, mask, rms, notes):
+    """Pixels far below the sky and their surroundings: dead ones, and values that mean no data.
+
+    Areas of such a value are known already (`no_data`), lines are another matter
+    (`bad_lines`), and vignetted corners are dark as a whole.
+    """
+    y, x = np.nonzero((image < -DARK * rms) & (mask == 0))
+    if not 0 < len(y) <= MOST_DARK * image.size:
+        return
+    padded = np.pad(image, 2, mode="symmetric")
+    around = [padded[y + j, x + i] for j in range(5) for i in range(5)]
+    limit = np.median(around, axis=0) - DARK * rms[y, x]
+    lone = (image[y, x] < limit) & (np.sum(around < limit, axis=0) <= LONE)
+    if lone.any():
+        mask[y[lone], x[lone]] |= np.uint16(MaskBit.BAD)
+        notes.append(f"dead pixels masked, {DARK:g} sigma below the sky: {lone.sum()}")
 
 
 def _mask_bad_lines(image, mask, rms, notes):
@@ -286,33 +315,36 @@ def _variance(exposure, image, sky: Sky, mask, notes):
             notes.append(f"{absurd.sum()} pixels masked: a variance far below their neighbours'")
         variance = exposure.variance.copy()
         if exposure.meta.get("source_noise") is False:
-            _complete(variance, image, sky, gain, notes)
+            _complete(variance, image, sky, gain, mask, notes)
         return variance, gain
     if gain is None:
         gain = _gain_from_sky(sky, notes)
     variance = np.square(sky.rms)
     if gain is not None:
-        variance += _photon_noise(image, sky, gain)
+        variance += _photon_noise(image, sky, gain, mask)
     notes.append(
         "variance measured: sky noise of the image" + (" and photon noise" if gain else "")
     )
     return variance, gain
 
 
-def _photon_noise(image, sky, gain):
+def _photon_noise(image, sky, gain, mask):
     """Variance of the sources' own light; `image` without sky."""
-    # faint pixels take a smoothed value: weights that follow the noise bias the fits
-    source = np.where(image > 5 * sky.rms, image, smoothed(image, 1.0))
+    image = np.where(has_bits(mask, MaskBit.BAD | MaskBit.NO_DATA), 0, image)
+    # faint pixels take an average of their neighbours: weights that follow the noise bias the fits
+    share = np.float32(own_share(SMOOTHING))
+    around = (smoothed(image, SMOOTHING) - share * image) / (1 - share)
+    source = np.where(image > 5 * sky.rms, image, around)
     return np.maximum(source, 0, out=source) / np.float32(gain)
 
 
-def _complete(variance, image, sky, gain, notes):
+def _complete(variance, image, sky, gain, mask, notes):
     """Photon noise of the sources into a given plane that is known to lack it."""
     if gain is None:
         notes.append("the variance lacks the photon noise of sources, and no gain is known")
         return
     known = variance > 0
-    variance[known] += _photon_noise(image, sky, gain)[known]
+    variance[known] += _photon_noise(image, sky, gain, mask)[known]
     notes.append("photon noise of sources is added to the variance, which lacks it")
 
 

@@ -238,7 +238,7 @@ def _build_normal(stamps, delta, oversample, weight, psi, max_iter, tol):
     solution = solve_constant(
         stamps, weight, delta, oversample, psi=psi, max_iter=max_iter, tol=tol
     )
-    error = solution.uncertainty()
+    error, _ = solution.uncertainty()
     state = solution.state
     (epsf,) = state.finish()
     return BuildEpsf(

@@ -16,6 +16,7 @@ from psflib.errors import NotEnoughStars
 from psflib.image.checks import is_positive, require_array, require_count
 from psflib.image.exposure import Exposure
 from psflib.image.noise import crowded_variance
+from psflib.image.weights import weight_variance
 from psflib.stamps.noise import refine_weight, weigh
 from psflib.stars.neighbors import distances, near_others
 
@@ -319,10 +320,11 @@ def stamp_size(fwhm: float) -> int:
 
 
 def smooth_weight(exposure: Exposure) -> np.ndarray:
-    """1 / (variance averaged over the usable pixels of 3 × 3) (ny, nx) float32, 0 if unusable."""
+    """1 / (`weight_variance` averaged over the usable pixels of 3 × 3) (ny, nx), 0 if unusable."""
     usable = exposure.weight() > 0
+    variance = weight_variance(exposure.image, exposure.variance, usable)
     count = uniform_filter(usable.astype(np.float32), 3, mode="nearest")
-    total = uniform_filter(np.where(usable, exposure.variance, 0), 3, mode="nearest")
+    total = uniform_filter(np.where(usable, variance, 0), 3, mode="nearest")
     weight = np.zeros(exposure.shape, np.float32)
     np.divide(count, total, out=weight, where=usable & (total > 0))
     return weight
@@ -342,7 +344,8 @@ def cut_star(exposure, usable, position, others, size, fwhm, settings):
     good &= ~near_others(image.shape, centre, others - (top, left), radius)
     if good[distances(image.shape, centre) <= 1.5 * fwhm].mean() < settings.min_valid:
         return "too many unusable pixels"
-    found = build_stamp(image, size, mask=~good, weight_fwhm=max(fwhm, 2.0))
+    whole, seen = mirrored(image, good, centre)
+    found = build_stamp(whole, size, mask=~seen, weight_fwhm=max(fwhm, 2.0))
     if found is None:
         return "stamp off the image, or no light to centre on"
     if np.hypot(*(found.centroid - centre)) > fwhm:
@@ -350,7 +353,25 @@ def cut_star(exposure, usable, position, others, size, fwhm, settings):
     row, col = top + found.origin[0], left + found.origin[1]
     y, x = found.centroid + np.array([top, left])
     window = exposure.variance[row : row + size, col : col + size].astype(float)
-    return found.stamp, window, found.valid, y, x, *found.delta, row, col
+    top, left = found.origin
+    valid = good[top : top + size, left : left + size] & found.valid
+    return found.stamp, window, valid, y, x, *found.delta, row, col
+
+
+def mirrored(image, good, centre):
+    """The image with bad pixels replaced by what stands opposite the centre, and what is known.
+
+    For centroids: a star without the pixel on one side of its core seems to be on the other.
+    """
+    y, x = np.nonzero(~good)
+    opposite = np.round(2 * np.asarray(centre) - np.column_stack([y, x])).astype(int)
+    inside = ((opposite >= 0) & (opposite < image.shape)).all(axis=1)
+    y, x, (rows, cols) = y[inside], x[inside], opposite[inside].T
+    known = good[rows, cols]
+    whole, seen = image.copy(), good.copy()
+    whole[y[known], x[known]] = image[rows[known], cols[known]]
+    seen[y[known], x[known]] = True
+    return whole, seen
 
 
 def pixels(column) -> np.ndarray:

@@ -7,6 +7,31 @@ SPREADS = 1.5  # if that is also this many times the scatter of single stars
 GROUP = 9  # stars of like flux that are looked at together
 FEWEST = 3 * GROUP
 
+LIT = 0.05  # of a pixel's value, that a neighbour has at least if a star shines there
+
+
+def without_light_around(image, marked) -> np.ndarray:
+    """Marked pixels (ny, nx) bool beside which there is no light: hot ones, not stars.
+
+    A star of 0.9 px FWHM still has a quarter of its central pixel's light beside it.
+
+    Parameters
+    ----------
+    image : ndarray (ny, nx)
+        With or without sky.
+    marked : ndarray (ny, nx) bool
+    """
+    hot = np.zeros(marked.shape, bool)
+    y, x = np.nonzero(marked)
+    if not len(y):
+        return hot
+    level = np.median(image[::7, ::7])
+    padded = np.pad(image, 1, mode="constant", constant_values=level)
+    around = [padded[y + j, x + i] for j in range(3) for i in range(3) if (j, i) != (1, 1)]
+    brightest = np.max(np.nan_to_num(around, nan=level), axis=0)
+    hot[y, x] = brightest - level < LIT * (image[y, x] - level)
+    return hot
+
 
 def expected_peak(x, y, flux, size, scale=1.0):
     """Value (ADU) of the brightest pixel that a star of this flux and size has.

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: A star may lack these few of its pixels, as a fraction of the disc of radius `mask_radius`.
 MASKED_FRACTION = 0.1
+#: ... and this part of its light: what is left still tells where it is and how wide.
+HIDDEN_LIGHT = 0.25
 #: Factors of the limits of S/N and contamination, step by step: to come to enough stars, and,
 #: further, only if there are not even five.
 LOOSER = ((1.0, 1.0), (0.75, 2.0), (0.5, 4.0))
@@ -211,7 +213,7 @@ def _permanent_cuts(exposure, found, fwhm, settings):
     saturated = _count(exposure.mask & np.uint16(MaskBit.SAT), x, y, 1.5 * fwhm) > 0
     bad = exposure.mask & np.uint16(UNUSABLE)
     radius = settings.mask_radius * fwhm
-    masked = _count(bad, x, y, max(1.0, fwhm)) > 0
+    masked = np.asarray(found["hidden"]) > HIDDEN_LIGHT
     masked |= _count(bad, x, y, radius) > MASKED_FRACTION * np.pi * radius**2
     finite = np.isfinite(found["flux"]) & np.isfinite(found["flux_err"]) & (found["flux_err"] > 0)
     inside = (x > edge) & (x < nx - 1 - edge) & (y > edge) & (y < ny - 1 - edge)
@@ -236,6 +238,7 @@ def _not_linear(exposure, found, reason, settings):
     expected *= peak_scale(peak[stars], expected[stars])
     # the peak of a faint star is noise's choice of a pixel
     seen = bright & (reason == "") & (found["snr"] > 2 * settings.min_snr)
+    seen &= np.asarray(found["hidden"]) == 0  # its peak may be what is not seen
     seen &= found["fwhm"] < 1.5 * locus.size(x, y)
     level = turn_over(peak[seen], expected[seen])
     given = np.inf

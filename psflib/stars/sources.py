@@ -8,7 +8,15 @@ import sep
 from astropy.table import Table
 
 from psflib.image.exposure import UNUSABLE, MaskBit
-from psflib.loops.moments import LEAST_WEIGHT, adaptive_moments, fourth_moments
+from psflib.image.weights import weight_variance
+from psflib.loops.moments import (
+    LEAST_WEIGHT,
+    MOST_HIDDEN,
+    adaptive_moments,
+    fill_holes,
+    fourth_moments,
+)
+from psflib.stars.saturation import without_light_around
 from psflib.stars.widths import estimate_fwhm, smallest_crowd
 
 log = logging.getLogger(__name__)
@@ -53,8 +61,10 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
         geometric mean of both axes; from the adaptive Gaussian, corrected by one factor for the
         wings of this image's stars), ellipticity (a-b)/(a+b) of the adaptive Gaussian,
         e1, e2 (ellipticity times cos and sin of twice the angle of the major axis from +x),
-        peak (ADU), merged (bool: deblended from a neighbour), converged (bool: the adaptive
-        Gaussian was found; else x, y, fwhm and ellipticity come from the isophote).
+        peak (ADU), hidden (part of its light that falls on unusable pixels within the aperture,
+        where fluxes hold what its Gaussian says), merged (bool: deblended from a neighbour),
+        converged (bool: the adaptive Gaussian was found; else x, y, fwhm and ellipticity come from
+        the isophote).
         meta['fwhm'] is that of the filter.
     """
     if fwhm is None:
@@ -88,9 +98,11 @@ def _planes(image, variance, mask):
     known = (variance > 0) & np.isfinite(variance)
     # A saturated pixel may have been given no variance; it only has to be seen.
     typical = math.sqrt(float(np.median(variance[known]))) if known.any() else 1.0
-    error = np.sqrt(variance, where=known, out=np.full(image.shape, typical, np.float32))
     bad |= ~np.isfinite(image)
+    bad |= without_light_around(image, ((mask & np.uint16(MaskBit.SAT)) != 0) & ~bad)
     image = np.where(bad, 0, image)
+    error = np.full(image.shape, typical, np.float32)
+    np.sqrt(weight_variance(image, variance, known & ~bad), where=known, out=error)
     return (
         np.ascontiguousarray(image, np.float32),
         np.ascontiguousarray(error, np.float32),
@@ -134,7 +146,10 @@ def _measure(image, error, bad, found, fwhm):
     converged = shape[:, 5] > 0
     x = np.where(converged, shape[:, 0], found["x"])
     y = np.where(converged, shape[:, 1], found["y"])
-    flux, flux_err, _ = sep.sum_circle(image, x, y, APERTURE * fwhm, err=error, mask=bad, subpix=5)
+    whole, closed, hidden = _without_holes(image, bad, x, y, shape, fwhm)
+    flux, flux_err, _ = sep.sum_circle(
+        whole, x, y, APERTURE * fwhm, err=error, mask=closed, subpix=5
+    )
     major, minor = _axes(shape[:, 2], shape[:, 3], shape[:, 4])
     major = np.where(converged, major, found["a"])
     minor = np.where(converged, minor, found["b"])
@@ -156,10 +171,26 @@ def _measure(image, error, bad, found, fwhm):
             "e1": ellipticity * np.cos(2 * angle),
             "e2": ellipticity * np.sin(2 * angle),
             "peak": found["peak"].astype(float),
+            "hidden": hidden,
             "merged": (found["flag"] & MERGED) > 0,
             "converged": converged,
         }
     )
+
+
+def _without_holes(image, bad, x, y, shape, fwhm):
+    """Image with the sources' own light where their pixels are unusable, the mask that is left,
+    and the part of each source's light that is hidden."""
+    typical = (fwhm / FWHM_OF_SIGMA) ** 2
+    round_ = np.broadcast_to([typical, 0.0, typical], (len(x), 3))
+    covariance = np.ascontiguousarray(np.where(shape[:, 5:] > 0, shape[:, 2:5], round_))
+    light, hidden = np.zeros_like(image), np.zeros(len(x))
+    fill_holes(
+        image, ~bad, *(np.ascontiguousarray(v, float) for v in (x, y)), covariance,
+        APERTURE * fwhm + 1, MOST_HIDDEN, hidden, light,
+    )  # fmt: skip
+    filled = light > 0
+    return np.where(filled, light, image), bad & ~filled, hidden
 
 
 def _wings(image, bad, shape, width, good):

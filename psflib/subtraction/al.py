@@ -1,7 +1,6 @@
 """Alard-Lupton subtraction: science minus matched template, variance and mask with it."""
 
 import dataclasses
-import math
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,15 +11,15 @@ from psflib.image.convolve import convolve_by_tiles, convolve_sparse
 from psflib.image.difference import Difference
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.fill import fill_masked
-from psflib.image.noise import clipped, input_correlation, variance_factor
+from psflib.image.noise import input_correlation, variance_factor
 from psflib.image.weights import weight_variance
 from psflib.matching import MatchingKernel, fit_kernel, pixels
+from psflib.matching.background import LEAST_DARK, dark_pixels
 from psflib.matching.bounds import MOST, FluxRange
 from psflib.matching.equations import fit_background
 from psflib.subtraction import doubts
 
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured
-LEAST_DARK = 0.05  # share of the pixels away from sources that tells the background
 TILE = 64  # px, tiles with one squared kernel each
 
 
@@ -91,8 +90,12 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
     fwhms = target.meta["fwhm"], convolved.meta["fwhm"]
     image, variance = fill_masked(convolved)
     usable = target.usable
-    weights = weight_variance(target.image, target.variance, usable)
-    kernel = fit((target.image, weights, usable), (image, variance, ~bad), fwhms, direction)
+    weights = (
+        weight_variance(target.image, target.variance, usable),
+        weight_variance(image, variance, ~bad),
+    )
+    kernel = fit((target.image, weights[0], usable), (image, weights[1], ~bad), fwhms, direction)
+    del weights
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
     doubt = doubts.doubt_of_fill(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
@@ -158,7 +161,7 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     noise += target.variance
     sky = np.abs(matched) < np.float32(np.sqrt(np.median(pixels.sample(target.variance, usable))))
     sky &= usable
-    dark = _dark(matched, usable, target.meta["fwhm"])
+    dark = dark_pixels(matched, usable, target.meta["fwhm"])
     difference = np.subtract(target.image, matched, out=matched)
     difference -= kernel.background_map()
     weights = weight_variance(difference, noise, usable)
@@ -181,18 +184,6 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     np.maximum(added, -doubts.MOST_TAKEN * target.variance, out=added)
     noise += added
     return kernel, difference, noise, added
-
-
-def _dark(matched, usable, fwhm):
-    """Pixels away from sources, chosen by no noise of their own: it would offset the background.
-
-    A limit on the pixels themselves about 0, where the level of the matched image is 0.5 ADU, took
-    those whose noise is negative: 0.1 ADU, six standard errors of 512 x 512 px.
-    """
-    smooth = pixels.smoothed(matched, fwhm / 2.355)
-    level, spread = clipped(pixels.sample(smooth, usable))
-    smooth -= np.float32(level)
-    return ~pixels.grown(np.abs(smooth, out=smooth) > np.float32(5 * spread), math.ceil(2 * fwhm))
 
 
 def _to_science_units(kernel, difference, noise):

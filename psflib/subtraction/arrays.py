@@ -10,7 +10,10 @@ from scipy import ndimage
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure
 from psflib.image.noise import robust_std
+from psflib.image.smooth import own_share
 from psflib.preparation.sky import fit_sky
+
+BRIGHT = 5.0  # sigma of the sky, above which a pixel's own light tells its photon noise
 
 #: What the docstrings of all calls say alike, in the place of ``{planes}`` and ``{verbose}``.
 PLANES = """image, template : ndarray (ny, nx)
@@ -134,7 +137,11 @@ def measured_variance(plane, good, gain) -> np.ndarray:
     flat = np.where(good, plane, 0).astype(np.float32)
     sky = fit_sky(flat, good, order=None)
     excess = np.where(good, flat - sky.level, 0)
-    weight = ndimage.gaussian_filter(good.astype(float), 1.0)
-    smooth = ndimage.gaussian_filter(excess, 1.0) / np.maximum(weight, 1e-3)
+    share = own_share(1.0)  # left out, or the variance would know the pixel's own noise
+    weight = ndimage.gaussian_filter(good.astype(float), 1.0) - share * good
+    smooth = ndimage.gaussian_filter(excess, 1.0) - share * excess
+    smooth /= np.maximum(weight, 1e-3)
+    # the peaks of bright stars are no average of what is around them; weights know of it
+    smooth = np.where(excess > BRIGHT * sky.rms, excess, smooth)
     variance = np.square(sky.rms.astype(float))
     return variance + np.maximum(smooth, 0) / gain if gain else variance

@@ -5,8 +5,10 @@ import pytest
 
 import psflib
 from psflib.image.exposure import Exposure
-from psflib.image.weights import weight_variance
+from psflib.image.smooth import own_share, smoothed
+from psflib.image.weights import weight_variance, weights
 from psflib.simulation.psf_model import PsfModel
+from psflib.subtraction import run_hotpants, run_sfft
 
 SHAPE, GAIN, READ = (400, 400), 1.5, 3.0
 
@@ -104,3 +106,59 @@ def test_the_sky_of_a_difference_is_unbiased(method):
     # a background of degree 3 follows the noise, so that the mean is better than its own error
     assert abs(np.mean(means)) < 2
     assert abs(np.mean(scores)) < 0.04
+
+
+@pytest.mark.parametrize("plane", ["counts", "measured"])
+def test_no_weight_knows_the_noise_of_its_pixel(plane):
+    """Sky and cores: 0.7 ADU low by counts, and cores by what `prepare` measures too."""
+    light = starlight(3.0, count=400)
+    seen = observed(light, 300.0, 6)
+    variance = variances(seen, light + 300)["counts"].astype("f4") if plane == "counts" else None
+    made = psflib.prepare(Exposure(seen.astype("f4"), variance, gain=GAIN))
+    noise, weight = seen - light - 300, weights(made).astype(float)
+    truth = 1 / variances(seen, light + 300)["truth"]
+    for part in (light < 1, light > 100):
+        use = part & (weight > 0)
+        expected = np.sum((noise * truth)[use]) / truth[use].sum()
+        found = np.sum((noise * weight)[use]) / weight[use].sum()
+        # the same noise under the best weights: what differs is the bias
+        assert abs(found - expected) < 0.06
+        assert abs(np.median(weight[use] / truth[use]) - 1) < 0.05
+
+
+def test_weights_are_zero_where_nothing_is_known():
+    image, mask = np.zeros(SHAPE, "f4"), np.zeros(SHAPE, bool)
+    mask[3, 4] = True
+    made = weights(Exposure(image, np.full(SHAPE, 4.0), mask))
+    assert made[3, 4] == 0 and np.all(np.delete(made.ravel(), 3 * SHAPE[1] + 4) == 0.25)
+    with pytest.raises(ValueError, match="prepare"):
+        weights(Exposure(image))
+
+
+def test_own_share():
+    plane = np.zeros((41, 41), "f4")
+    plane[20, 20] = 1
+    for sigma in (1.0, 3.0):
+        assert smoothed(plane, sigma)[20, 20] == pytest.approx(own_share(sigma), rel=1e-5)
+
+
+@pytest.mark.parametrize("given", ["counts", "nothing"])
+@pytest.mark.parametrize("call", [run_hotpants, run_sfft])
+def test_the_sky_of_peers_calls_is_unbiased(call, given):
+    """-0.3 to -0.5 ADU while their background was fitted to what is around stars."""
+    images, sigmas = [], []
+    for k, (fwhm, level) in enumerate(((3.6, 300.0), (2.6, 450.0))):
+        light = starlight(fwhm)
+        images.append(observed(light, level, 20 + k))
+        sigmas.append(np.sqrt(variances(images[-1], light)["counts"]))
+    sigmas = [None, None] if given == "nothing" else sigmas
+    widths = {"image_fwhm": 3.6, "template_fwhm": 2.6} if call is run_hotpants else {}
+    made = call(
+        *images, err=sigmas[0], template_err=sigmas[1], image_gain=GAIN, template_gain=GAIN,
+        **widths,
+    )  # fmt: skip
+    empty = starlight(3.6) < 0.02
+    empty[:24], empty[-24:], empty[:, :24], empty[:, -24:] = False, False, False, False
+    sky = made[empty & (np.abs(made) > 1e-20)]
+    # 3 standard errors; of a background of degree 2 by stars and sky 1.5 of them scatter
+    assert abs(sky.mean()) < 3 * 1.5 * sky.std() / np.sqrt(sky.size)

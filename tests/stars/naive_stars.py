@@ -13,15 +13,39 @@ def adaptive_moments(image, usable, x, y, sigma, rounds=50, narrowest=1.0):
     covariance, centre = np.eye(2) * sigma**2, np.array([x, y], float)
     for _ in range(rounds):
         offset, light, weight = _seen(image, usable, row, col, centre, covariance, narrowest)
+        light += _unseen(light, usable, offset, covariance, weight)
         mean = (offset * light).sum((1, 2)) / light.sum()
         second = np.einsum("iyx,jyx,yx->ij", offset, offset, light) / light.sum()
         second -= np.outer(mean, mean)
         new = np.linalg.inv(np.linalg.inv(second) - np.linalg.inv(weight))
         centre = centre + min(2, np.trace(new) / np.trace(second)) * mean
-        change, covariance = np.abs(new - covariance).sum(), new
+        change, covariance = np.abs(np.diag(new - covariance)).sum(), new
         if change < 1e-3 * np.trace(covariance) and np.abs(mean).sum() < 1e-3:
             break
     return centre, covariance
+
+
+def _unseen(light, usable, offset, covariance, weight):
+    """Light of the Gaussian under its weight at unusable pixels, scaled to what the others show."""
+    q = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(weight), offset)
+    own = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(covariance), offset)
+    model = np.where(q <= 3.5**2, np.exp(-(q + own) / 2), 0)
+    hidden = np.where(usable, 0, model)
+    if hidden.sum() > 0.5 * model.sum():
+        return 0 * hidden
+    return light.sum() / model[usable].sum() * hidden
+
+
+def fill_holes(image, usable, x, y, covariance, radius):
+    """Twin of `loops.moments.fill_holes`, for one source: its light in holes, and the share."""
+    row, col = np.indices(image.shape)
+    offset = np.array([col - x, row - y])
+    own = np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(covariance), offset)
+    near = np.hypot(*offset) <= radius
+    model = np.where(near, np.exp(-own / 2), 0)
+    scale = (model * image)[usable].sum() / np.square(model[usable]).sum()
+    share = model[~usable].sum() / (2 * np.pi * np.sqrt(np.linalg.det(covariance)))
+    return np.where(usable, 0, scale * model), share
 
 
 def fourth_moments(image, usable, x, y, covariance, narrowest=1.0):

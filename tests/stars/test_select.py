@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+import psflib
 from psflib.errors import NotEnoughStars
-from psflib.image.exposure import Exposure, MaskBit
-from psflib.loops.moments import adaptive_moments, fourth_moments
+from psflib.image.exposure import UNUSABLE, Exposure, MaskBit, has_bits
+from psflib.loops.moments import adaptive_moments, fill_holes, fourth_moments
 from psflib.simulation import PsfModel, Scene, optimal_snr, render
 from psflib.simulation.simulate import SimulateSettings, simulate_field, simulate_pair
 from psflib.stars import sources, widths
@@ -47,6 +48,68 @@ def test_moments_equal_their_naive_twin():
     np.testing.assert_allclose(out[0, :2], centre, atol=1e-9)
     np.testing.assert_allclose(out[0, 2:5], covariance[[0, 0, 1], [0, 1, 1]], atol=1e-8)
     assert out[0, 5] == 1
+
+
+def test_holes_are_filled_as_by_the_naive_twin():
+    image = 5000 * PsfModel(3.5, g1=0.1, g2=-0.1, shape=(41, 41)).at(20, 20, 41, dx=0.3, dy=-0.4)
+    usable, out, share = np.ones(image.shape, bool), np.zeros_like(image), np.zeros(1)
+    usable[20, 21] = usable[22, 19] = usable[2, 2] = False
+    covariance = np.array([[2.4, 0.1, 2.2]])
+    at = np.array([20.3]), np.array([19.6])
+    fill_holes(image, usable, *at, covariance, 5.0, 0.5, share, out)
+    expected, part = naive.fill_holes(image, usable, 20.3, 19.6, covariance[0, [[0, 1], [1, 2]]], 5)
+    np.testing.assert_allclose(out, expected, atol=1e-9)
+    assert share[0] == pytest.approx(part)
+    assert out[20, 21] == pytest.approx(image[20, 21], rel=0.15)  # a Moffat is no Gaussian
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Image (300 ADU of sky, 1.5 e-/ADU) and x, y, flux of its stars, the brightest first."""
+    rng, shape = np.random.default_rng(7), (320, 320)
+    x, y = rng.uniform(15, 305, (2, 45))
+    flux = np.sort(10 ** rng.uniform(3.3, 5, 45))[::-1]
+    light = np.zeros(shape)
+    PsfModel(3.0, wing=0.0, shape=shape).render(x, y, flux, light)
+    image = rng.poisson(1.5 * (light + 300)) / 1.5 + rng.normal(0, 3, shape)
+    return image.astype("f4"), x, y, flux
+
+
+def selected(image, **planes):
+    stars = select_stars(psflib.prepare(Exposure(image, gain=1.5, **planes)))
+    return stars[stars["selected"]]
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_stars_with_a_hole_are_used(crowd, beside):
+    """A NaN in or beside the core of every bright star: they were all dropped."""
+    image, x, y, _ = crowd
+    broken, bright = image.copy(), slice(0, 30)
+    broken[np.rint(y[bright]).astype(int), np.rint(x[bright]).astype(int) + beside] = np.nan
+    whole, found = selected(image), selected(broken)
+    assert len(found) >= 0.85 * len(whole)
+    places, others = positions(whole), positions(found)
+    distance = np.hypot(*(places[:, None] - others).T).T
+    pair = np.argmin(distance, axis=1)
+    same = distance.min(axis=1) < 1
+    assert np.percentile(distance.min(axis=1)[same], 90) < 0.1  # px; 0.3 without the filling
+    ratio = (found["flux"][pair] / whole["flux"]).value[same]
+    assert 0.96 < np.median(ratio) < 1.03  # a Gaussian for a Moffat; 0.86 without
+
+
+def test_hot_and_dead_pixels_are_no_light(crowd):
+    """1e10 above the saturation counted as light: 23 stars became 16, the others crowded."""
+    image, x, y, _ = crowd
+    broken = image.copy()
+    rows, columns = np.rint(y[:4]).astype(int), np.rint(x[:4]).astype(int)
+    broken[rows + 5, columns + 4] = 1e10
+    broken[rows - 5, columns - 4] = -32768
+    made = psflib.prepare(Exposure(broken, gain=1.5, saturation=60000.0))
+    assert not has_bits(made.mask, MaskBit.SAT).any()
+    assert has_bits(made.mask, MaskBit.BAD)[rows + 5, columns + 4].all()
+    assert has_bits(made.mask, UNUSABLE)[rows - 5, columns - 4].all()
+    assert np.median(made.variance[rows + 4, columns + 4]) < 2 * np.median(made.variance)
+    assert len(selected(broken, saturation=60000.0)) >= len(selected(image)) - 1
 
 
 @pytest.mark.parametrize("sigma", [0.6, 1.5])  # the weight is wider than the first

@@ -1,12 +1,14 @@
 """The kernel of one candidate, fitted on its stamp alone, and the residuals of any kernel there."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft, linalg
 
 from psflib.image.exposure import Exposure, has_bits
+from psflib.image.weights import weight_variance
 from psflib.matching.cells.candidates import bits_of, inner_box
 from psflib.matching.cells.delta_basis import choose_lambda
 from psflib.matching.cells.grid import CandidateFit, KernelCandidate
@@ -21,6 +23,14 @@ class Pair:
 
     target: Exposure
     convolved: Exposure
+
+    @functools.cached_property
+    def weighing(self) -> "Pair":
+        """The same with the variances that weights are made of."""
+        return Pair(*(
+            one.replace(variance=weight_variance(one.image, one.variance, one.usable))
+            for one in (self.target, self.convolved)
+        ))  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +61,8 @@ def build_candidate(
     """
     inner = inner_box(one.box, images.shape[-1] // 2)
     target = pair.target.image[inner].astype(float).ravel()
-    noise = (pair.target.variance[inner] + pair.convolved.variance[inner]).astype(float)
+    weighing = pair if config.constant_variance_weighting else pair.weighing
+    noise = (weighing.target.variance[inner] + weighing.convolved.variance[inner]).astype(float)
     if not noise.min() > 0:
         return "variance"
     design = _design(pair.convolved.image[one.box], images, config.fit_for_background)
@@ -63,7 +74,7 @@ def build_candidate(
         return fit
     if config.iterate_single_kernel and not config.constant_variance_weighting:
         kernel = np.tensordot(fit[0][: len(images)], images, 1)
-        _, variance = stamp_residual(one, pair, kernel, 0.0)
+        _, variance = stamp_residual(one, weighing, kernel, 0.0)
         fit = _solve(design, target, variance.ravel(), config, penalty)
         if isinstance(fit, str):
             return fit

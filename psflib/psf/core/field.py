@@ -32,9 +32,9 @@ class PsfField:
     shape : (ny, nx)
         Of the image.
     stars : QTable
-        id, x, y (px), flux, flux_err, background (ADU), delta_row, delta_col (px), ok (entered
-        the fit or, if reserved, could be judged), chi2 (per degree of freedom, over the pixels
-        that were not given up), reserved, reason ('' if ok).
+        id, x, y (px), flux, flux_err (with `flux_error`), background (ADU), delta_row,
+        delta_col (px), ok (entered the fit or, if reserved, could be judged), chi2 (per degree of
+        freedom, over the pixels that were not given up), reserved, reason ('' if ok).
     meta : dict
     error : ndarray (os·s, os·s) float64, optional
         Standard error of the constant term.
@@ -82,6 +82,25 @@ class PsfField:
         weights = polynomial.evaluate(self.order, x, y, self.shape)
         psi = np.tensordot(weights, self.terms, axes=1)
         return psi * (self.oversample**2 / psi.sum())
+
+    def flux_error(self, x, y) -> np.ndarray:
+        """Relative standard error that the PSF's own error puts on every flux at (x, y).
+
+        It is common to all stars: colours and light curves by one PSF are free of it.  Away from
+        the stars that tell how the PSF varies it grows, as the polynomial's error does.
+
+        Returns
+        -------
+        ndarray, of the shape of `x` and `y` broadcast
+            NaN if the PSF does not know it.
+        """
+        if "shape_error" not in self.meta:
+            return np.full(np.broadcast(x, y).shape, np.nan)
+        ny, nx = self.shape
+        x, y = np.clip(x, 0, nx - 1), np.clip(y, 0, ny - 1)
+        terms = polynomial.evaluate(self.order, x, y, self.shape)
+        growth = np.square(np.tensordot(np.array(self.meta["mix"]).T, terms, axes=1)).sum(axis=0)
+        return np.sqrt(np.square(self.meta["shape_error"]) * growth + self.meta["zero_error"] ** 2)
 
     def at(self, x: float, y: float, size: int | None = None) -> np.ndarray:
         """PSF (size, size) float64 in native pixels at (x, y), on its centre pixel, unit sum.

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from psflib.errors import NotEnoughStars, SingularFit
 from psflib.loops.stencil import normal_planes
+from psflib.psf.core.flux_error import relative_flux_error
 from psflib.psf.core.smoothness import N_PLANES, Choice, Factor, expected_light, penalty_planes
 from psflib.psf.core.start import start
 from psflib.psf.core.state import State, nodes
@@ -47,7 +48,9 @@ class Solution:
 
     @threadpool_limits.wrap(limits=1, user_api="blas")
     def uncertainty(self, seed=1):
-        """Standard error (n, n) of the constant model at its nodes.
+        """Standard error (n, n) of the constant model at its nodes, and of fluxes.
+
+        The latter are the two numbers of `relative_flux_error`.
 
         From random draws of the posterior, with the slow directions in which the model follows
         the offsets of the stars.  Neighbouring nodes share their estimate: 32 draws alone would
@@ -58,10 +61,16 @@ class Solution:
         normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
         factor = Factor(planes + choice.strength * choice.penalty)
         draws = factor.draws(DRAWS, np.random.default_rng(seed))
-        variance = np.mean([nodes(draw) ** 2 for draw in draws], axis=0)
-        for value, vector in zip(self.system.values, self.system.vectors, strict=True):
-            variance += (1 / value - 1) * nodes(vector[0]) ** 2
-        return np.sqrt(gaussian_filter(variance, 1.0, mode="nearest"))
+        draws = np.array([nodes(draw) for draw in draws])
+        variance = np.mean(draws**2, axis=0)
+        slow = [
+            (1 / value - 1, nodes(vector[0]))
+            for value, vector in zip(self.system.values, self.system.vectors, strict=True)
+        ]
+        for more, pattern in slow:
+            variance += more * pattern**2
+        error = np.sqrt(gaussian_filter(variance, 1.0, mode="nearest"))
+        return error, relative_flux_error(state, draws, slow)
 
 
 # One BLAS thread: with two the bits differ, and the caller's pool of processes would starve.

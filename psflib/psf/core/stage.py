@@ -125,7 +125,9 @@ def build_epsf_field(
         meta: fwhm (px), n_fitted, n_rejected, n_reserved, iterations, converged, used_reserved
         (there were too few others), noise (scale found for the standard deviations), model_error
         (relative to the light), phases (share of the sub-pixel phases with a star), strength (of
-        the prior), scores (mean χ² of the reserved stars by order), reserve_chi2, notes.
+        the prior), shape_error, zero_error (relative errors of all fluxes by the PSF's own, see
+        `PsfField.flux_error`), scores (mean χ² of the reserved stars by order), reserve_chi2,
+        notes.
 
     Raises
     ------
@@ -148,14 +150,17 @@ def build_epsf_field(
         os = 3
         found = solve_field(sample, held_out, shape, os, **options)
     notes += found.notes
-    error = found.constant.uncertainty()
+    error, (shape_error, zero_error) = found.constant.uncertainty()
     terms = np.tensordot(found.mix, found.state.finish(), axes=1)
-    psf = PsfField(terms, os, found.order, tuple(shape), None, {}, error)
+    own = {"shape_error": shape_error, "zero_error": zero_error, "mix": found.mix.tolist()}
+    psf = PsfField(terms, os, found.order, tuple(shape), None, own, error)
     groups = [(fitted, found.state)]
     if reserved.any():
         groups.append((reserved, judged(found.state, held_out, shape, found.order, found.mix)))
     table = _star_table(stamps, groups, reserved)
-    meta = _meta(psf, found.state, table, notes, found.iterations, found.converged)
+    flux, error = table["flux"].value, table["flux_err"].value
+    table["flux_err"] = np.hypot(error, flux * psf.flux_error(*_places(table))) * u.adu
+    meta = own | _meta(psf, found.state, table, notes, found.iterations, found.converged)
     meta["strength"] = float(found.constant.choice.strength)
     meta["scores"] = {str(degree): score for degree, score in found.scores.items()}
     log.info("core ePSF: %s", meta)
@@ -229,6 +234,10 @@ def _star_table(stamps, groups, reserved):
     table["ok"], table["chi2"] = ok, columns["chi2"]
     table["reserved"], table["reason"] = reserved, reason
     return table
+
+
+def _places(table):
+    return table["x"].value, table["y"].value
 
 
 def _meta(psf, state, table, notes, iterations, converged):

@@ -24,6 +24,7 @@ FINAL_STEPS = 10
 MOST_PEDESTAL = 0.2  # of the volume: more is an accident of few stars
 MAX_SHIFT = 0.2  # px, of a star in one step
 WING_SLOPES = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # exponents of a plausible wing
+FEWEST_FOR_SLOPE = 3  # stars, of their skies over their fluxes
 FEWEST_EDGES = 4  # of rings, that tell a level beside a slope
 WING_FROM = 0.5  # of the half size
 WING_DOUBT = 0.3  # of the light at the border
@@ -124,10 +125,8 @@ class State:
         """Pedestal of the terms, then unit volume; the stars take up both."""
         ok, os = self.ok, self.oversample
         self.scale_to_unit()
-        if np.count_nonzero(ok) >= 3:
-            k = pedestal(
-                self.flux[ok], self.background[ok], self.covariance[ok, 1, 1], self.psi, os
-            )
+        if np.count_nonzero(ok) >= FEWEST_FOR_SLOPE:
+            k = pedestal(self)
             most = MOST_PEDESTAL * os**2 / self.coef[0].size
             k = np.clip(k, -most, most)
             self.coef[0] += k
@@ -288,19 +287,30 @@ def model_error(square, variance, light):
     return 0.5 * (low + high)
 
 
-def pedestal(flux, background, variance, psi, oversample):
-    """Constant to add to the model, per unit flux, from two witnesses weighed by their errors.
+def pedestal(state):
+    """Constant to add to the model, per unit flux, from two witnesses weighed by their errors."""
+    constants, errors = witnesses(state)
+    weights = errors**-2.0
+    if not 0 < weights.sum() < np.inf:
+        return 0.0  # neither witness has anything to say
+    return np.average(constants, weights=weights)
+
+
+def witnesses(state):
+    """What tells the constant that a model lacks, per unit flux: values (2,) and errors (2,).
 
     Background against flux over the stars is a line whose slope is the constant, if fluxes differ
     and the sky does not follow them; and a wing that falls as a power law leaves the constant as
     what is left at the border.
     """
-    slope, slope_error = background_slope(flux, background, variance)
-    level, level_error = wing_level(psi, oversample)
-    weights = np.array([slope_error, level_error]) ** -2.0
-    if not 0 < weights.sum() < np.inf:
-        return 0.0  # neither witness has anything to say
-    return np.average([slope, -level], weights=weights)
+    ok = state.ok
+    slope, slope_error = 0.0, np.inf
+    if np.count_nonzero(ok) >= FEWEST_FOR_SLOPE:
+        slope, slope_error = background_slope(
+            state.flux[ok], state.background[ok], state.covariance[ok, 1, 1]
+        )
+    level, level_error = wing_level(state.psi, state.oversample)
+    return np.array([slope, -level]), np.array([slope_error, level_error])
 
 
 def background_slope(flux, background, variance):

@@ -9,6 +9,7 @@ from astropy.table import Table
 from scipy import ndimage
 
 from psflib.matching.apply import convolved_exposure, subtract_matched
+from psflib.matching.background import background_of_sky
 from psflib.subtraction.hotpants import header as cards
 from psflib.subtraction.hotpants.masks import IS_BAD, output_mask
 from psflib.subtraction.hotpants.stamps import StampFit, fit_stamps
@@ -130,7 +131,7 @@ def _subtract(science, template, options):
         if options.c in (letter, "b")
     }
     name = min(fits_made, key=lambda n: _price(fits_made[n]))
-    return fits_made[name], _apply(science, template, fits_made[name], options)
+    return _apply(science, template, fits_made[name], options)
 
 
 def _price(fit: StampFit) -> float:
@@ -151,19 +152,21 @@ def _fit(science, template, options, name) -> StampFit:
 
 
 def _apply(science, template, fit, options):
-    """Difference, convolved image, difference in sigma, sigma, mask, and the factor of option okn;
-    the images in the units of option n."""
+    """The fit with its last background, and what it makes: difference, convolved image, difference
+    in sigma, sigma, mask, and the factor of option okn; the images in the units of option n."""
     kernel = fit.kernel
     convolved = template if kernel.convolved == "template" else science
     share = 0.0 if options.mous < 0 else options.kfm
     matched = convolved_exposure(kernel, convolved, share)
+    target = science if kernel.convolved == "template" else template
+    kernel = _with_background_of_sky(kernel, target, matched, options.bgo)
+    fit = dataclasses.replace(fit, kernel=kernel)
     difference = subtract_matched(kernel, science, template, matched)
     centre = (science.shape[1] - 1) / 2, (science.shape[0] - 1) / 2
     flux_scale = float(kernel.flux_scale(*centre))
     scale = np.float32(_unit(options.n, kernel, flux_scale))
     image = difference.image * scale
     noise = np.sqrt(difference.variance) * abs(scale)
-    target = science if kernel.convolved == "template" else template
     shown = matched.image + kernel.background_map() + np.float32(target.meta["level"])
     # the matched image has the units of the one that is not convolved
     shown *= scale if target is science else scale * np.float32(flux_scale)
@@ -172,7 +175,19 @@ def _apply(science, template, fit, options):
     factor = cards.noise_factor(image, noise, mask, options.ssig) if options.okn else 1.0
     noise = np.where(cards.is_fair(mask), noise * np.float32(factor), noise)
     scaled = np.divide(image, noise, out=np.zeros_like(image), where=good)
-    return image, shown, scaled, noise, mask, factor
+    return fit, (image, shown, scaled, noise, mask, factor)
+
+
+def _with_background_of_sky(kernel, target, matched, order):
+    """The kernel with the background that the sky between the substamps asks for."""
+    usable = target.usable & matched.usable
+    rest = target.image - matched.image - kernel.background_map()
+    more = background_of_sky(
+        rest, target.variance + matched.variance, matched.image, usable, target.meta["fwhm"], order
+    )
+    if more is None:
+        return kernel
+    return dataclasses.replace(kernel, background=kernel.background + more)
 
 
 def _unit(choice, kernel, flux_scale) -> float:

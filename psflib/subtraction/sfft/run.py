@@ -5,6 +5,7 @@ units of the data, so that the result does not depend on the images'; pixels are
 of the noise, so that bright stars keep their cores; regions around objects save time.
 """
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -12,7 +13,10 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from psflib.errors import BadImage
+from psflib.image import polynomial
+from psflib.image.weights import weight_variance
 from psflib.matching import pixels
+from psflib.matching.background import background_of_sky
 from psflib.subtraction.arrays import (
     check_shapes,
     exposure_of,
@@ -20,7 +24,7 @@ from psflib.subtraction.arrays import (
     takes_planes,
     usable_pixels,
 )
-from psflib.subtraction.sfft.fit import Planes, Rules, fit, is_sparse, noise_variance
+from psflib.subtraction.sfft.fit import Fitted, Planes, Rules, fit, is_sparse, noise_variance
 from psflib.subtraction.sfft.model import Model
 from psflib.subtraction.sfft.regions import ObjectChoice, choose_pixels
 from psflib.subtraction.sfft.result import SFFTResult, in_units
@@ -123,12 +127,15 @@ def run_sfft(
     use, model, flags = choose_pixels(model, good, seen, obj, choice)
     planes = _planes(science, reference, use, quiet)
     fitted = fit(model, planes, rules)
+    claimed = _variances(science, reference, quiet)
+    if rules.clip and not is_sparse(use, fitted.assembly):
+        fitted = _with_background_of_sky(fitted, planes, claimed, good)
     for note in flags:
         log.warning(note)
     light = planes.target - fitted.residual
     if is_sparse(use, fitted.assembly):
         light = model.matched(fitted.solution, planes.template)
-    sigma = np.sqrt(noise_variance(model, fitted.solution, planes.variance))
+    sigma = np.sqrt(noise_variance(model, fitted.solution, claimed))
     rest = np.where(good, planes.target - light, 0).astype(np.float32)
     levels = unit * float(science.sky), own * float(reference.sky)
     difference, noise = rest * np.float32(unit), sigma * np.float32(unit)
@@ -216,20 +223,47 @@ def _good(model, science, reference):
     return good, edges
 
 
+def _with_background_of_sky(fitted: Fitted, planes, variances, good) -> Fitted:
+    """The fit with the background that the sky asks for; plain least squares are left as they are.
+
+    The seeing is not known: a third of the kernel is room enough around a source.
+    """
+    model = fitted.solver.model
+    noise = noise_variance(model, fitted.solution, variances)
+    light = planes.target - fitted.residual
+    fwhm = max(2.0, max(model.kernel_shape) / 3)
+    more = background_of_sky(
+        fitted.residual.astype(np.float32), noise, light.astype(np.float32), good, fwhm,
+        model.bg_order,
+    )  # fmt: skip
+    if more is None:
+        return fitted
+    left = fitted.residual - polynomial.product_map(more, model.bg_order, model.shape)
+    solution = fitted.solution.copy()
+    solution[model.n_kernel :] += more
+    return dataclasses.replace(fitted, solution=solution, residual=left)
+
+
 def _planes(science, reference, use, quiet) -> Planes:
     """Planes without holes: what is masked has the value 0 and the typical variance.
 
     quiet : the template has no noise
     """
-    variances = []
-    for exposure in (science, reference):
-        known = exposure.usable & (exposure.variance > 0)
-        typical = np.median(pixels.sample(exposure.variance, known))
-        variances.append(np.where(known, exposure.variance, typical).astype(np.float32))
-    if quiet:
-        variances[1] = np.zeros_like(variances[1])
     return Planes(
         np.where(science.usable, science.image, 0).astype(np.float32),
         np.where(reference.usable, reference.image, 0).astype(np.float32),
-        tuple(variances), use,
+        _variances(science, reference, quiet, weight_variance), use,
     )  # fmt: skip
+
+
+def _variances(science, reference, quiet, of=lambda image, variance, known: variance):
+    """Variances of both images, as claimed or as `of` makes them, without holes."""
+    found = []
+    for exposure in (science, reference):
+        known = exposure.usable & (exposure.variance > 0)
+        variance = of(exposure.image, exposure.variance, known)
+        typical = np.median(pixels.sample(variance, known))
+        found.append(np.where(known, variance, typical).astype(np.float32))
+    if quiet:
+        found[1] = np.zeros_like(found[1])
+    return tuple(found)
