@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from psflib.image import polynomial
 from psflib.image.convolve import node_grid
-from psflib.matching import bounds, heldout, selection, sharpening, solve
+from psflib.matching import bounds, heldout, misfit, selection, sharpening, solve
 from psflib.matching import prior as priors
 from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
@@ -32,6 +32,8 @@ FEWEST = 100  # such pixels
 MISFIT = 1.1  # times the chi-square of all pixels there, above which a larger basis is tried
 WORSE = 1.05  # times the chi-square before it, at which a round has not converged
 NOISE_FREE = 1e-3  # chi-square of a pixel below which the images are simulated ones without noise
+CLIP = 6.0  # sigma of the noise, beyond which a pixel is left out ...
+OF_ITS_LIKE = 8.0  # ... and of the scatter of equally bright pixels, where that is larger
 AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak modes are shrunk
 
 
@@ -223,9 +225,11 @@ def _variance(problem, state):
 
 
 def _clip_pixels(problem, residual, weight):
-    """Fit pixels off by more than 6 sigma, with their neighbours."""
+    """Fit pixels that are off by more than the noise or their like are, with their neighbours."""
     at, (ny, nx) = problem.at, problem.design.shape
-    far = np.square(residual) * weight > 36
+    z2 = np.square(residual) * weight
+    like = misfit.scatter(z2, (problem.a - residual) * np.sqrt(weight))
+    far = z2 > np.maximum(CLIP**2, np.where(like > 1, OF_ITS_LIKE**2 * like, 0))
     plane = np.zeros((ny + 2, nx + 2), bool)
     y, x = at.y[far] + 1, at.x[far] + 1
     for dy in (-1, 0, 1):
