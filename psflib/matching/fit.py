@@ -175,7 +175,7 @@ def _heldout(problem, state):
 def _choose(problem, state, highest):
     """State with the unknowns that predict held-out cells best, at most the highest."""
     old = problem.layout
-    problem.use(selection.choose(_judged(problem, state), highest))
+    problem.use(selection.choose(_tempered(problem, state), highest))
     solution = solve.convert(state.solution, old, problem.layout)
     model = problem.design.model(*problem.layout.split(solution))
     return dataclasses.replace(state, solution=solution, model=model)
@@ -188,6 +188,18 @@ def _judged(problem, state) -> selection.Judged:
     return selection.Judged(problem, state, weight, _prior(problem, state))
 
 
+def _tempered(problem, state):
+    """As `_judged`, bright pixels by their own scatter where the model misses more than the noise.
+
+    Else a likelihood that believes in the noise asks for any degree that fits a few bright stars
+    (EABA: degree 3, and 2.2 sigma of held-out stars above S/N 300; degree 2 leaves 2.0).
+    """
+    fit = _judged(problem, state)
+    z2 = np.square(problem.a - state.model) * fit.weight
+    like = misfit.scatter(z2, state.model * np.sqrt(fit.weight))
+    return dataclasses.replace(fit, weight=fit.weight / like)
+
+
 def _choose_basis(problem, state):
     """Problem and state with the larger basis, if bright stars ask for it and held-out cells too.
 
@@ -196,7 +208,7 @@ def _choose_basis(problem, state):
     if _misfit(problem, state) < MISFIT:
         return problem, state
     larger, start = enlarged(problem, state)
-    if not selection.predicts_better(_judged(problem, state), _judged(larger, start)):
+    if not selection.predicts_better(_tempered(problem, state), _tempered(larger, start)):
         return problem, state
     for floor, tolerance in list(zip(FLOORS, TOLERANCES, strict=True))[CHOICE:]:
         start = _round(larger, start, floor, tolerance)

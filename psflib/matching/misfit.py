@@ -1,8 +1,8 @@
 """What the model cannot do, told by bright pixels: their scatter beyond the noise.
 
-Noise is not all that a fit leaves.  Where the PSFs vary too fast for polynomials, or hold detail that
-no kernel makes, residuals are a share of the light and outgrow the noise.  A clip in units of the
-noise takes the cores of just the stars out of the fit that know most.
+Noise is not all that a fit leaves.  Where the PSFs vary too fast for polynomials, or hold detail
+that no kernel makes, residuals are a share of the light and outgrow the noise.  A clip in units of
+the noise takes the cores of just those stars out of the fit that know most.
 """
 
 import numpy as np
