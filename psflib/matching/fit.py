@@ -196,7 +196,7 @@ def _tempered(problem, state):
     """
     fit = _judged(problem, state)
     z2 = np.square(problem.a - state.model) * fit.weight
-    like = misfit.scatter(z2, state.model * np.sqrt(fit.weight))
+    like = _scatter(problem, z2, state.model * np.sqrt(fit.weight))
     return dataclasses.replace(fit, weight=fit.weight / like)
 
 
@@ -236,11 +236,20 @@ def _variance(problem, state):
     return problem.var_a + power * problem.var_b
 
 
+def _scatter(problem, z2, level):
+    """See `misfit.scatter`; 1 where stars are too few for one that varies to have its like, or
+    noise is not what is claimed."""
+    claimed = np.median(z2[z2 > 0]) > misfit.CLAIMED * misfit.MEDIAN if z2.any() else False
+    if not claimed or problem.sources.count_useful() < misfit.STARS:
+        return np.ones(len(z2))
+    return misfit.scatter(z2, level)
+
+
 def _clip_pixels(problem, residual, weight):
     """Fit pixels that are off by more than the noise or their like are, with their neighbours."""
     at, (ny, nx) = problem.at, problem.design.shape
     z2 = np.square(residual) * weight
-    like = misfit.scatter(z2, (problem.a - residual) * np.sqrt(weight))
+    like = _scatter(problem, z2, (problem.a - residual) * np.sqrt(weight))
     far = z2 > np.maximum(CLIP**2, np.where(like > 1, OF_ITS_LIKE**2 * like, 0))
     plane = np.zeros((ny + 2, nx + 2), bool)
     y, x = at.y[far] + 1, at.x[far] + 1

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from psflib.errors import NotEnoughStars
 from psflib.image import polynomial
 from psflib.loops import footprints as loops
-from psflib.matching import bounds, pixels
+from psflib.matching import bounds, misfit, pixels
 from psflib.matching.kernel import MatchingKernel
 from psflib.subtraction.sfft.fit import MARGIN, Fitted, Planes, Rules, fit
 from psflib.subtraction.sfft.model import Model
@@ -85,7 +85,8 @@ def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
     penalties = Penalties(
         constraint="hard", smooth=wanted.smooth, relief=RELIEF, expected=expected
     )  # fmt: skip
-    rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True, lenient=LENIENT)
+    lenient = LENIENT if sources.count_useful() >= misfit.STARS else 0.0
+    rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True, lenient=lenient)
     fitted = fit(model, planes, rules)
     counts = {
         "order": model.order,
