@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from psflib.image import polynomial
 from psflib.image.convolve import node_grid
-from psflib.matching import bounds, heldout, selection, sharpening, solve
+from psflib.matching import bounds, heldout, misfit, selection, sharpening, solve
 from psflib.matching import prior as priors
 from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
@@ -32,6 +32,8 @@ FEWEST = 100  # such pixels
 MISFIT = 1.1  # times the chi-square of all pixels there, above which a larger basis is tried
 WORSE = 1.05  # times the chi-square before it, at which a round has not converged
 NOISE_FREE = 1e-3  # chi-square of a pixel below which the images are simulated ones without noise
+CLIP = 6.0  # sigma of the noise, beyond which a pixel is left out ...
+OF_ITS_LIKE = 8.0  # ... and of the scatter of equally bright pixels, where that is larger
 AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak modes are shrunk
 
 
@@ -173,7 +175,7 @@ def _heldout(problem, state):
 def _choose(problem, state, highest):
     """State with the unknowns that predict held-out cells best, at most the highest."""
     old = problem.layout
-    problem.use(selection.choose(_judged(problem, state), highest))
+    problem.use(selection.choose(_tempered(problem, state), highest))
     solution = solve.convert(state.solution, old, problem.layout)
     model = problem.design.model(*problem.layout.split(solution))
     return dataclasses.replace(state, solution=solution, model=model)
@@ -186,6 +188,18 @@ def _judged(problem, state) -> selection.Judged:
     return selection.Judged(problem, state, weight, _prior(problem, state))
 
 
+def _tempered(problem, state):
+    """As `_judged`, bright pixels by their own scatter where the model misses more than the noise.
+
+    Else a likelihood that believes in the noise asks for any degree that fits a few bright stars
+    (EABA: degree 3, and 2.2 sigma of held-out stars above S/N 300; degree 2 leaves 2.0).
+    """
+    fit = _judged(problem, state)
+    z2 = np.square(problem.a - state.model) * fit.weight
+    like = _scatter(problem, z2, state.model * np.sqrt(fit.weight))
+    return dataclasses.replace(fit, weight=fit.weight / like)
+
+
 def _choose_basis(problem, state):
     """Problem and state with the larger basis, if bright stars ask for it and held-out cells too.
 
@@ -194,7 +208,7 @@ def _choose_basis(problem, state):
     if _misfit(problem, state) < MISFIT:
         return problem, state
     larger, start = enlarged(problem, state)
-    if not selection.predicts_better(_judged(problem, state), _judged(larger, start)):
+    if not selection.predicts_better(_tempered(problem, state), _tempered(larger, start)):
         return problem, state
     for floor, tolerance in list(zip(FLOORS, TOLERANCES, strict=True))[CHOICE:]:
         start = _round(larger, start, floor, tolerance)
@@ -222,10 +236,21 @@ def _variance(problem, state):
     return problem.var_a + power * problem.var_b
 
 
+def _scatter(problem, z2, level):
+    """See `misfit.scatter`; 1 where stars are too few for one that varies to have its like, or
+    noise is not what is claimed."""
+    claimed = np.median(z2[z2 > 0]) > misfit.CLAIMED * misfit.MEDIAN if z2.any() else False
+    if not claimed or problem.sources.count_useful() < misfit.STARS:
+        return np.ones(len(z2))
+    return misfit.scatter(z2, level)
+
+
 def _clip_pixels(problem, residual, weight):
-    """Fit pixels off by more than 6 sigma, with their neighbours."""
+    """Fit pixels that are off by more than the noise or their like are, with their neighbours."""
     at, (ny, nx) = problem.at, problem.design.shape
-    far = np.square(residual) * weight > 36
+    z2 = np.square(residual) * weight
+    like = _scatter(problem, z2, (problem.a - residual) * np.sqrt(weight))
+    far = z2 > np.maximum(CLIP**2, np.where(like > 1, OF_ITS_LIKE**2 * like, 0))
     plane = np.zeros((ny + 2, nx + 2), bool)
     y, x = at.y[far] + 1, at.x[far] + 1
     for dy in (-1, 0, 1):

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from psflib.errors import NotEnoughStars
 from psflib.image import polynomial
 from psflib.loops import footprints as loops
-from psflib.matching import bounds, pixels
+from psflib.matching import bounds, misfit, pixels
 from psflib.matching.kernel import MatchingKernel
 from psflib.subtraction.sfft.fit import MARGIN, Fitted, Planes, Rules, fit
 from psflib.subtraction.sfft.model import Model
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 BUDGET = 0.07  # largest share of the pixels to fit ...
 LEAST_BUDGET = 70_000  # ... but no fewer than this
 CLIP = 4.0  # sigma; variable sources are out already
+LENIENT = 8.0  # sigma of what bright pixels scatter beyond the noise
 REACH = 3.0  # half width of the kernel in FWHM of the broader image
 RELIEF = 0.1  # cross-validation asks for more smoothness than the few brightest stars bear
 CELLS = 8  # an axis, in which footprints are counted
@@ -84,7 +85,8 @@ def _fitted(sources, planes, half, wanted, convolved_name) -> bounds.Fitted:
     penalties = Penalties(
         constraint="hard", smooth=wanted.smooth, relief=RELIEF, expected=expected
     )  # fmt: skip
-    rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True)
+    lenient = LENIENT if sources.count_useful() >= misfit.STARS else 0.0
+    rules = Rules("tiles", clip=CLIP, penalties=penalties, corrected=True, lenient=lenient)
     fitted = fit(model, planes, rules)
     counts = {
         "order": model.order,

@@ -292,6 +292,18 @@ class TestRejection:
         residual[50, 50] = 30
         assert outliers(residual, one, light, np.ones(light.shape, bool), 6.0).sum() == 9
 
+    def test_long_tails_of_bright_pixels_stay_where_errors_are_known(self):
+        rng = np.random.default_rng(3)
+        light = np.where(np.arange(10_000).reshape(100, 100) < 300, 1e4, 0.0)
+        # Laplace: beyond 4 of its robust sigma are 6 % of the pixels, beyond 8 are 0.5 %
+        bright = rng.laplace(0, 50, light.shape)
+        residual = np.where(light > 0, bright, rng.normal(0, 1, light.shape).clip(-3, 3))
+        one, use = np.ones(light.shape, np.float32), np.ones(light.shape, bool)
+        strict, lenient = (outliers(residual, one, light, use, 4.0, c).sum() for c in (0.0, 8.0))
+        assert lenient < strict / 3
+        residual[50, 50] = 30
+        assert outliers(residual, one, light, use, 4.0, 8.0)[50, 50]
+
 
 class TestRunSfft:
     def test_what_is_returned(self, images):
