@@ -90,13 +90,15 @@ def under(template, values, weight, flux):
     """Fluxes of stars under a template and first weights, 0 where a pixel stands out from it."""
     sigma = 1 / np.sqrt(np.where(weight > 0, weight, 1.0))
     scale = np.maximum(flux, 0)[:, None, None]
-    room = OUTLIER * sigma + scale * maximum_filter(template, 3)
-    good = np.isfinite(values) & (values - scale * template <= room)
-    w = np.where(good, 1 / (sigma**2 + (FIRST_ERROR * scale * template) ** 2), 0.0)
+    # Where its place in the pixel matters, a star may have a neighbour's light.  An error relative
+    # to the pixel's own let the faintest pixels of a narrow PSF rule the flux, and lose the core.
+    near = maximum_filter(template, 3)
+    good = np.isfinite(values) & (values - scale * template <= OUTLIER * sigma + scale * near)
+    w = np.where(good, 1 / (sigma**2 + (FIRST_ERROR * scale * near) ** 2), 0.0)
     power = np.einsum("nij,ij->n", w, template**2)
     flux = np.einsum("nij,ij,nij->n", w, template, np.nan_to_num(values))
     flux = flux / np.maximum(power, 1e-300)
-    model = np.maximum(flux, 0)[:, None, None] * template
+    model = np.maximum(flux, 0)[:, None, None] * near
     return flux, np.where(good, 1 / (sigma**2 + (FIRST_ERROR * model) ** 2), 0.0)
 
 
