@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 from scipy.ndimage import maximum_filter, spline_filter, zoom
+from scipy.special import erf
 
+from psflib.loops.starfit import CATMULL_ROM, fit_stars, render_stars
 from psflib.psf.core.state import FIRST_ERROR, State
 
 TEMPLATE_STARS = 300
@@ -13,6 +15,12 @@ CHUNK = 256  # stars at a time where copies are needed
 MAD_TO_SIGMA = 1.4826
 WRONG = 4.0  # factor within which given standard deviations are believed at the start
 OUTLIER = 5.0  # sigma above the median star
+UNDERSAMPLED = 2.5  # px of FWHM; below, a star's place in its pixel decides what it looks like
+WIDTHS = np.geomspace(0.5, 2.0, 9)  # px of FWHM, of the profiles that are tried there
+HALOES = 0.0, 0.1, 0.25  # shares of their second Gaussian
+HALO_WIDTH = 2.5  # over the first
+NARROW_STARS = 60
+NARROW_STEPS = 8
 
 
 def start(data, weight, delta, oversample, psi=None):
@@ -44,6 +52,13 @@ def start(data, weight, delta, oversample, psi=None):
         flux[part], first[part] = under(template, above, weight[part] / noise**2, flux[part])
     ok = (flux > 0) & (np.abs(delta) <= 1).all(axis=1)
     first[~ok] = 0.0
+    width = 2 * np.sqrt(np.count_nonzero(template > 0.5 * template.max()) / np.pi)
+    if psi is None and width < UNDERSAMPLED and some.size:
+        narrow = Narrow(oversample, size)
+        delta = narrow.fit(data, weight / noise**2, delta, flux, background, some, ok)
+        psi, first = narrow.psi, narrow.weight
+        flux, background = narrow.flux, narrow.background
+        ok = narrow.ok
     if psi is None or not (np.isfinite(psi).all() and psi.sum() > 0):
         psi = zoom(template, oversample, order=1, grid_mode=True, mode="nearest")
         psi = np.maximum(psi, 1e-6 * psi.max())
@@ -52,6 +67,63 @@ def start(data, weight, delta, oversample, psi=None):
         data, weight, oversample, coef, np.ones((n, 1)), delta.copy(),
         np.where(ok, flux, np.nan), np.where(ok, background, np.nan), ok, first, noise=noise,
     )  # fmt: skip
+
+
+class Narrow:
+    """First model, stars and weights where the median of unshifted stars says nothing.
+
+    Two Gaussians integrated over the pixel, of the width that leaves least of the bright stars.
+    """
+
+    def __init__(self, oversample, size):
+        self.oversample, self.size = oversample, size
+
+    def fit(self, data, weight, delta, flux, background, bright, ok):
+        """Offsets (n, 2) of all stars; `psi`, `flux`, `background`, `weight` and `ok` are kept."""
+        bright = bright[:NARROW_STARS]
+        near = np.array([maximum_filter(star, 3) for star in data])
+        near -= background[:, None, None]
+        error = FIRST_ERROR * np.clip(near, 0, None)
+        trust = np.where(weight > 0, 1 / (1 / np.where(weight > 0, weight, 1) + error**2), 0)
+        stars = data, trust, delta, flux, background, ok
+        some = [np.ascontiguousarray(a[bright]) for a in stars]
+        profiles = [self.profile(width, halo) for width in WIDTHS for halo in HALOES]
+        left = [np.nansum(self._fitted(psi, *some)[1][some[-1]]) for psi in profiles]
+        self.psi = profiles[int(np.argmin(left))]
+        fits, _ = self._fitted(self.psi, *stars)
+        moved, self.flux, self.background, self.ok = fits
+        self.ok &= (np.nan_to_num(self.flux) > 0) & (np.abs(moved) <= 1.5).all(axis=1)
+        moved[~self.ok] = delta[~self.ok]
+        model = np.empty(data.shape)
+        render_stars(
+            self.psi[None], np.ones((len(data), 1)), CATMULL_ROM, self.oversample,
+            np.where(self.ok, self.flux, 0), np.where(self.ok, self.background, 0), moved, model,
+        )  # fmt: skip
+        room = OUTLIER / np.sqrt(np.where(trust > 0, trust, 1))
+        self.weight = np.where(self.ok[:, None, None] & (data - model < room), trust, 0)
+        self.weight = self.weight.astype(np.float32)
+        return moved
+
+    def profile(self, fwhm, halo):
+        """ePSF at the nodes, of volume os²."""
+        node = (np.arange(self.size * self.oversample) + 0.5) / self.oversample - self.size / 2
+        psi = 0.0
+        for share, width in ((1 - halo, fwhm), (halo, HALO_WIDTH * fwhm)):
+            sigma = width / 2.3548
+            edge = (erf((node + s) / (np.sqrt(2) * sigma)) for s in (0.5, -0.5))
+            line = 0.5 * np.subtract(*edge)
+            psi = psi + share * np.outer(line, line)
+        return psi
+
+    def _fitted(self, psi, data, weight, delta, flux, background, ok):
+        """(offsets, flux, background, ok) of stars under a profile, and their misfit."""
+        found = delta.copy(), flux.copy(), background.copy(), ok.copy()
+        covariance, left = np.empty((len(data), 4, 4)), np.empty(len(data))
+        fit_stars(
+            psi[None], np.ones((len(data), 1)), CATMULL_ROM, self.oversample, data, weight,
+            *found[:3], covariance, left, found[3], NARROW_STEPS, 1e-3, 0.3,
+        )  # fmt: skip
+        return found, left
 
 
 def noise_scale(edge, weight):
