@@ -30,10 +30,10 @@ from psflib.preparation.claims import (
     checked_gain,
     sky_variances,
 )
-from psflib.preparation.cosmics import find_cosmic_rays, lobes
+from psflib.preparation.cosmics import lobes, spare_stars
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
-from psflib.stars.widths import estimate_widths
+from psflib.stars.widths import measure_widths
 
 
 class PrepareSettings(BaseModel):
@@ -108,10 +108,10 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
         _mask_bad_lines(image, mask, sky.rms, notes)
     check_mask(exposure, image, sky)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    fwhm, narrow = _widths(image, variance, mask, settings)
+    fwhm, narrow, stars = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
-        rays = find_cosmic_rays(
-            image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
+        rays = spare_stars(
+            image, variance, mask != 0, stars, fwhm=narrow, threshold=settings.cosmic_ray_sigma
         )
         rays |= lobes(image, variance, rays) & (mask == 0)
         mask[rays] |= np.uint16(MaskBit.CR)
@@ -132,16 +132,16 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
 
 def _with_fwhm(exposure, settings):
     """An exposure that somebody else made free of sky, with the seeing measured."""
-    fwhm, _ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
+    fwhm, *_ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
     rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
     return exposure.replace(meta={**exposure.meta, **_seeing(fwhm, settings), "sky_rms": rms})
 
 
 def _widths(image, variance, mask, settings):
-    """FWHM (px) of the stars, and across their narrow side, as told or as measured."""
+    """FWHM (px) of the stars, across their narrow side, and (x, y) of those that told it."""
     if settings.fwhm is not None:
-        return settings.fwhm, settings.fwhm
-    return estimate_widths(image, variance, mask)
+        return settings.fwhm, settings.fwhm, np.empty((0, 2))
+    return measure_widths(image, variance, mask)
 
 
 def _seeing(fwhm, settings):
