@@ -96,14 +96,12 @@ def spare_stars(image, variance, unusable, stars, *, fwhm, threshold=6.0) -> np.
     rays : ndarray (ny, nx) bool
     """
     for sharper in SHARPER:
-        rays = find_cosmic_rays(
-            image, variance, unusable, fwhm=fwhm * sharper, threshold=threshold
-        )
+        rays = find_cosmic_rays(image, variance, unusable, fwhm=fwhm * sharper, threshold=threshold)
         if len(stars) < FEWEST_JUDGES:
             break
         near = np.empty_like(rays)
         grow(rays, max(1, round(fwhm / 2)), near)
-        beside = [_share_hit(near, stars + [dx, dy]) for dx, dy in BESIDE]
+        beside = [_share_hit(near, stars + np.array(step)) for step in BESIDE]
         if _share_hit(near, stars) < MOST_HIT + np.mean(beside):
             break
     return rays

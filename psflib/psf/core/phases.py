@@ -55,23 +55,21 @@ def free_phases(coef, oversample):
     """Changes (os² + 4, n, n) that stars can undo: the light of each phase, and the warps."""
     size, os = len(coef) // oversample, oversample
     single = np.eye(os * os).reshape(-1, os, os)
-    return np.concatenate(
-        [[coef * spread(one, size) for one in single], warps(coef, oversample)]
-    )
+    return np.concatenate([[coef * spread(one, size) for one in single], warps(coef, oversample)])
 
 
 def least_warp(psi, oversample):
     """Amplitudes (4,) px of the warps that leave an ePSF the least power where little is usual."""
     frequency = np.fft.fftfreq(len(psi), 1 / oversample)
-    radius = np.hypot(frequency[:, None], frequency[: len(psi) // 2 + 1])
+    radius = np.hypot(frequency[:, None], frequency)
     ring = (radius / RINGS).astype(int)
-    spectrum = np.fft.rfft2(psi)
+    spectrum = np.fft.fft2(psi)
     usual = np.bincount(ring.ravel(), np.abs(spectrum.ravel()) ** 2)
     usual = np.minimum.accumulate(usual / np.maximum(np.bincount(ring.ravel()), 1))
     weight = 1 / np.sqrt(np.maximum(usual, FLOOR * usual[0]))[ring]
 
     def columns(changes):
-        parts = np.array([np.fft.rfft2(change) * weight for change in changes])
+        parts = np.array([np.fft.fft2(change) * weight for change in changes])
         parts = parts.reshape(len(parts), -1)
         return np.concatenate([parts.real, parts.imag], axis=1).T
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 MOST_ORDER = 6  # of the polynomials over the field
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
+COARSE = 3.0  # px of FWHM at one sample a pixel, below which it is measured on more
 NARROW = 1.8  # px of FWHM: below, three samples a pixel leave 0.5 % (FWHM 1.5) to 1 % (1.2)
 MODEL_ERROR = 0.005  # of a coarse grid: above, a finer one is tried
 MANY_LOST = 0.2  # share of the fitted stars worth a note
@@ -37,7 +38,10 @@ class EpsfSettings(BaseModel):
         None, ge=1, description="Samples per pixel; odd. null takes the least with 4 in a FWHM."
     )
     order: int | None = Field(
-        None, ge=0, le=MOST_ORDER, description="Degree over the field; null lets held-out stars choose."
+        None,
+        ge=0,
+        le=MOST_ORDER,
+        description="Degree over the field; null lets held-out stars choose.",
     )
     most_order: int = Field(
         MOST_ORDER, ge=0, le=MOST_ORDER, description="Highest degree that is tried."
@@ -102,7 +106,14 @@ def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> Ps
 
 
 def build_epsf_field(
-    stamps: Stamps, shape, *, oversample=None, order=None, most_order=MOST_ORDER, max_iter=50, tol=1e-4
+    stamps: Stamps,
+    shape,
+    *,
+    oversample=None,
+    order=None,
+    most_order=MOST_ORDER,
+    max_iter=50,
+    tol=1e-4,
 ) -> PsfField:
     """Core PSF as a polynomial over the field, solved jointly for all stars.
 
@@ -187,7 +198,7 @@ def _least_oversample(sample):
     if not state.ok.any():
         raise NotEnoughStars("core ePSF", 0, 1)
     fwhm = area_fwhm(state.psi, 1)
-    if fwhm < UNDERSAMPLED:
+    if fwhm < COARSE:
         # one sample a pixel cannot tell how narrow it is
         fwhm = area_fwhm(start(sample.data, sample.weight, sample.delta, 3).psi, 3)
     wanted = 5 if fwhm < NARROW else SAMPLES_PER_FWHM / fwhm

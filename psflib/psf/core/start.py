@@ -15,10 +15,11 @@ CHUNK = 256  # stars at a time where copies are needed
 MAD_TO_SIGMA = 1.4826
 WRONG = 4.0  # factor within which given standard deviations are believed at the start
 OUTLIER = 5.0  # sigma above the median star
-UNDERSAMPLED = 2.5  # px of FWHM; below, a star's place in its pixel decides what it looks like
+UNDERSAMPLED = 2.6  # px of FWHM (2.52 are five pixels): below, its phase decides a star's look
 WIDTHS = np.geomspace(0.5, 2.0, 9)  # px of FWHM, of the profiles that are tried there
 HALOES = 0.0, 0.1, 0.25  # shares of their second Gaussian
 HALO_WIDTH = 2.5  # over the first
+RINGS = 0.03  # of the peak, that such a profile knows nothing of
 NARROW_STARS = 60
 NARROW_STEPS = 8
 
@@ -46,6 +47,7 @@ def start(data, weight, delta, oversample, psi=None):
         some = some[flux[some] > 0]
         values = np.where(use[some], data[some] - background[some, None, None], np.nan)
         template = median_star(values, weight[some] / noise**2, flux[some])
+    aperture = flux.copy()
     first = np.zeros(data.shape, np.float32)
     for part in np.array_split(np.arange(n), n // CHUNK + 1):
         above = np.where(use[part], data[part] - background[part, None, None], np.nan)
@@ -54,8 +56,10 @@ def start(data, weight, delta, oversample, psi=None):
     first[~ok] = 0.0
     width = 2 * np.sqrt(np.count_nonzero(template > 0.5 * template.max()) / np.pi)
     if psi is None and width < UNDERSAMPLED and some.size:
+        # The median star spoils the fluxes too.
+        ok = (aperture > 0) & (np.abs(delta) <= 1).all(axis=1)
         narrow = Narrow(oversample, size)
-        delta = narrow.fit(data, weight / noise**2, delta, flux, background, some, ok)
+        delta = narrow.fit(data, weight / noise**2, delta, aperture, background, some, ok)
         psi, first = narrow.psi, narrow.weight
         flux, background = narrow.flux, narrow.background
         ok = narrow.ok
@@ -83,12 +87,14 @@ class Narrow:
         bright = bright[:NARROW_STARS]
         near = np.array([maximum_filter(star, 3) for star in data])
         near -= background[:, None, None]
-        error = FIRST_ERROR * np.clip(near, 0, None)
+        near = np.clip(near, 0, None)
+        # The core tells the width: diffraction rings are no Gaussian's wing.
+        error = np.hypot(FIRST_ERROR * near, RINGS * near.max(axis=(1, 2), keepdims=True))
         trust = np.where(weight > 0, 1 / (1 / np.where(weight > 0, weight, 1) + error**2), 0)
         stars = data, trust, delta, flux, background, ok
         some = [np.ascontiguousarray(a[bright]) for a in stars]
         profiles = [self.profile(width, halo) for width in WIDTHS for halo in HALOES]
-        left = [np.nansum(self._fitted(psi, *some)[1][some[-1]]) for psi in profiles]
+        left = [np.median(self._fitted(psi, *some)[1]) for psi in profiles]
         self.psi = profiles[int(np.argmin(left))]
         fits, _ = self._fitted(self.psi, *stars)
         moved, self.flux, self.background, self.ok = fits
@@ -123,7 +129,7 @@ class Narrow:
             psi[None], np.ones((len(data), 1)), CATMULL_ROM, self.oversample, data, weight,
             *found[:3], covariance, left, found[3], NARROW_STEPS, 1e-3, 0.3,
         )  # fmt: skip
-        return found, left
+        return found, np.where(found[3], left, np.inf)  # not fitted: not told
 
 
 def noise_scale(edge, weight):

@@ -89,7 +89,9 @@ class JointSystem:
             self.phases = np.zeros((2, len(shapes), *state.coef.shape))
             self.phases[0, :, 0], self.phases[1, :, 0] = shapes, self.factors[0].solve(shapes)
         # The scale of the first term is the sum of its phases.
-        return (np.concatenate([v[1:], p]) for v, p in zip((whole, answers), self.phases, strict=True))
+        return (
+            np.concatenate([v[1:], p]) for v, p in zip((whole, answers), self.phases, strict=True)
+        )
 
     def solved(self, directions):
         """Directions (m, k, n, n), and the preconditioner's answer to each, from shapes (m, n, n).
