@@ -22,6 +22,8 @@ HALO_WIDTH = 2.5  # over the first
 RINGS = 0.03  # of the peak, that such a profile knows nothing of
 NARROW_STARS = 60
 NARROW_STEPS = 8
+FEWEST_NARROW = 10  # stars
+HOT = 12.0  # times the third of the pixels: no star of any phase is so sharp
 
 
 def start(data, weight, delta, oversample, psi=None):
@@ -55,15 +57,21 @@ def start(data, weight, delta, oversample, psi=None):
     ok = (flux > 0) & (np.abs(delta) <= 1).all(axis=1)
     first[~ok] = 0.0
     width = 2 * np.sqrt(np.count_nonzero(template > 0.5 * template.max()) / np.pi)
-    if psi is None and width < UNDERSAMPLED and some.size:
+    if psi is not None and not (np.isfinite(psi).all() and psi.sum() > 0):
+        psi = None
+    if psi is None and width < UNDERSAMPLED and some.size and ok.sum() >= FEWEST_NARROW:
         # The median star spoils the fluxes too.
         ok = (aperture > 0) & (np.abs(delta) <= 1).all(axis=1)
         narrow = Narrow(oversample, size)
-        delta = narrow.fit(data, weight / noise**2, delta, aperture, background, some, ok)
+        some = some[ok[some]]
+        given = np.where(ok[:, None], delta, 0.0)
+        moved = narrow.fit(data, weight / noise**2, given, aperture, background, some, ok)
+        narrow.ok &= ok
+        delta = np.where(narrow.ok[:, None], moved, delta)
         psi, first = narrow.psi, narrow.weight
         flux, background = narrow.flux, narrow.background
         ok = narrow.ok
-    if psi is None or not (np.isfinite(psi).all() and psi.sum() > 0):
+    if psi is None:
         psi = zoom(template, oversample, order=1, grid_mode=True, mode="nearest")
         psi = np.maximum(psi, 1e-6 * psi.max())
     coef = spline_filter(psi, order=3, mode="nearest")[None]
@@ -85,11 +93,15 @@ class Narrow:
     def fit(self, data, weight, delta, flux, background, bright, ok):
         """Offsets (n, 2) of all stars; `psi`, `flux`, `background`, `weight` and `ok` are kept."""
         bright = bright[:NARROW_STARS]
-        near = np.array([maximum_filter(star, 3) for star in data])
-        near -= background[:, None, None]
-        near = np.clip(near, 0, None)
+        # The third of the pixels is no hot one, and half the peak or less.
+        third = np.partition(data.reshape(len(data), -1), -3, axis=1)[:, -3] - background
+        third = np.clip(third, 0, None)[:, None, None]
+        above = data - background[:, None, None]
+        weight = np.where(above > HOT * third, 0, weight)
+        above = np.where(weight > 0, np.clip(above, 0, None), 0)
+        near = np.array([maximum_filter(star, 3) for star in above])
         # The core tells the width: diffraction rings are no Gaussian's wing.
-        error = np.hypot(FIRST_ERROR * near, RINGS * near.max(axis=(1, 2), keepdims=True))
+        error = np.hypot(FIRST_ERROR * near, 2 * RINGS * third)
         trust = np.where(weight > 0, 1 / (1 / np.where(weight > 0, weight, 1) + error**2), 0)
         stars = data, trust, delta, flux, background, ok
         some = [np.ascontiguousarray(a[bright]) for a in stars]
@@ -168,15 +180,13 @@ def under(template, values, weight, flux):
     """Fluxes of stars under a template and first weights, 0 where a pixel stands out from it."""
     sigma = 1 / np.sqrt(np.where(weight > 0, weight, 1.0))
     scale = np.maximum(flux, 0)[:, None, None]
-    # Where its place in the pixel matters, a star may have a neighbour's light.  An error relative
-    # to the pixel's own let the faintest pixels of a narrow PSF rule the flux, and lose the core.
-    near = maximum_filter(template, 3)
-    good = np.isfinite(values) & (values - scale * template <= OUTLIER * sigma + scale * near)
-    w = np.where(good, 1 / (sigma**2 + (FIRST_ERROR * scale * near) ** 2), 0.0)
+    room = OUTLIER * sigma + scale * maximum_filter(template, 3)
+    good = np.isfinite(values) & (values - scale * template <= room)
+    w = np.where(good, 1 / (sigma**2 + (FIRST_ERROR * scale * template) ** 2), 0.0)
     power = np.einsum("nij,ij->n", w, template**2)
     flux = np.einsum("nij,ij,nij->n", w, template, np.nan_to_num(values))
     flux = flux / np.maximum(power, 1e-300)
-    model = np.maximum(flux, 0)[:, None, None] * near
+    model = np.maximum(flux, 0)[:, None, None] * template
     return flux, np.where(good, 1 / (sigma**2 + (FIRST_ERROR * model) ** 2), 0.0)
 
 

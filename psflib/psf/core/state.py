@@ -143,15 +143,15 @@ class State:
     def fix_phases(self):
         """The same volume at every sub-pixel phase, and no warp of them; see `phases`."""
         os = self.oversample
-        if not (os > 1 and self.fwhm < phases.UNDERSAMPLED):
+        if not self.phases_free:
             return
         volumes = phases.volumes(self.coef[0], os)
         if volumes.min() > 0:
             self.coef /= phases.spread(volumes, len(self.coef[0]) // os)
-            self.flux *= phases.at_stars(volumes, np.nan_to_num(self.delta))
+            self.flux[self.ok] *= phases.at_stars(volumes, self.delta[self.ok])
         amplitudes = np.clip(phases.least_warp(self.psi, os), -MAX_WARP, MAX_WARP)
         self.coef[0] += np.tensordot(amplitudes, phases.warps(self.coef[0], os), axes=1)
-        self.delta = phases.warped_offsets(self.delta, amplitudes)
+        self.delta[self.ok] = phases.warped_offsets(self.delta[self.ok], amplitudes)
 
     def centre(self):
         """Bring the first moments within a few FWHM to 0 in every term; the stars follow.
@@ -220,6 +220,13 @@ class State:
         """Share of the os × os sub-pixel phases that have a star."""
         cells = np.floor((self.delta[self.ok] % 1) * self.oversample).astype(int)
         return len(np.unique(cells, axis=0)) / self.oversample**2
+
+    @property
+    def phases_free(self):
+        """Whether the light of each sub-pixel phase is to be fixed: stars are narrow, and many."""
+        os = self.oversample
+        many = np.count_nonzero(self.ok) >= os * os
+        return os > 1 and many and self.fwhm < phases.UNDERSAMPLED
 
     def scale_to_unit(self):
         volume = self.coef[0].sum() / self.oversample**2

@@ -81,7 +81,7 @@ class JointSystem:
     def free(self, state):
         """Directions (m, k, n, n) that the stars can undo, and the preconditioner's answers."""
         whole, answers = self.solved(free_directions(state.coef))
-        if not (state.oversample > 1 and state.fwhm < phases.UNDERSAMPLED):
+        if not state.phases_free:
             return whole, answers
         if self.phases is None:
             # They change as little as the model does, and cost a solution each.
