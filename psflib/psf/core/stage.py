@@ -17,7 +17,7 @@ from psflib.stamps.build import Stamps, pixels
 
 log = logging.getLogger(__name__)
 
-MOST_ORDER = 6  # of the polynomials over the field
+MOST_ORDER = 3  # of the polynomials over the field
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
 COARSE = 3.0  # px of FWHM at one sample a pixel, below which it is measured on more
@@ -127,7 +127,7 @@ def build_epsf_field(
         os, odd; by default 1, 3 or 5, the least that samples the FWHM four times, and 3 where 1
         leaves errors.
     order : int, optional
-        Degree, at most 6; lowered if there are fewer than three stars a term.  By default the
+        Degree, at most 3; lowered if there are fewer than three stars a term.  By default the
         highest that lowers χ² of the reserved stars by more than the error of that change.
     most_order : int
         Highest degree that is tried.
@@ -145,7 +145,7 @@ def build_epsf_field(
     Raises
     ------
     ValueError
-        For an even `oversample` or an order beyond 0 to 6.
+        For an even `oversample` or an order beyond 0 to 3.
     NotEnoughStars, SingularFit
         If no star could be fitted, or their pixels do not determine a PSF.
     """
