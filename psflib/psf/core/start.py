@@ -22,7 +22,7 @@ HALO_WIDTH = 2.5  # over the first
 RINGS = 0.03  # of the peak, that such a profile knows nothing of
 NARROW_STARS = 60
 NARROW_STEPS = 8
-MOST_LOST = 0.1  # of the cores' pixels, by the median star
+MOST_LOST = 0.25  # of the cores' pixels, by the median star
 FEWEST_NARROW = 10  # stars
 HOT = 12.0  # times the third of the pixels: no star of any phase is so sharp
 
@@ -58,7 +58,7 @@ def start(data, weight, delta, oversample, psi=None):
     ok = (flux > 0) & (np.abs(delta) <= 1).all(axis=1)
     first[~ok] = 0.0
     middle = slice(size // 2 - 1, size // 2 + 2)
-    lost = np.mean(first[:, middle, middle] == 0)
+    lost = np.mean(first[:, middle, middle] == 0) if len(data) else 0.0
     width = 2 * np.sqrt(np.count_nonzero(template > 0.5 * template.max()) / np.pi)
     if psi is not None and not (np.isfinite(psi).all() and psi.sum() > 0):
         psi = None
