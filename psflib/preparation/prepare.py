@@ -30,12 +30,12 @@ from psflib.preparation.claims import (
     checked_gain,
     sky_variances,
 )
-from psflib.preparation.cosmics import find_cosmic_rays, lobes
+from psflib.preparation.cosmics import lobes, spare_stars
 from psflib.preparation.crowd import is_alike, share_of_stars
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
 from psflib.stars.saturation import without_light_around
-from psflib.stars.widths import estimate_widths
+from psflib.stars.widths import measure_widths
 
 DARK = 10.0  # sigma below sky and surroundings, that no noise is
 MOST_DARK = 0.01  # of the pixels
@@ -118,10 +118,10 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     check_mask(exposure, image, sky)
     sky, confusion = _without_crowd(image, sky, mask, settings, notes)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    fwhm, narrow = _widths(image, variance, mask, settings)
+    fwhm, narrow, stars = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
-        rays = find_cosmic_rays(
-            image, variance, mask != 0, fwhm=narrow, threshold=settings.cosmic_ray_sigma
+        rays = spare_stars(
+            image, variance, mask != 0, stars, fwhm=narrow, threshold=settings.cosmic_ray_sigma
         )
         rays |= lobes(image, variance, rays) & (mask == 0)
         mask[rays] |= np.uint16(MaskBit.CR)
@@ -144,16 +144,16 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
 
 def _with_fwhm(exposure, settings):
     """An exposure that somebody else made free of sky, with the seeing measured."""
-    fwhm, _ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
+    fwhm, *_ = _widths(exposure.image, exposure.variance, exposure.mask, settings)
     rms = float(np.sqrt(np.median(exposure.variance[exposure.usable])))
     return exposure.replace(meta={**exposure.meta, **_seeing(fwhm, settings), "sky_rms": rms})
 
 
 def _widths(image, variance, mask, settings):
-    """FWHM (px) of the stars, and across their narrow side, as told or as measured."""
+    """FWHM (px) of the stars, across their narrow side, and (x, y) of those that told it."""
     if settings.fwhm is not None:
-        return settings.fwhm, settings.fwhm
-    return estimate_widths(image, variance, mask)
+        return settings.fwhm, settings.fwhm, np.empty((0, 2))
+    return measure_widths(image, variance, mask)
 
 
 def _seeing(fwhm, settings):
@@ -287,7 +287,7 @@ def _without_crowd(image, sky: Sky, mask, settings, notes):
     usable = mask == 0
     if not is_alike(image, sky.rms, usable):
         return sky, 0.0
-    fwhm, _ = _widths(image, np.square(sky.rms), mask, settings)
+    fwhm, *_ = _widths(image, np.square(sky.rms), mask, settings)
     share = share_of_stars(image, sky.rms, usable, fwhm)
     if not share.any():
         return sky, 0.0

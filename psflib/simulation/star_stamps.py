@@ -6,6 +6,8 @@ import functools
 import numpy as np
 from scipy import ndimage
 
+from psflib.simulation import telescopes
+
 FINE = 15  # samples a pixel of the grid from which a truth is interpolated
 REACH = 44  # px, half the side of that grid; beyond it the PSF counts as 0
 SPLINE_ORDER = 5
@@ -64,6 +66,8 @@ FAMILIES = {
     "gaussian": (gaussian, 0.0),
     "donut": (_donut, 0.0),
     "elongated": (moffat, 1 / 3),
+    "hst": (telescopes.hst, 0.0),
+    "jwst": (telescopes.jwst, 0.0),
 }
 FAMILY_ANGLE = 0.5  # rad, major axis from +x
 
@@ -74,9 +78,10 @@ class EpsfTruth:
 
     Parameters
     ----------
-    family : {"bench", "moffat", "gaussian", "donut", "elongated"}
+    family : {"bench", "moffat", "gaussian", "donut", "elongated", "hst", "jwst"}
         "bench" is a Moffat core (beta 3, ellipticity 6 %) with a lopsided blob, a wing ~ r^-2.5
-        and two pairs of spikes; "elongated" a Moffat of axis ratio 1/2.
+        and two pairs of spikes; "elongated" a Moffat of axis ratio 1/2; for "hst" and "jwst" see
+        `psflib.simulation.telescopes`.
     fwhm : float
         Of the core before the integration over the pixel, px; of a donut the diameter at half
         maximum; the geometric mean of both axes.

@@ -69,6 +69,11 @@ def estimate_widths(image, variance, mask) -> tuple[float, float]:
     fwhm, narrow : float
         2.5 px both, with a warning, if nothing can be measured.
     """
+    return measure_widths(image, variance, mask)[:2]
+
+
+def measure_widths(image, variance, mask) -> tuple[float, float, np.ndarray]:
+    """As `estimate_widths`, and the (x, y) (n, 2) px of the stars that told them."""
     for boxes in _samples(image.shape):
         fits = _of_boxes(boxes, image, variance, mask, SMOOTHING)
         wide = _crowd(fits)[0] if len(fits) else 0.0
@@ -80,14 +85,14 @@ def estimate_widths(image, variance, mask) -> tuple[float, float]:
             break
     if not len(fits):
         log.warning("no source to measure the FWHM on; %.1f px assumed", DEFAULT_FWHM)
-        return DEFAULT_FWHM, DEFAULT_FWHM
+        return DEFAULT_FWHM, DEFAULT_FWHM, np.empty((0, 2))
     fwhm, near = _crowd(fits)
     e1, e2 = np.median(fits[near, 1]), np.median(fits[near, 2])
     if fwhm < UNDERSAMPLED:  # the ellipticity of a single star is that of the pixels
         e = math.hypot(e1, e2)
     else:
         e = float(np.median(np.hypot(*fits[near, 1:3].T)))
-    return fwhm, fwhm * math.sqrt((1 - e) / (1 + e))
+    return fwhm, fwhm * math.sqrt((1 - e) / (1 + e)), fits[near, 3:5]
 
 
 def smallest_crowd(values, windows=WINDOWS) -> float:
@@ -137,15 +142,17 @@ def _of_boxes(boxes, image, variance, mask, smoothing):
     parts = []
     for box in boxes:
         cut = [np.ascontiguousarray(plane[box]) for plane in (image, variance, mask)]
-        parts.append(_fitted(cut[0], cut[1], cut[2], smoothing, most))
+        part = _fitted(cut[0], cut[1], cut[2], smoothing, most)
+        part[:, 3:] += [box[1].start or 0, box[0].start or 0]
+        parts.append(part)
     return np.concatenate(parts)
 
 
 def _fitted(image, variance, mask, smoothing, most):
-    """(n, 3): FWHM (px), e1 and e2 of the brightest sources that are no rays."""
+    """(n, 5): FWHM (px), e1, e2, x and y (px) of the brightest sources that are no rays."""
     usable = ~has_bits(mask, UNUSABLE) & (variance > 0) & np.isfinite(image)
     if not usable.any():
-        return np.empty((0, 3))
+        return np.empty((0, 5))
     smooth, rows, cols = _peaks(image, variance, usable, smoothing)
     first = np.empty(len(rows))
     loops.half_widths(smooth, usable, rows, cols, WIDEST, first)
@@ -156,16 +163,16 @@ def _fitted(image, variance, mask, smoothing, most):
     values = _profiles(image, usable, rows[keep], cols[keep], first[keep], FIRST_BETA)
     values = values[: most // 3]  # in a crowd the brightest are the least disturbed
     if not len(values):
-        return np.empty((0, 3))
+        return np.empty((0, 5))
     fwhm, stars = _crowd(values)
     noise = float(np.median(variance[usable][::7]))
     if fwhm < UNDERSAMPLED:
         values[stars, 0] *= _common(image, usable, values[stars][:SEVERAL], noise) / fwhm
-        return values[:, :3]
+        return values[:, :5]
     beta = _best_beta(image, usable, values[stars][:SEVERAL], noise)
     if beta != FIRST_BETA:
         values = _profiles(image, usable, values[:, 4], values[:, 3], values[:, 0], beta)
-    return values[:, :3]
+    return values[:, :5]
 
 
 def _peaks(image, variance, usable, smoothing):

@@ -17,8 +17,11 @@ from psflib.stamps.build import Stamps, pixels
 
 log = logging.getLogger(__name__)
 
+MOST_ORDER = 3  # of the polynomials over the field
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
+COARSE = 3.0  # px of FWHM at one sample a pixel, below which it is measured on more
+NARROW = 1.8  # px of FWHM: below, three samples a pixel leave 0.5 % (FWHM 1.5) to 1 % (1.2)
 MODEL_ERROR = 0.005  # of a coarse grid: above, a finer one is tried
 MANY_LOST = 0.2  # share of the fitted stars worth a note
 MODEL_AT_FAULT = 0.05  # relative error worth a note: saturated stars, or a PSF that varies
@@ -35,9 +38,14 @@ class EpsfSettings(BaseModel):
         None, ge=1, description="Samples per pixel; odd. null takes the least with 4 in a FWHM."
     )
     order: int | None = Field(
-        None, ge=0, le=3, description="Degree over the field; null lets held-out stars choose."
+        None,
+        ge=0,
+        le=MOST_ORDER,
+        description="Degree over the field; null lets held-out stars choose.",
     )
-    most_order: int = Field(3, ge=0, le=3, description="Highest degree that is tried.")
+    most_order: int = Field(
+        MOST_ORDER, ge=0, le=MOST_ORDER, description="Highest degree that is tried."
+    )
     solver: str = Field(
         "normal",
         description="normal; or landweber: the reference's iteration, constant over the field.",
@@ -98,7 +106,14 @@ def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> Ps
 
 
 def build_epsf_field(
-    stamps: Stamps, shape, *, oversample=None, order=None, most_order=3, max_iter=50, tol=1e-4
+    stamps: Stamps,
+    shape,
+    *,
+    oversample=None,
+    order=None,
+    most_order=MOST_ORDER,
+    max_iter=50,
+    tol=1e-4,
 ) -> PsfField:
     """Core PSF as a polynomial over the field, solved jointly for all stars.
 
@@ -138,8 +153,8 @@ def build_epsf_field(
     """
     if oversample is not None and (oversample < 1 or oversample % 2 == 0):
         raise ValueError(f"oversample must be odd and positive; got {oversample}")
-    if order is not None and not 0 <= order <= 3:
-        raise ValueError(f"order must be 0 to 3; got {order}")
+    if order is not None and not 0 <= order <= MOST_ORDER:
+        raise ValueError(f"order must be 0 to {MOST_ORDER}; got {order}")
     fitted, reserved, notes = _split(stamps)
     sample, held_out = _sample(stamps, fitted), _sample(stamps, reserved)
     options = {"order": order, "most": most_order, "max_iter": max_iter, "tol": tol}
@@ -183,11 +198,15 @@ def _sample(stamps, use):
 
 
 def _least_oversample(sample):
-    """Odd number of samples that puts 4 into the FWHM of the median star."""
+    """Odd number of samples that puts 4 into the FWHM of the median star; 5 where it is narrow."""
     state = start(sample.data, sample.weight, sample.delta, 1)
     if not state.ok.any():
         raise NotEnoughStars("core ePSF", 0, 1)
-    wanted = SAMPLES_PER_FWHM / max(area_fwhm(state.psi, 1), 0.5)
+    fwhm = area_fwhm(state.psi, 1)
+    if fwhm < COARSE:
+        # one sample a pixel cannot tell how narrow it is
+        fwhm = area_fwhm(start(sample.data, sample.weight, sample.delta, 3).psi, 3)
+    wanted = 5 if fwhm < NARROW else SAMPLES_PER_FWHM / fwhm
     return min((os for os in (1, 3, 5) if os >= wanted), default=5)
 
 

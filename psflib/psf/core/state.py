@@ -8,6 +8,7 @@ from scipy.ndimage import shift, spline_filter
 
 from psflib.loops import joint
 from psflib.loops.starfit import B_SPLINE, CATMULL_ROM, fit_stars, render_stars
+from psflib.psf.core import phases
 
 TUKEY = 6.0  # sigma, where a pixel is given up
 FIRST_ERROR = 0.1  # of the model, relative, before it is known
@@ -23,6 +24,7 @@ CENTRE_ROUNDS = 10
 FINAL_STEPS = 10
 MOST_PEDESTAL = 0.2  # of the volume: more is an accident of few stars
 MAX_SHIFT = 0.2  # px, of a star in one step
+MAX_WARP = 0.02  # px, of the phases in one step
 WING_SLOPES = (2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)  # exponents of a plausible wing
 FEWEST_FOR_SLOPE = 3  # stars, of their skies over their fluxes
 FEWEST_EDGES = 4  # of rings, that tell a level beside a slope
@@ -135,6 +137,20 @@ class State:
             level = border_mean(term)
             term -= level
         self.scale_to_unit()
+        self.fix_phases()
+
+    def fix_phases(self):
+        """The same volume at every sub-pixel phase, and no warp of them; see `phases`."""
+        os = self.oversample
+        if not self.phases_free:
+            return
+        volumes = phases.volumes(self.coef[0], os)
+        if volumes.min() > 0:
+            self.coef /= phases.spread(volumes, len(self.coef[0]) // os)
+            self.flux[self.ok] *= phases.at_stars(volumes, self.delta[self.ok])
+        amplitudes = np.clip(phases.least_warp(self.psi, os), -MAX_WARP, MAX_WARP)
+        self.coef[0] += np.tensordot(amplitudes, phases.warps(self.coef[0], os), axes=1)
+        self.delta[self.ok] = phases.warped_offsets(self.delta[self.ok], amplitudes)
 
     def centre(self):
         """Bring the first moments within a few FWHM to 0 in every term; the stars follow.
@@ -203,6 +219,13 @@ class State:
         """Share of the os × os sub-pixel phases that have a star."""
         cells = np.floor((self.delta[self.ok] % 1) * self.oversample).astype(int)
         return len(np.unique(cells, axis=0)) / self.oversample**2
+
+    @property
+    def phases_free(self):
+        """Whether the light of each sub-pixel phase is to be fixed: stars are narrow, and many."""
+        os = self.oversample
+        many = np.count_nonzero(self.ok) >= os * os
+        return os > 1 and many and self.fwhm < phases.UNDERSAMPLED
 
     def scale_to_unit(self):
         volume = self.coef[0].sum() / self.oversample**2

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from psflib.loops import joint
+from psflib.psf.core import phases
 from psflib.psf.core.conjugate import conjugate, constrained
 from psflib.psf.core.smoothness import times
 
@@ -35,6 +36,7 @@ class JointSystem:
     priors: list
     values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+    phases: np.ndarray | None = None
 
     def step(self, state):
         """Move the model; returns the relative change.
@@ -53,8 +55,7 @@ class JointSystem:
             pull(state, terms.astype(np.float32), slopes, False, out)
             return out + self.smooth(terms)
 
-        directions = free_directions(state.coef)
-        inverse = constrained(self.inverse, *self.solved(directions))
+        inverse = constrained(self.inverse, *self.free(state))
         right = self._gradient(state, slopes)
         change, values, vectors = conjugate(matrix, right, inverse, CG_TOL)
         if len(values) >= len(self.values):
@@ -76,6 +77,21 @@ class JointSystem:
         if len(terms) == 1:
             return first
         return np.concatenate([first, self.factors[1].solve(terms[1:])])
+
+    def free(self, state):
+        """Directions (m, k, n, n) that the stars can undo, and the preconditioner's answers."""
+        whole, answers = self.solved(free_directions(state.coef))
+        if not state.phases_free:
+            return whole, answers
+        if self.phases is None:
+            # They change as little as the model does, and cost a solution each.
+            shapes = phases.free_phases(state.coef[0], state.oversample)
+            self.phases = np.zeros((2, len(shapes), *state.coef.shape))
+            self.phases[0, :, 0], self.phases[1, :, 0] = shapes, self.factors[0].solve(shapes)
+        # The scale of the first term is the sum of its phases.
+        return (
+            np.concatenate([v[1:], p]) for v, p in zip((whole, answers), self.phases, strict=True)
+        )
 
     def solved(self, directions):
         """Directions (m, k, n, n), and the preconditioner's answer to each, from shapes (m, n, n).
