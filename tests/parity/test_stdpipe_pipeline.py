@@ -1,4 +1,4 @@
-"""STDPipe's tutorial and its two simple pipelines, from the subtraction on: only the import changes.
+"""STDPipe's tutorial and its two simple pipelines, from the subtraction on: the import changes.
 
 Their templates and catalogues come from the net, so the two images are simulated; detection,
 photometry and cut-outs are STDPipe's own.
