@@ -11,10 +11,17 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from scipy import fft, signal
+from scipy import fft
 
 from psflib.decorrelation.filters import cut, reach, spectrum
-from psflib.image.convolve import VaryingKernel, bilinear, blend_nodes, convolve_by_tiles, edge_grid
+from psflib.image.convolve import (
+    VaryingKernel,
+    bilinear,
+    blend_nodes,
+    convolve_by_tiles,
+    edge_grid,
+    fft_convolve,
+)
 from psflib.image.covariance import LAGS, CovarianceMaps, cell_centres, cell_means
 
 TILE = 64  # px, tiles with one squared filter each
@@ -103,7 +110,7 @@ def _combined(filters):
     """One filter that does what all of them do, one after the other."""
     total = np.ones((1, 1))
     for f in filters:
-        total = f if total.size == 1 else signal.fftconvolve(total, f)
+        total = f if total.size == 1 else fft_convolve(total, f, full=True)
     return total
 
 

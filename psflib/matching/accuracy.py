@@ -1,10 +1,10 @@
 """How well the fit knows the kernel: what it may leave of a star, from its core to the wings."""
 
 import numpy as np
-from scipy import linalg, signal
+from scipy import linalg
 
 from psflib.image import polynomial
-from psflib.image.convolve import edge_grid
+from psflib.image.convolve import edge_grid, fft_convolve
 from psflib.matching.solve import RIDGE, unit_diagonal
 
 NODES = 5  # an axis, at which the error is given
@@ -62,7 +62,7 @@ def _stars(basis, fwhm):
     half = int(np.ceil(MARGIN * fwhm / 2))
     j, i = np.mgrid[-half : half + 1, -half : half + 1]
     star = np.exp(-0.5 * (i**2 + j**2) / (fwhm / 2.355) ** 2)
-    images = [signal.fftconvolve(b, star, "same").ravel() for b in basis]
+    images = [fft_convolve(b, star).ravel() for b in basis]
     return np.array(images), np.sum(star**2)
 
 

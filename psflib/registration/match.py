@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import spatial, stats
+from scipy import spatial, special
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +69,8 @@ def binomial_tail(count, possible, share):
     """log10 of the probability of `count` or more of `possible` at the chance `share` each."""
     if count <= 0:
         return 0.0
-    return float(stats.binom.logsf(count - 1, possible, min(share, 1.0)) / math.log(10))
+    chance = special.bdtrc(count - 1, possible, min(share, 1.0))
+    return math.log10(chance) if chance > 0 else -math.inf
 
 
 def common_offset(first, second, reach, tolerance, area):

@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-from scipy.signal import fftconvolve
 
+from psflib.image.convolve import fft_convolve
 from psflib.simulation.psf_model import PsfModel
 
 # A galaxy is a grid of points at half a pixel anchored to its centre, so that every epoch sees
@@ -97,7 +97,7 @@ def _add_galaxy(out, scene, k, psf):
         dx=scene.x[k] - col, dy=scene.y[k] - row, step=STEP,
     )  # fmt: skip
     light = sersic_light(scene.size[k], scene.sersic[k], scene.axis_ratio[k], scene.angle[k])
-    image = fftconvolve(stamp, light, mode="same")[:: int(1 / STEP), :: int(1 / STEP)]
+    image = fft_convolve(stamp, light)[:: int(1 / STEP), :: int(1 / STEP)]
     add_stamp(out, image * scene.flux[k], row - PSF_RADIUS, col - PSF_RADIUS)
 
 

@@ -4,10 +4,10 @@ import dataclasses
 from functools import cached_property
 
 import numpy as np
-from scipy import interpolate, signal
 
 from psflib.image import polynomial
-from psflib.image.convolve import VaryingKernel
+from psflib.image.convolve import VaryingKernel, fft_convolve
+from psflib.image.splines import b_splines
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ def _matched_exactly(model, solution, template):
     x, y = np.arange(nx)[None, :], np.arange(ny)[:, None]
     image = np.tensordot(background, model.background_terms(x, y), 1)
     for kernel, term in zip(model.images(coefficients.T), model.terms(x, y), strict=True):
-        image += term * signal.fftconvolve(template, kernel, mode="same")
+        image += term * fft_convolve(template, kernel)
     return image
 
 
@@ -170,5 +170,5 @@ def _splines(count, position, length):
     degree = min(3, count - 1)
     knots = np.r_[[0.0] * degree, np.linspace(0, 1, count - degree + 1), [1.0] * degree]
     unit = np.clip(position / max(length - 1, 1), 0, 1)
-    matrix = interpolate.BSpline.design_matrix(unit.ravel(), knots, degree).toarray()
-    return matrix.T.reshape(count, *unit.shape)
+    matrix = b_splines(unit.ravel(), knots, degree)
+    return matrix.reshape(count, *unit.shape)

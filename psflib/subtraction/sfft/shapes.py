@@ -1,7 +1,8 @@
 """Single pixels in the middle of a kernel and smooth bumps further out, where it is smooth."""
 
 import numpy as np
-from scipy import interpolate
+
+from psflib.image.splines import b_splines
 
 LEAST = 0.05  # of its sum that a bump must have in the outer part
 
@@ -33,7 +34,7 @@ def mixed_shapes(half: int, inner: float, spacing: float = 3.0) -> np.ndarray:
     count = max(1, round((2 * half + 1) / spacing))
     step = (2 * half + 1) / count
     knots = -half - 0.5 + step * np.arange(-2, count + 3)
-    values = interpolate.BSpline.design_matrix(line.astype(float), knots, 2).toarray().T
+    values = b_splines(line.astype(float), knots, 2)
     bumps = np.einsum("iy,jx->ijyx", values, values).reshape(-1, len(radius))
     share = (bumps * outside).sum(1) / bumps.sum(1)
     bumps = (bumps * outside)[share > LEAST]
