@@ -136,10 +136,13 @@ def told(evidence) -> dict[str, float]:
 
     Photons of the sky and the read noise must make what is seen.  Where the read noise is not told
     it may be what is missing, so that only a noise that is smaller speaks against a gain.
+    mosaic : how far the sky of even and odd rows and columns is apart, in sigma of a pixel.
     """
-    off = [_gain_off(image) for image in (evidence.science, evidence.difference.template) if image]
+    images = [image for image in (evidence.science, evidence.difference.template) if image]
+    off = [_gain_off(image) for image in images]
     known = [value for value in off if np.isfinite(value)]
-    return {"told_gain": max(known, default=np.nan)}
+    apart = [_number(image.meta, "mosaic", 0.0) for image in images]
+    return {"told_gain": max(known, default=np.nan), "mosaic": max(apart, default=0.0)}
 
 
 def _gain_off(image):

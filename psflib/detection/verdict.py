@@ -132,6 +132,8 @@ CHECKS = (
           _GOOD + "1.4; GOTO, of shared exposures: 2.5"),
     Check("told_gain", "sky noise of the told gain off by a factor of", 2.0, np.nan,
           _GOOD + "2 (one of 5, a crowd); a gain off by 3: 3 to 4"),
+    Check("mosaic", "sky of even and odd rows and columns apart by", 0.5, np.nan,
+          _GOOD + "0.03; raw frames of a colour camera: 2", " sigma"),
     Check("quadrant_noise", "noise of the worst quadrant off by a factor of", 1.4, 2.0,
           _GOOD + "1.3"),
     Check("score_noise", "noise of the score off by a factor of", 1.5, 4.0,

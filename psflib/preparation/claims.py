@@ -17,6 +17,8 @@ AGREES = (0.5, 2.0)  # claimed over measured variance of empty sky that pass for
 BLOCK = 4  # px; noise of blocks tells the variance that resampling has spread over neighbours
 EXCLUDED = 1.5  # photon noise of the sky alone over the measured, above which a gain is impossible
 FEWEST_BLOCKS = 100
+MOSAIC = 0.5  # sigma of a pixel that the skies of a colour mosaic are apart
+MOSAIC_SAMPLE = 20_000  # pixels that tell a sky to 0.01 of them
 BRIGHT = 10.0  # sigma, of the pixels that a mask must leave
 COVERED = 0.7  # share of them that a mask may take
 FEWEST = 30  # of them, to judge a mask by
@@ -125,6 +127,22 @@ def check_mask(exposure: Exposure, image: np.ndarray, sky: Sky) -> None:
         f"of the others: some of its bits{which} mark sources, not defects. Name those that are "
         "bad (mask_bits) or those to ignore (mask_ignore)"
     )
+
+
+def mosaic_of(image: np.ndarray, empty: np.ndarray, sky: Sky) -> float:
+    """How far the sky of even and odd rows and columns is apart, in sigma of a pixel.
+
+    A raw frame of a colour camera has three skies and three PSFs; what is built of it misses a
+    quarter of the light (PANOPTES).  0 if there is too little sky.
+    """
+    levels = []
+    for part in np.ndindex(2, 2):
+        own = tuple(slice(start, None, 2) for start in part)
+        values = image[own][empty[own]]
+        if len(values) < FEWEST_BLOCKS:
+            return 0.0
+        levels.append(float(np.median(values[:: max(1, len(values) // MOSAIC_SAMPLE)])))
+    return (max(levels) - min(levels)) / sky.median_rms
 
 
 def absurd_variances(variance: np.ndarray, usable: np.ndarray) -> np.ndarray:

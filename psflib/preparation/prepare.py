@@ -24,10 +24,12 @@ from psflib.image.noise import robust_std
 from psflib.image.smooth import own_share, smoothed
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
+    MOSAIC,
     absurd_variances,
     check_mask,
     check_variance,
     checked_gain,
+    mosaic_of,
     sky_variances,
 )
 from psflib.preparation.cosmics import lobes, spare_stars
@@ -118,6 +120,12 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     check_mask(exposure, image, sky)
     sky, confusion = _without_crowd(image, sky, mask, settings, notes)
     variance, gain = _variance(exposure, image, sky, mask, notes)
+    mosaic = mosaic_of(image, (mask == 0) & (np.abs(image) < 5 * sky.rms), sky)
+    if mosaic > MOSAIC:
+        notes.append(
+            f"the skies of even and odd rows and columns are {mosaic:.2g} sigma apart: a raw "
+            "frame of a colour camera? Split it into its colours: each has its own PSF"
+        )
     fwhm, narrow, stars = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
         rays = spare_stars(
@@ -133,6 +141,8 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
     told = {"gain_told": exposure.gain, **_seeing(fwhm, settings)}
+    if mosaic > MOSAIC:
+        told["mosaic"] = mosaic
     if confusion:
         told["confusion"] = confusion
     meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, **told}

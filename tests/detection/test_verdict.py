@@ -169,6 +169,7 @@ WRONG = {
     "absurd claims": ("claimed_noise", "bad", {"meta": {"noise_factor": 4.0}}),
     "a told gain": ("told_gain", "suspicious", {"science": {"gain_told": 60.0}}),
     "a told gain, too small": ("told_gain", "suspicious", {"science": {"gain_told": 7.0}}),
+    "a colour camera": ("mosaic", "suspicious", {"science": {"mosaic": 2.0}}),
     "a quadrant": ("quadrant_noise", "suspicious", {"quadrant": 1.6}),
     "a loud quadrant": ("quadrant_noise", "bad", {"quadrant": 3.0}),
     "the score": ("score_noise", "suspicious", {"meta": {"score_scale": 2.0}}),

@@ -114,3 +114,14 @@ class TestMask:
         mask[:, :160] = True
         ready = prepare(Exposure(raw, mask=mask, gain=GAIN))
         assert has_bits(ready.mask, MaskBit.BAD)[mask].all()
+
+
+def test_raw_frames_of_a_colour_camera_are_told():
+    rng = np.random.default_rng(3)
+    image = 2000 + 40 * rng.normal(size=(120, 130)).astype(np.float32)
+    assert "mosaic" not in prepare(Exposure(image, gain=1.0)).meta
+    image[::2, 1::2] -= 60  # the greens of a Bayer pattern
+    image[1::2, ::2] -= 90
+    ready = prepare(Exposure(image, gain=1.0))
+    assert ready.meta["mosaic"] > 1.5
+    assert any("colour camera" in note for note in ready.meta["notes"])
