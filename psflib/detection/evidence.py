@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import QTable
 from scipy import ndimage, spatial
 
+from psflib.detection.shapes import ellipticity, lobes, shift
 from psflib.image import noise
 from psflib.image.convolve import node_grid
 from psflib.image.difference import Difference
@@ -28,9 +29,6 @@ LOWER = 1 / 3  # quantile of their residuals that counts
 SKY_LEVEL = 5.0  # noises of a pixel that a sky needs to tell the gain
 LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
 PSF_SIZE = 41  # px, of what is looked at
-APART = 5  # px, between two maxima
-WINDOW = 2.0  # px, standard deviation of the window in which a kernel's core is looked for ...
-ROUNDS = 20  # in so many steps
 TWIN = 1.0  # FWHM from a star within which a candidate belongs to it
 
 
@@ -91,7 +89,7 @@ def kernel(evidence) -> dict[str, float]:
     found = {"kernel_sum": low, "kernel_spread": high / low if low > 0 else np.inf}
     ny, nx = matching.shape
     image = np.asarray(matching.at((nx - 1) / 2, (ny - 1) / 2), float)
-    return found | {"kernel_shift": _shift(image), "kernel_lobes": lobes(image)}
+    return found | {"kernel_shift": shift(image), "kernel_lobes": lobes(image)}
 
 
 def coverage(evidence) -> dict[str, float]:
@@ -242,43 +240,8 @@ def psf_numbers(model, shape) -> dict[str, float]:
         "reserve_chi2": _number(meta, "reserve_chi2"),
         "unfinished": np.nan if ended is None else float(not ended),
         "psf_lobes": lobes(image),
-        "psf_ellipticity": _ellipticity(image),
+        "psf_ellipticity": ellipticity(image),
     }
-
-
-def lobes(image) -> float:
-    """Height of the second maximum over the first, of a kernel or PSF smoothed by a pixel."""
-    smooth = ndimage.gaussian_filter(image, 1.0)
-    top = (smooth == ndimage.maximum_filter(smooth, APART)) & (smooth > 0)
-    heights = np.sort(smooth[top])
-    return float(heights[-2] / heights[-1]) if len(heights) > 1 else 0.0
-
-
-def _shift(image):
-    """Distance (px) of a kernel's core from its middle: the centroid under a Gaussian window."""
-    smooth = np.maximum(ndimage.gaussian_filter(image, 1.0), 0)
-    if not smooth.any():
-        return np.nan
-    j, i = np.indices(image.shape) - image.shape[0] // 2
-    y, x = (float(axis.flat[smooth.argmax()]) for axis in (j, i))
-    for _ in range(ROUNDS):
-        weight = smooth * np.exp(-0.5 * ((j - y) ** 2 + (i - x) ** 2) / WINDOW**2)
-        y, x = (float((weight * axis).sum() / weight.sum()) for axis in (j, i))
-    return float(np.hypot(y, x))
-
-
-def _ellipticity(image):
-    light = np.where(image > 0.1 * image.max(), image, 0)
-    j, i = np.indices(image.shape)
-    total = light.sum()
-    if not total > 0:
-        return np.nan
-    y, x = ((light * axis).sum() / total for axis in (j, i))
-    yy, xx, xy = (
-        (light * product).sum() / total
-        for product in ((j - y) ** 2, (i - x) ** 2, (j - y) * (i - x))
-    )
-    return float(np.hypot(xx - yy, 2 * xy) / (xx + yy)) if xx + yy > 0 else np.nan
 
 
 def _number(meta, name, default=np.nan) -> float:

@@ -7,7 +7,8 @@ import pytest
 from astropy.table import QTable
 
 from psflib.detection.detect import BAD_EPOCH, DetectSettings, detect
-from psflib.detection.evidence import Evidence, lobes, measure
+from psflib.detection.evidence import Evidence, measure
+from psflib.detection.shapes import lobes
 from psflib.detection.verdict import CHECKS, OF_PSF, judge, verdict, verdict_of_psf, worst
 from psflib.errors import BadDifference
 from psflib.image.difference import Difference
