@@ -49,6 +49,8 @@ class State:
         Of the stars.
     weight : ndarray (n, s, s)
         Weights of the present round.
+    may_fix : bool
+        Whether `phases_free` may be true at all.
     """
 
     data: np.ndarray
@@ -63,6 +65,7 @@ class State:
     weight: np.ndarray
     error: float = FIRST_ERROR
     noise: float = 1.0
+    may_fix: bool = True
 
     def __post_init__(self):
         n = len(self.data)
@@ -225,7 +228,7 @@ class State:
         """Whether the light of each sub-pixel phase is to be fixed: stars are narrow, and many."""
         os = self.oversample
         many = np.count_nonzero(self.ok) >= os * os
-        return os > 1 and many and self.fwhm < phases.UNDERSAMPLED
+        return self.may_fix and os > 1 and many and self.fwhm < phases.UNDERSAMPLED
 
     def scale_to_unit(self):
         volume = self.coef[0].sum() / self.oversample**2
