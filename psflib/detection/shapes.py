@@ -15,7 +15,9 @@ def lobes(image) -> float:
     One that stands out of its saddle: rings and trails have many on one ridge.
     """
     smooth = ndimage.gaussian_filter(image, 1.0)
-    smooth /= max(smooth.max(), 1e-300)
+    if not smooth.max() > 0:
+        return 0.0
+    smooth /= smooth.max()
     found = 0.0
     for level in SADDLES:
         labels, n = ndimage.label(smooth > level)

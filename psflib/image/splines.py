@@ -6,7 +6,7 @@ import numpy as np
 def b_splines(x: np.ndarray, knots: np.ndarray, degree: int) -> np.ndarray:
     """Values of all B-splines at `x`, by the recursion of Cox and de Boor.
 
-    `scipy.interpolate` has the same, but takes as long to import as all the rest of a job.
+    `scipy.interpolate` has the same, but adds a tenth or more to what each job imports.
 
     Parameters
     ----------

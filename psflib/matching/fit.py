@@ -361,4 +361,4 @@ def _chi2(problem, state):
     z2 = (np.square(problem.a - state.model) / _variance(problem, state))[keep]
     if not len(z2):
         return {"chi2": float("nan"), "chi2_median": 1.0}
-    return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / 0.4549)}
+    return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / misfit.MEDIAN)}

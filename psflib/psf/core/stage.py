@@ -174,11 +174,12 @@ def build_epsf_field(
         groups.append((reserved, judged(found.state, held_out, shape, found.order, found.mix)))
     table = _star_table(stamps, groups, reserved)
     flux, error = table["flux"].value, table["flux_err"].value
-    table["flux_err"] = np.hypot(error, flux * psf.flux_error(*_places(table))) * u.adu
+    relative = psf.flux_error(table["x"].value, table["y"].value)
+    table["flux_err"] = np.hypot(error, flux * relative) * u.adu
     meta = own | _meta(psf, found.state, table, notes, found.iterations, found.converged)
     meta["strength"] = float(found.constant.choice.strength)
     meta["scores"] = {str(degree): score for degree, score in found.scores.items()}
-    log.info("core ePSF: %s", meta)
+    log.info("core ePSF: %s", {name: told for name, told in meta.items() if name != "mix"})
     return dataclasses.replace(psf, stars=table, meta=meta)
 
 
@@ -253,10 +254,6 @@ def _star_table(stamps, groups, reserved):
     table["ok"], table["chi2"] = ok, columns["chi2"]
     table["reserved"], table["reason"] = reserved, reason
     return table
-
-
-def _places(table):
-    return table["x"].value, table["y"].value
 
 
 def _meta(psf, state, table, notes, iterations, converged):

@@ -134,18 +134,22 @@ def _one_star(star, shape, nodes):
     use = star.clean > 0
     model, data = model[:, use], star.data[use].astype(float)
     start = star.clean[use] / (1 + star.clean[use] * (FLOOR * light[use]) ** 2)
-    weight, held = start, np.r_[np.zeros(4), np.full(len(nodes), PRIOR**-2.0)]
-    for _ in range(PASSES):
-        normal, right = (model * weight) @ model.T, (model * weight) @ data
-        try:
-            solution = np.linalg.solve(normal + np.diag(held), right)
-        except np.linalg.LinAlgError:
-            return None
-        z = (data - solution @ model) * np.sqrt(start)
-        spread = max(1.0, 1.4826 * float(np.median(np.abs(z))))
-        weight = start * np.square(np.maximum(1 - np.square(z / (TUKEY * spread)), 0)) / spread**2
-    # flux and sky go out: what is left speaks of the tents alone
-    cross = np.linalg.solve(normal[:4, :4], normal[:4, 4:])
+    held = np.diag(np.r_[np.zeros(4), np.full(len(nodes), PRIOR**-2.0)])
+
+    def equations(weight):
+        return (model * weight) @ model.T, (model * weight) @ data
+
+    normal, right = equations(start)
+    try:
+        for _ in range(PASSES - 1):
+            z = (data - np.linalg.solve(normal + held, right) @ model) * np.sqrt(start)
+            spread = max(1.0, 1.4826 * float(np.median(np.abs(z))))
+            tukey = np.square(np.maximum(1 - np.square(z / (TUKEY * spread)), 0))
+            normal, right = equations(start * tukey / spread**2)
+        # flux and sky go out: what is left speaks of the tents alone
+        cross = np.linalg.solve(normal[:4, :4], normal[:4, 4:])
+    except np.linalg.LinAlgError:
+        return None
     normal, right = normal[4:, 4:] - normal[4:, :4] @ cross, right[4:] - right[:4] @ cross
     return (normal, right) if np.isfinite(normal).all() and np.isfinite(right).all() else None
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from psflib.errors import SingularFit
 from psflib.image.convolve import convolve_by_tiles
 from psflib.image.noise import robust_std
+from psflib.matching.misfit import MEDIAN
 from psflib.subtraction.sfft import normal
 from psflib.subtraction.sfft.fourier import by_transforms
 from psflib.subtraction.sfft.model import Model
@@ -223,7 +224,7 @@ def _corrected(model, noise, solution, solver):
 
 def _median_chi2(residual, variance, used) -> float:
     """Chi-square per pixel, by its median."""
-    return float(np.median(np.square(residual[used]) / variance[used]) / 0.4549)
+    return float(np.median(np.square(residual[used]) / variance[used]) / MEDIAN)
 
 
 def check_count(model, count) -> None:

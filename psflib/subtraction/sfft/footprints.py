@@ -183,4 +183,4 @@ def _model(sources, shape, half, wanted, count):
 def _chi2(fitted: Fitted, use):
     """Chi-square per pixel in the footprints, and its robust twin."""
     z2 = np.square(fitted.residual[use]) / fitted.variance[use]
-    return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / 0.4549)}
+    return {"chi2": float(z2[z2 < 36].mean()), "chi2_median": float(np.median(z2) / misfit.MEDIAN)}
