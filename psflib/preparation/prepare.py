@@ -89,7 +89,8 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
         With `sky` (ADU, the level removed), `variance` (ADU²), and in `meta`: `sky_rms` (ADU),
         `fwhm` (px, of the stars, a first guess), `gain_told` (e-/ADU, what the header or the user
         says; None if nothing), in a crowd `confusion` (ADU, rms of the unresolved stars, not in the
-        variance), and `notes` (what was measured, in sentences).
+        variance), of a colour mosaic `mosaic` (sigma, see `mosaic_of`), and `notes` (what was
+        measured, in sentences).
 
     Raises
     ------
@@ -120,12 +121,7 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     check_mask(exposure, image, sky)
     sky, confusion = _without_crowd(image, sky, mask, settings, notes)
     variance, gain = _variance(exposure, image, sky, mask, notes)
-    mosaic = mosaic_of(image, (mask == 0) & (np.abs(image) < 5 * sky.rms), sky)
-    if mosaic > MOSAIC:
-        notes.append(
-            f"the skies of even and odd rows and columns are {mosaic:.2g} sigma apart: a raw "
-            "frame of a colour camera? Split it into its colours: each has its own PSF"
-        )
+    told = {"gain_told": exposure.gain, **confusion, **_mosaic(image, sky, mask, notes)}
     fwhm, narrow, stars = _widths(image, variance, mask, settings)
     if settings.cosmic_rays:
         rays = spare_stars(
@@ -140,15 +136,10 @@ def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:
     notes.append(
         f"sky {sky.median_level:.6g} ADU, sky noise {sky.median_rms:.4g} ADU, FWHM {fwhm:.2f} px"
     )
-    told = {"gain_told": exposure.gain, **_seeing(fwhm, settings)}
-    if mosaic > MOSAIC:
-        told["mosaic"] = mosaic
-    if confusion:
-        told["confusion"] = confusion
-    meta = {**exposure.meta, "notes": notes, "sky_rms": sky.median_rms, **told}
+    told |= {"notes": notes, "sky_rms": sky.median_rms, **_seeing(fwhm, settings)}
     return exposure.replace(
         image=image, variance=variance, mask=mask, mask_bits=OWN_BITS, sky=sky.median_level,
-        saturation=saturation, gain=gain, meta=meta,
+        saturation=saturation, gain=gain, meta={**exposure.meta, **told},
     )  # fmt: skip
 
 
@@ -293,20 +284,32 @@ def _off_trend(profile):
 
 
 def _without_crowd(image, sky: Sky, mask, settings, notes):
-    """The sky with the noise of its pixels alone, and the rms of its unresolved stars (ADU)."""
+    """The sky with the noise of its pixels alone, and what `meta` holds of its stars."""
     usable = mask == 0
     if not is_alike(image, sky.rms, usable):
-        return sky, 0.0
+        return sky, {}
     fwhm, *_ = _widths(image, np.square(sky.rms), mask, settings)
     share = share_of_stars(image, sky.rms, usable, fwhm)
     if not share.any():
-        return sky, 0.0
+        return sky, {}
     notes.append(
         f"crowded: up to {100 * share.max():.0f} % of the sky's scatter (its variance) is "
         "unresolved stars, which the noise leaves out"
     )
     confusion = float(np.sqrt(np.mean(share * np.square(sky.rms))))
-    return Sky(sky.level, sky.rms * np.sqrt(1 - share)), confusion
+    return Sky(sky.level, sky.rms * np.sqrt(1 - share)), {"confusion": confusion}
+
+
+def _mosaic(image, sky, mask, notes):
+    """What `meta` holds of a colour mosaic, which is said; nothing of any other image."""
+    apart = mosaic_of(image, (mask == 0) & (np.abs(image) < 5 * sky.rms), sky)
+    if not apart > MOSAIC:
+        return {}
+    notes.append(
+        f"the skies of even and odd rows and columns are {apart:.2g} sigma apart: a raw "
+        "frame of a colour camera? Split it into its colours: each has its own PSF"
+    )
+    return {"mosaic": apart}
 
 
 def _variance(exposure, image, sky: Sky, mask, notes):
