@@ -12,18 +12,18 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from psflib.decorrelation.decorrelate import DecorrelateSettings
-from psflib.detection.detect import DetectSettings
 from psflib.files.fields import did_you_mean
-from psflib.haloes import SubtractStarsSettings
-from psflib.preparation.prepare import PrepareSettings
-from psflib.psf.core.stage import EpsfSettings
-from psflib.psf.wings.stage import ExtendedSettings
-from psflib.report.settings import ReportSettings
-from psflib.simulation.simulate import SimulateSettings
-from psflib.stamps.build import StampSettings
-from psflib.stars.select import StarSettings
-from psflib.subtraction import SubtractSettings
+from psflib.settings.build_stamps import StampSettings
+from psflib.settings.core_epsf import EpsfSettings
+from psflib.settings.decorrelate import DecorrelateSettings
+from psflib.settings.detect import DetectSettings
+from psflib.settings.extended_psf import ExtendedSettings
+from psflib.settings.prepare import PrepareSettings
+from psflib.settings.report import ReportSettings
+from psflib.settings.select_stars import StarSettings
+from psflib.settings.simulate import SimulateSettings
+from psflib.settings.subtract import SubtractSettings
+from psflib.settings.subtract_stars import SubtractStarsSettings
 
 WIDTH = 98  # characters in a line of config.yaml
 

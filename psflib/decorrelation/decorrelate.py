@@ -10,7 +10,6 @@ import logging
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.decorrelation.apply import apply_filter, filtered_noise
 from psflib.decorrelation.choose_filter import filter_of_difference, filter_of_inputs
@@ -29,36 +28,12 @@ from psflib.decorrelation.score import divide_by_scatter, scatter, score
 from psflib.errors import BadImage
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit
+from psflib.settings.decorrelate import DecorrelateSettings
 
 log = logging.getLogger(__name__)
 
 CROWDED_SCORE = 0.02  # of its scatter, from which the score of a crowd is divided by it
 MOST_LOST = 0.01  # share of the usable pixels that may have no variance and are masked
-
-
-class DecorrelateSettings(BaseModel):
-    """Settings of the stage `decorrelate`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str = Field(
-        "varying",
-        pattern="^(varying|constant)$",
-        description="varying: the filter follows kernel and noise over the field; constant: the "
-        "filter of the image's centre and of its mean variances, for all of it",
-    )
-    accuracy: float = Field(
-        0.02, gt=0, lt=1,
-        description="error of a varying filter, relative in the L1 norm, above which it is "
-        "computed at more places",
-    )  # fmt: skip
-    distrust_beyond: float = Field(
-        0.1, ge=0,
-        description="measured and predicted noise of empty sky may differ by this fraction before "
-        "the filter is taken from the measured noise instead (images that share exposures, wrong "
-        "gains); a large value: never",
-    )  # fmt: skip
-    max_lag: int = Field(5, ge=1, le=16, description="largest lag of that measurement, px")
 
 
 def decorrelate(

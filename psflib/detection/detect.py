@@ -6,7 +6,6 @@ import logging
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
@@ -16,6 +15,7 @@ from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
 from psflib.image.sky_frames import to_icrs
 from psflib.image.weights import weight_variance
+from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
 
@@ -23,36 +23,6 @@ BAD_EPOCH = "bad_epoch"  # flag of all candidates of a difference that cannot be
 REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
 STEPS = 8  # of that fit, at most ...
 SETTLED = 0.01  # px, the last
-
-
-class DetectSettings(BaseModel):
-    """Settings of the stage `detect`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    threshold: float = Field(
-        5.0, gt=0, description="significance of a candidate, sigma; raise for fewer false alarms"
-    )
-    max_chi2: float = Field(
-        3.0, gt=1,
-        description="reduced chi-square of the PSF fit above which a candidate is flagged 'shape'",
-    )  # fmt: skip
-    psf_error: float = Field(
-        0.03, ge=0,
-        description="relative error of the PSF model, by which the chi-square of a bright "
-        "candidate may exceed the limit",
-    )  # fmt: skip
-    masked_fraction: float = Field(
-        0.25, gt=0, lt=1,
-        description="masked share of the inner PSF above which a candidate is flagged 'masked'",
-    )  # fmt: skip
-    on_bad: str = Field(
-        "flag",
-        pattern="^(keep|flag|fail)$",
-        description="what becomes of a difference whose verdict is bad: keep (the verdict says "
-        "it), flag (all its candidates are flagged 'bad_epoch', none is clean), fail (the stage "
-        "stops with the reasons)",
-    )
 
 
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:

@@ -3,7 +3,8 @@
 from psflib.haloes.fit import HaloFit, fit_haloes
 from psflib.haloes.pair import StarsAndPsf, stars_and_psf, without_haloes
 from psflib.haloes.removal import interpolate_saturated, subtract_stars
-from psflib.haloes.settings import HaloSettings, Starless, SubtractStarsSettings
+from psflib.haloes.starless import Starless
+from psflib.settings.subtract_stars import HaloSettings, SubtractStarsSettings
 
 __all__ = [
     "HaloFit",

@@ -10,10 +10,10 @@ from scipy import ndimage
 from psflib.haloes import equations
 from psflib.haloes.choice import choose_stars
 from psflib.haloes.model import Halo, distance, profiles, reach_of, unit_halo
-from psflib.haloes.settings import HaloSettings
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.image.weights import weights
 from psflib.psf.wings.stars import DOUBTED, within_rings
+from psflib.settings.subtract_stars import HaloSettings
 from psflib.stamps.build import pixels
 from psflib.stars.sources import FWHM_OF_SIGMA
 

@@ -18,13 +18,13 @@ from psflib.haloes.choice import choose_stars
 from psflib.haloes.fit import HaloFit, fit_haloes, saturated
 from psflib.haloes.model import profiles
 from psflib.haloes.removal import remove
-from psflib.haloes.settings import HaloSettings
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.image.sky_frames import pixel_to_pixel
 from psflib.psf.core.field import PsfField
 from psflib.psf.core.stage import core_epsf
 from psflib.psf.extended import raised_cosine
 from psflib.psf.wings.stage import ExtendedPsfField, extended_psf
+from psflib.settings.subtract_stars import HaloSettings
 from psflib.stamps.build import build_stamps, pixels
 from psflib.stars.select import select_stars
 

@@ -7,9 +7,10 @@ from astropy import units as u
 from scipy import ndimage
 
 from psflib.haloes.fit import HaloFit, fit_haloes
-from psflib.haloes.settings import Starless, SubtractStarsSettings
+from psflib.haloes.starless import Starless
 from psflib.image.exposure import OWN_BITS, Exposure, MaskBit, has_bits
 from psflib.preparation.sky import fit_sky
+from psflib.settings.subtract_stars import SubtractStarsSettings
 
 log = logging.getLogger(__name__)
 

@@ -8,15 +8,14 @@ the stars that tell its sum (in their convex hull) or beyond; until it is sane, 
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 from scipy import spatial
 
 from psflib.errors import BadImage
 from psflib.image.convolve import edge_grid
 from psflib.matching.kernel import MatchingKernel
+from psflib.settings.subtract import MOST_FLUX_RANGE
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +25,6 @@ BEYOND = 0.1  # of the median sum, by which it may leave the range among the sta
 GROWTH = 3.0  # times its largest power among the stars, that a kernel of unit sum may have beyond
 UNLIKE = 1.5  # factor between the median sum and the ratio of the stars' fluxes in apertures
 CANNOT_FOLLOW = 1.4  # chi-square per pixel of the sources: 1.0 to 1.2 on scenes and real pairs
-MOST = 2.0  # factor between the flux scale and its median over the field
-
-#: The setting `flux_range` of every method.
-FluxRange = Annotated[
-    float,
-    Field(
-        gt=1,
-        description="most that the flux scale may differ from its median over the field, as a "
-        "factor; if it does more the degrees are lowered, and at degree 0 the epoch stops",
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +52,7 @@ class Fault:
 
 
 def within_bounds(
-    fit: Callable[[int, int], Fitted], order: int, flux_order: int, most: float = MOST
+    fit: Callable[[int, int], Fitted], order: int, flux_order: int, most: float = MOST_FLUX_RANGE
 ) -> MatchingKernel:
     """The kernel of the highest degrees at which it is sane.
 
@@ -139,7 +127,7 @@ def sum_range(kernel: MatchingKernel, x, y) -> tuple[float, float]:
     return float(scales.min()), float(scales.max())
 
 
-def find_fault(fitted: Fitted, most: float = MOST) -> Fault | None:
+def find_fault(fitted: Fitted, most: float = MOST_FLUX_RANGE) -> Fault | None:
     """What is wrong with a kernel; None if it is sane."""
     return _fault_of_sum(fitted, most) or _fault_of_shape(fitted)
 

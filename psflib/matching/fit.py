@@ -20,6 +20,7 @@ from psflib.matching.accuracy import kernel_error
 from psflib.matching.kernel import MatchingKernel
 from psflib.matching.leverage import MOST, leverage
 from psflib.matching.problem import START_ORDER, State, enlarged, prepare
+from psflib.settings.subtract import MOST_FLUX_RANGE
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ AMPLIFIES = 1.5  # times the noise, that a kernel makes of it before its weak mo
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads
 def fit_kernel(
-    target, convolved, fwhms, *, orders, convolved_name="template", flux_range=bounds.MOST
+    target, convolved, fwhms, *, orders, convolved_name="template", flux_range=MOST_FLUX_RANGE
 ) -> MatchingKernel:
     """Fit the kernel that turns `convolved` into `target`.
 
@@ -56,7 +57,7 @@ def fit_kernel(
         Highest degrees of the kernel, its sum, and the background; lowered for few sources, and
         until the kernel is sane, see `bounds`.
     flux_range : float
-        See `bounds.FluxRange`.
+        See `psflib.settings.subtract.FluxRange`.
 
     Raises
     ------

@@ -7,7 +7,6 @@ Whatever the header does not say is measured from the image, and said in `meta["
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import ndimage
 
 from psflib.errors import BadImage
@@ -36,6 +35,7 @@ from psflib.preparation.cosmics import lobes, spare_stars
 from psflib.preparation.crowd import is_alike, share_of_stars
 from psflib.preparation.no_data import empty_areas
 from psflib.preparation.sky import Sky, fit_sky
+from psflib.settings.prepare import PrepareSettings
 from psflib.stars.saturation import without_light_around
 from psflib.stars.widths import measure_widths
 
@@ -43,35 +43,6 @@ DARK = 10.0  # sigma below sky and surroundings, that no noise is
 MOST_DARK = 0.01  # of the pixels
 LONE = 4  # such pixels at most in 5 x 5: more are a line
 SMOOTHING = 1.0  # px, sigma of the average that tells the photon noise of faint pixels
-
-
-class PrepareSettings(BaseModel):
-    """Settings of the stage `prepare`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sky_box: int = Field(
-        64, ge=8, description="side of a sky-mesh cell, px; larger than the largest galaxy to keep"
-    )
-    sky_order: int | None = Field(
-        2, ge=0, le=3, description="degree of the sky polynomial; null uses the mesh itself"
-    )
-    cosmic_rays: bool = Field(True, description="find cosmic rays; off for coadds already cleaned")
-    cosmic_ray_sigma: float = Field(
-        6.0, gt=0, description="threshold of the cosmic-ray search for a lone pixel, sigma"
-    )
-    bad_lines: bool = Field(True, description="find bad columns and rows")
-    saturation_margin: float = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="pixels above this fraction of the saturation level are masked",
-    )
-    saturation_grow: int = Field(2, ge=0, description="growth of saturated regions, px")
-    fwhm: float | None = Field(
-        None, gt=0,
-        description="FWHM of the stars, px, for all stages; null measures it",
-    )  # fmt: skip
 
 
 def prepare(exposure, settings: PrepareSettings | None = None) -> Exposure:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from psflib.files.reading import KEPT
-from psflib.haloes.settings import Starless
+from psflib.haloes.starless import Starless
 from psflib.image.convolve import BilinearWeights, VaryingKernel, constant_kernel
 from psflib.image.covariance import CovarianceMaps
 from psflib.image.difference import Difference

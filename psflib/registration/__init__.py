@@ -1,6 +1,6 @@
 """Science and template brought onto one grid, and how well they agree there."""
 
 from psflib.registration.register import Place, locate, register
-from psflib.registration.settings import RegisterSettings
+from psflib.settings.register import RegisterSettings
 
 __all__ = ["Place", "RegisterSettings", "locate", "register"]

@@ -20,7 +20,7 @@ from psflib.registration.agreement import (
     search,
 )
 from psflib.registration.detections import bright_sources
-from psflib.registration.settings import RegisterSettings
+from psflib.settings.register import RegisterSettings
 
 log = logging.getLogger(__name__)
 

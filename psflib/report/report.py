@@ -11,8 +11,8 @@ from psflib.files import TEMPLATE, FieldsTable, atomic_path
 from psflib.psf.facts import doubts, facts
 from psflib.report.page import PAGE
 from psflib.report.pictures import pictures
-from psflib.report.settings import ReportSettings
 from psflib.report.summary import COLUMNS, Epoch
+from psflib.settings.report import ReportSettings
 from psflib.version import __version__
 
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
@@ -17,6 +16,7 @@ from psflib.image.checks import is_positive, require_array, require_count
 from psflib.image.exposure import Exposure
 from psflib.image.noise import crowded_variance
 from psflib.image.weights import weight_variance
+from psflib.settings.build_stamps import StampSettings
 from psflib.stamps.noise import refine_weight, weigh
 from psflib.stars.neighbors import distances, near_others
 
@@ -159,31 +159,6 @@ def border_median(image, valid):
     border = valid.copy()
     border[1:-1, 1:-1] = False
     return float(np.median(image[border])) if border.any() else 0.0
-
-
-class StampSettings(BaseModel):
-    """Settings of the stage `build_stamps`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int | None = Field(
-        None,
-        ge=9,
-        description="Side, px, odd; null takes 10 FWHM, 21 to 61. Larger for wide wings.",
-    )
-    neighbor_radius: float = Field(
-        1.5, ge=0, description="Pixels this near to another detection are left out, in FWHM."
-    )
-    min_valid: float = Field(
-        0.6, ge=0, le=1, description="Valid fraction a star needs within 1.5 FWHM of its centre."
-    )
-
-    @field_validator("size")
-    @classmethod
-    def _odd(cls, size):
-        if size is not None and size % 2 == 0:
-            raise ValueError(f"size must be odd; got {size}")
-        return size
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,24 +1,18 @@
 """Subtraction of a template: one call, several methods under one result type."""
 
-import warnings
-
-from pydantic import BaseModel, ConfigDict, Field
-
-from psflib.haloes import HaloSettings, StarsAndPsf, stars_and_psf, without_haloes
+from psflib.haloes import StarsAndPsf, stars_and_psf, without_haloes
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
 from psflib.preparation.prepare import prepare
 from psflib.psf.build import build_psf
-from psflib.registration import RegisterSettings, register
-from psflib.subtraction.al import AlSettings
+from psflib.registration import register
+from psflib.settings.subtract import SubtractSettings
 from psflib.subtraction.al import subtract as subtract_al
 from psflib.subtraction.hotpants.run import run_hotpants
 from psflib.subtraction.sfft.run import run_sfft
-from psflib.subtraction.sfft.stage import SfftSettings
 from psflib.subtraction.sfft.stage import subtract as subtract_sfft
 from psflib.subtraction.widths import with_width
 from psflib.subtraction.zogy.run import run_zogy
-from psflib.subtraction.zogy.stage import ZogySettings
 from psflib.subtraction.zogy.stage import subtract as subtract_zogy
 
 __all__ = [
@@ -35,34 +29,6 @@ __all__ = [
 
 #: Word in config.yaml -> function (science, template, settings, psf_of) on prepared, aligned images
 METHODS = {"al": subtract_al, "sfft": subtract_sfft, "zogy": subtract_zogy}
-
-
-with warnings.catch_warnings():
-    # ABCMeta has a method `register`, for virtual subclasses; settings have none
-    warnings.filterwarnings("ignore", 'Field name "register"', UserWarning)
-
-    class SubtractSettings(BaseModel):
-        """Settings of the stage `subtract`."""
-
-        model_config = ConfigDict(frozen=True, extra="forbid")
-
-        method: str = Field(
-            "al", pattern=f"^({'|'.join(METHODS)})$",
-            description="al (Alard-Lupton, varying kernel), sfft (delta-function kernel), zogy "
-            "(proper subtraction, by the PSFs of both images)",
-        )  # fmt: skip
-        al: AlSettings = Field(AlSettings(), description="settings of the method al")
-        sfft: SfftSettings = Field(SfftSettings(), description="settings of the method sfft")
-        zogy: ZogySettings = Field(ZogySettings(), description="settings of the method zogy")
-        register: RegisterSettings = Field(
-            RegisterSettings(), description="how science and template are brought together"
-        )
-        use_extended_psf: bool = Field(
-            False,
-            description="remove haloes of bright and saturated stars from both images before they "
-            "are matched, each by its own extended PSF",
-        )
-        haloes: HaloSettings = Field(HaloSettings(), description="how they are fitted")
 
 
 def subtract(

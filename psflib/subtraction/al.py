@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
 from psflib.image import polynomial
@@ -15,41 +14,12 @@ from psflib.image.noise import input_correlation, variance_factor
 from psflib.image.weights import weight_variance
 from psflib.matching import MatchingKernel, fit_kernel, pixels
 from psflib.matching.background import LEAST_DARK, dark_pixels
-from psflib.matching.bounds import MOST, FluxRange
 from psflib.matching.equations import fit_background
+from psflib.settings.subtract import AlSettings
 from psflib.subtraction import doubts
 
 PATCH = 160  # px, side of the patches on which the noise correlation of a large image is measured
 TILE = 64  # px, tiles with one squared kernel each
-
-
-class AlSettings(BaseModel):
-    """Settings of the method `al`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    convolve: str = Field(
-        "auto",
-        pattern="^(auto|template|science)$",
-        description="image to convolve: template, science, or auto (the sharper one)",
-    )
-    kernel_order: int = Field(
-        3, ge=0, le=3,
-        description="highest degree of the kernel's variation over the field; cells of the image "
-        "that are held out choose it, and it is lowered if stars are few",
-    )  # fmt: skip
-    flux_order: int = Field(
-        2, ge=0, le=3,
-        description="highest degree of the flux scale's variation (transparency, flat field), "
-        "chosen likewise",
-    )  # fmt: skip
-    flux_range: FluxRange = MOST
-    background_order: doubts.BackgroundOrder = 3
-    doubt: doubts.MostDoubt = 1.0
-    bad_fraction: float = Field(
-        0.3, gt=0, lt=1,
-        description="masked share of the kernel's weight above which the result is masked",
-    )  # fmt: skip
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")

@@ -1,9 +1,6 @@
 """What a difference's variance holds beyond noise: filled values, borders, the kernel's error."""
 
-from typing import Annotated
-
 import numpy as np
-from pydantic import Field
 from scipy import ndimage
 
 from psflib.image.convolve import bilinear, convolve_sparse, edge_grid
@@ -18,18 +15,6 @@ BORDER = 3  # px, rows that tell it
 MOST_GROWTH = 10.0  # of the light beyond these rows
 CELL = 16  # px, cells of one error of the kernel
 CROWDED = 0.7  # share of sky below which the difference tells the noise of the sky
-
-#: The setting `doubt` of every method.
-MostDoubt = Annotated[
-    float,
-    Field(
-        gt=0, description="doubt about filled-in values, in sigma, above which the result is masked"
-    ),
-]
-#: The setting `background_order` of every method.
-BackgroundOrder = Annotated[
-    int, Field(ge=0, le=4, description="degree of the differential background")
-]
 
 
 def doubt_of_fill(kernel, image, bad, variance):

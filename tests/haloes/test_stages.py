@@ -11,8 +11,8 @@ from psflib import products, stages
 from psflib.haloes import Starless
 from psflib.image.exposure import Exposure, MaskBit
 from psflib.report.pictures import pictures as pictures_of
-from psflib.report.settings import ReportSettings
 from psflib.report.summary import Epoch
+from psflib.settings.report import ReportSettings
 from psflib.simulation.camera import make_wcs
 
 pytest_plugins = ["tests.output_folder"]

@@ -10,8 +10,8 @@ import pytest
 from psflib import products, stages
 from psflib.files import read_fields
 from psflib.report import pictures
-from psflib.report.settings import ReportSettings
 from psflib.report.summary import COLUMNS, READERS, Epoch, epochs, summarise
+from psflib.settings.report import ReportSettings
 from tests.fake_products import DAMAGES
 
 pytest_plugins = ["tests.output_folder"]

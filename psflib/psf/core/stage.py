@@ -5,7 +5,6 @@ import logging
 
 import numpy as np
 from astropy import units as u
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.ndimage import spline_filter
 
 from psflib.errors import NotEnoughStars, SingularFit
@@ -13,11 +12,11 @@ from psflib.psf.core.field import PsfField, area_fwhm
 from psflib.psf.core.start import start
 from psflib.psf.core.varying import Sample, judged, solve_field
 from psflib.psf.epsf import build_epsf
+from psflib.settings.core_epsf import MOST_ORDER, EpsfSettings
 from psflib.stamps.build import Stamps, pixels
 
 log = logging.getLogger(__name__)
 
-MOST_ORDER = 3  # of the polynomials over the field
 FEWEST_FITTED = 3  # with fewer, the reserved stars are used too
 SAMPLES_PER_FWHM = 4.0  # what an interpolation of the model needs
 COARSE = 3.0  # px of FWHM at one sample a pixel, below which it is measured on more
@@ -27,45 +26,6 @@ MANY_LOST = 0.2  # share of the fitted stars worth a note
 MODEL_AT_FAULT = 0.05  # relative error worth a note: saturated stars, or a PSF that varies
 UNDERSAMPLED = 2.5  # px of FWHM, below which sub-pixel phases matter
 PHASES = 0.6  # share of them that stars must have
-
-
-class EpsfSettings(BaseModel):
-    """Settings of the stage `core_epsf`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    oversample: int | None = Field(
-        None, ge=1, description="Samples per pixel; odd. null takes the least with 4 in a FWHM."
-    )
-    order: int | None = Field(
-        None,
-        ge=0,
-        le=MOST_ORDER,
-        description="Degree over the field; null lets held-out stars choose.",
-    )
-    most_order: int = Field(
-        MOST_ORDER, ge=0, le=MOST_ORDER, description="Highest degree that is tried."
-    )
-    solver: str = Field(
-        "normal",
-        description="normal; or landweber: the reference's iteration, constant over the field.",
-    )
-    max_iter: int = Field(50, ge=1, description="Most rounds; normal needs 3 to 10.")
-    tol: float = Field(1e-4, gt=0, description="Relative change of the ePSF that ends them.")
-
-    @field_validator("oversample")
-    @classmethod
-    def _odd(cls, oversample):
-        if oversample is not None and oversample % 2 == 0:
-            raise ValueError(f"oversample must be odd; got {oversample}")
-        return oversample
-
-    @field_validator("solver")
-    @classmethod
-    def _known(cls, solver):
-        if solver not in ("normal", "landweber"):
-            raise ValueError(f"solver must be normal or landweber; got {solver}")
-        return solver
 
 
 def core_epsf(stamps: Stamps, shape, settings: EpsfSettings | None = None) -> PsfField:

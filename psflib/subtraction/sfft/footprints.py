@@ -11,6 +11,7 @@ from psflib.image import polynomial
 from psflib.loops import footprints as loops
 from psflib.matching import bounds, misfit, pixels
 from psflib.matching.kernel import MatchingKernel
+from psflib.settings.subtract import MOST_FLUX_RANGE
 from psflib.subtraction.sfft.fit import MARGIN, Fitted, Planes, Rules, fit
 from psflib.subtraction.sfft.model import Model
 from psflib.subtraction.sfft.result import matching_kernel
@@ -39,7 +40,7 @@ class Wanted:
     size: int
     inner: float
     smooth: float | str
-    flux_range: float = bounds.MOST
+    flux_range: float = MOST_FLUX_RANGE
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # the same bits whatever the threads

@@ -16,6 +16,7 @@ import numpy as np
 
 from psflib.image import polynomial
 from psflib.matching import bounds
+from psflib.settings.subtract import MOST_FLUX_RANGE
 
 MOST_PIXELS = 200_000
 LEAST_PIXELS = 10
@@ -52,7 +53,7 @@ class Alignment:
 
 
 def fit_alignment(
-    planes, variances, select, order=0, fit_scale=True, fit_shift=True, most=bounds.MOST
+    planes, variances, select, order=0, fit_scale=True, fit_shift=True, most=MOST_FLUX_RANGE
 ) -> Alignment:
     """Scale and displacement by Gauss-Newton.
 
@@ -68,7 +69,7 @@ def fit_alignment(
         Highest degree of the scale's variation; lowered if the pixels cover too little, or until
         the scale is positive and within bounds all over the field.
     most : float
-        See `bounds.FluxRange`.
+        See `psflib.settings.subtract.FluxRange`.
     """
     y, x = np.nonzero(select)
     if len(y) < LEAST_PIXELS:

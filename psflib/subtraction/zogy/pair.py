@@ -16,8 +16,8 @@ from psflib.image.convolve import convolve_sparse
 from psflib.image.exposure import Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.noise import empty_sky, power_spectrum
-from psflib.matching import bounds
 from psflib.matching.equations import fit_background
+from psflib.settings.subtract import MOST_FLUX_RANGE
 from psflib.subtraction.zogy.filters import mean_over_frequencies
 from psflib.subtraction.zogy.match import Alignment, fit_alignment
 from psflib.subtraction.zogy.planes import Pair, filtered_images
@@ -42,7 +42,7 @@ class MatchOptions:
     rho : (ndarray or None, ndarray or None)
         Noise correlation of both images; None is white.
     flux_range : float
-        See `bounds.FluxRange`.
+        See `psflib.settings.subtract.FluxRange`.
     """
 
     scale: float = 1.0
@@ -52,7 +52,7 @@ class MatchOptions:
     fit_shift: bool = True
     good: np.ndarray | None = None
     rho: tuple = (None, None)
-    flux_range: float = bounds.MOST
+    flux_range: float = MOST_FLUX_RANGE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

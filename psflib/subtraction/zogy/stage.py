@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from psflib.decorrelation.filters import cut, reach
 from psflib.image import polynomial
@@ -11,7 +10,7 @@ from psflib.image.convolve import blend_nodes, constant_kernel, convolve_by_tile
 from psflib.image.difference import Difference
 from psflib.image.exposure import UNUSABLE, Exposure, MaskBit, has_bits
 from psflib.image.noise import empty_sky, robust_std
-from psflib.matching.bounds import MOST, FluxRange
+from psflib.settings.subtract import ZogySettings
 from psflib.subtraction import doubts
 from psflib.subtraction.al import correlation
 from psflib.subtraction.zogy.kernel import implied_kernel
@@ -26,44 +25,6 @@ COUNTS = (1, 3, 5, 9)  # nodes an axis; each grid but the first holds the one be
 COVERED = 0.5  # share of the PSF that must fall on usable pixels for a score
 EMPTIEST = 0.2  # share of the pixels, those with the least light, that tell it
 TOO_FAR = 0.1  # of the predicted noise, that the measured may be off if inputs seem correlated
-
-
-class ZogySettings(BaseModel):
-    """Settings of the method `zogy`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    nodes: int = Field(
-        0, ge=0, le=17,
-        description="places an axis at which the PSFs are taken, with linear blends between; "
-        "0: as many as their variation asks for",
-    )  # fmt: skip
-    accuracy: float = Field(
-        0.02, gt=0, lt=1,
-        description="error of a PSF between these places, relative in the L1 norm, above which "
-        "there are more of them",
-    )  # fmt: skip
-    scale_order: int = Field(
-        2, ge=0, le=3, description="highest degree of the flux scale's variation over the field"
-    )
-    flux_range: FluxRange = MOST
-    background_order: doubts.BackgroundOrder = 3
-    astrometric_error: float = Field(
-        0.0, ge=0, description="standard deviation of the registration, px; lowers the score of "
-        "residuals on bright stars, and of sources on bright galaxies too",
-    )  # fmt: skip
-    psf_error: float = Field(
-        0.02, ge=0, description="relative error of the PSFs; lowers the score of residuals on "
-        "bright sources likewise",
-    )  # fmt: skip
-    psf_clean: float = Field(
-        0.0, ge=0, lt=1, description="PSF values below this fraction of the peak count as 0"
-    )
-    doubt: doubts.MostDoubt = 1.0
-    bad_fraction: float = Field(
-        0.3, gt=0, lt=1,
-        description="masked share of a filter's weight above which the result is masked",
-    )  # fmt: skip
 
 
 def subtract(science: Exposure, template: Exposure, settings: ZogySettings, psf_of) -> Difference:

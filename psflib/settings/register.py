@@ -1,4 +1,4 @@
-"""Settings of the registration."""
+"""Settings of the stage `register`."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

@@ -1,12 +1,6 @@
-"""Settings of the removal of bright stars, and what it gives back."""
+"""Settings of the stage `subtract_stars`."""
 
-import dataclasses
-
-import numpy as np
-from astropy.table import QTable
 from pydantic import BaseModel, ConfigDict, Field
-
-from psflib.image.exposure import Exposure
 
 
 class HaloSettings(BaseModel):
@@ -41,24 +35,3 @@ class SubtractStarsSettings(HaloSettings):
         False, description="make starless.fits of every image; nothing else needs it"
     )
     refit_background: bool = Field(True, description="estimate the background anew afterwards")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Starless:
-    """An image without its bright stars.
-
-    Parameters
-    ----------
-    exposure : Exposure
-        Saturated cores hold 0, the model less the model, and stay masked (SAT and INTERP); the
-        variance has grown by the error of what was removed.
-    removed : QTable
-        id, x, y (px), flux, flux_err (ADU), sky (ADU, local, not subtracted), radius (px, to which
-        the halo was followed), chi2 (per degree of freedom, robust), ok, reason.
-    light : ndarray (ny, nx) float32
-        What was removed, ADU.
-    """
-
-    exposure: Exposure
-    removed: QTable
-    light: np.ndarray
