@@ -1,13 +1,16 @@
 """Two images in, a decorrelated difference and its candidates out; see README.md."""
 
 import re
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 from psflib.config import find_table, load_settings
-from psflib.files import read_fields
+from psflib.files.fields import read_fields
+from psflib.stages import CHAINS, STAGES
 from psflib.stages import run as run_stage
+from psflib.stages.plan import Plan
 
 min_version("9.5")
 
@@ -21,6 +24,7 @@ FIELDS = read_fields(find_table(SETTINGS.fields, workflow.basedir), SETTINGS.unt
 DIFFERENCES = SETTINGS.until == "all" and FIELDS.differences
 OUT = SETTINGS.output
 EMBEDDED = FIELDS.path.parent / "data/embedded"
+PLAN = Plan(SETTINGS, FIELDS, EMBEDDED)
 
 
 wildcard_constraints:
@@ -28,9 +32,11 @@ wildcard_constraints:
     epoch="|".join(sorted({re.escape(row.epoch) for row in FIELDS.rows})),
 
 
+include: "workflow/rules/plan.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/psf.smk"
 include: "workflow/rules/difference.smk"
+include: "workflow/rules/chains.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -5,9 +5,9 @@ Names are imported when they are first used, so that `import psflib` costs nothi
 
 # ruff: noqa: F401 (the imports for type checkers repeat `_HOMES`; a test compares the two)
 
-import importlib
 from typing import TYPE_CHECKING
 
+from psflib.lazy import lazy_names
 from psflib.version import __version__
 
 #: Public name -> module that holds it.
@@ -59,14 +59,4 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.stars.select import select_stars
     from psflib.subtraction import METHODS, subtract
 
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module 'psflib' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

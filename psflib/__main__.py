@@ -27,8 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m psflib", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, stage in stages.STAGES.items():
-        _add_stage(commands, name, stage)
+    wanted = [name for name in stages.STAGES if name in sys.argv[1:2]] or stages.STAGES
+    for name in wanted:  # the others would cost their imports
+        _add_stage(commands, name, stages.stage(name))
     add = _adder(commands)
     add("schema", _schema, "write config.yaml and its JSON schema from the models", ["output"])
     add("bench", _bench, "seconds and peak memory of every stage of a run", ["output"])

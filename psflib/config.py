@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from psflib.files.fields import did_you_mean
+from psflib.errors import did_you_mean
 from psflib.settings.build_stamps import StampSettings
 from psflib.settings.core_epsf import EpsfSettings
 from psflib.settings.decorrelate import DecorrelateSettings
@@ -54,6 +54,11 @@ class Settings(BaseModel):
         "all", pattern="^(all|psf)$",
         description="how far to go: all, or psf for the PSFs of all images and no differences, as "
         "of a table without templates or of templates alone",
+    )  # fmt: skip
+    jobs: str = Field(
+        "image", pattern="^(image|stage)$",
+        description="image: one job makes all of an image, and one all of a difference, where all "
+        "is to be made; stage: a job a stage, as it also is if one is named on the command line",
     )  # fmt: skip
     simulate: SimulateSettings = SimulateSettings()
     prepare: PrepareSettings = PrepareSettings()

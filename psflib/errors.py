@@ -4,6 +4,8 @@ A bad *call* (wrong type, shape or option) raises ValueError; bad *data* raise a
 so that a pipeline can catch the second and still see the first.  Numbers stand in attributes.
 """
 
+import difflib
+
 
 class PsflibError(Exception):
     """Base of all errors that the data, not the caller, are to blame for."""
@@ -56,3 +58,10 @@ class BadDifference(PsflibError):
     def __init__(self, reasons):
         self.reasons = tuple(reasons)
         super().__init__(f"the verdict on the difference is bad: {'; '.join(self.reasons)}")
+
+
+def did_you_mean(word: str, known) -> str:
+    """ ", did you mean 'x'?" or nothing."""
+    by_case = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_case, n=1)
+    return f"; did you mean {by_case[close[0]]!r}?" if close else ""

@@ -5,10 +5,10 @@ the stages found.  `to_png` turns a figure into bytes.
 """
 
 from psflib.figures.candidates import candidate_gallery, score_map
-from psflib.figures.canvas import message, to_png
+from psflib.figures.canvas import message, to_png, to_webp
 from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf, halo
-from psflib.figures.image import overview, plane, triplet
+from psflib.figures.image import overview, plane, thumbnail, triplet
 from psflib.figures.kernel import blink, kernel
 from psflib.figures.match_debug import debug_figures
 from psflib.figures.matching import (
@@ -50,6 +50,8 @@ __all__ = [
     "score_map",
     "stamp_gallery",
     "star_selection",
+    "thumbnail",
     "to_png",
+    "to_webp",
     "triplet",
 ]

@@ -1,6 +1,7 @@
 """Detections: the map of significance and a gallery of cutouts."""
 
 import numpy as np
+from matplotlib.colors import Normalize
 
 from psflib.figures import canvas
 from psflib.figures.image import field_height, significance_map
@@ -65,18 +66,16 @@ def candidate_gallery(difference, candidates, science, template, top=12, size=41
     lines = (len(order) + 1) // 2
     subtitle = f"{title}: {len(order)} strongest of {len(candidates)}, {size} px a side"
     figure = canvas.new_figure(11.0, 1.38 * lines + 0.8, subtitle)
-    gap = (1, 1, 1, 1, 0.08, 1, 1, 1, 1)
-    grid = figure.subplots(lines, 9, squeeze=False, width_ratios=gap)
-    for axes in grid[:, 4]:
-        axes.set_axis_off()
-    grid = np.delete(grid, 4, axis=1).reshape(-1, 4)
     planes = _planes(difference, science, template)
-    for axes in grid[len(order) :].ravel():
-        axes.set_axis_off()
-    for axes, index in zip(grid, order, strict=False):
-        _candidate(axes, candidates[int(index)], planes, size)
-    for name, ax in zip((*planes, *planes), grid[:2].ravel(), strict=False):
-        ax.set_title(name, fontsize=9)
+    names = list(planes)
+    pairs = zip(*[iter([*order, *[None] * (len(order) % 2)])] * 2, strict=True)
+    tiles, texts = [], []
+    for pair in pairs:
+        for index in pair:
+            row = None if index is None else candidates[int(index)]
+            tiles += [_tile(row, planes[name], name, size) for name in names]
+            texts += ["", "", "", ""] if row is None else _texts(row)
+    canvas.mosaic(figure.subplots(), tiles, 8, texts=texts, heads=names * min(2, len(order)))
     return figure
 
 
@@ -89,20 +88,20 @@ def _planes(difference, science, template):
     }
 
 
-def _candidate(axes, row, planes, size):
+def _tile(row, image, name, size):
+    if row is None:
+        return None
+    cut = _cutout(image, *(float(getattr(row[n], "value", row[n])) for n in ("x", "y")), size)
+    if name in ("difference / σ", "score"):
+        return canvas.coloured(cut, Normalize(-8, 8, clip=True), canvas.DIVERGING)
+    return canvas.coloured(cut, canvas.asinh_norm(cut))
+
+
+def _texts(row):
     x, y, snr = (float(getattr(row[name], "value", row[name])) for name in ("x", "y", "snr"))
-    for ax, (name, image) in zip(axes, planes.items(), strict=True):
-        cut = _cutout(image, x, y, size)
-        style = {"norm": canvas.asinh_norm(cut)}
-        if name in ("difference / σ", "score"):
-            style = {"cmap": canvas.DIVERGING, "vmin": -8, "vmax": 8}
-        ax.set_facecolor(canvas.GREY)
-        canvas.draw(ax, cut, **style)
-        canvas.bare(ax)
-    canvas.bare(axes[0], f"{row['id']}: {snr:+.1f}σ")
-    canvas.bare(axes[1], f"({x:.0f}, {y:.0f})")
     flags = row["flags"] if "flags" in row.colnames else ""
-    canvas.bare(axes[2], "" if np.ma.is_masked(flags) else str(flags))
+    flags = "" if np.ma.is_masked(flags) else str(flags)
+    return [f"{row['id']}: {snr:+.1f}σ", f"({x:.0f}, {y:.0f})", flags, ""]
 
 
 def _cutout(image, x, y, size):

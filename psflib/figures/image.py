@@ -1,6 +1,10 @@
 """A whole field: the image with its mask, the difference between two of them."""
 
+import io
+
+import matplotlib as mpl
 import numpy as np
+from PIL import Image
 
 from psflib.figures import canvas
 
@@ -68,6 +72,39 @@ def plane(exposure, title, sigma=False, mask_alpha=None):
     canvas.label(axes, "x [px]", "y [px]", title)
     canvas.bar(figure, shown, axes, "σ" if sigma else "counts [ADU], asinh stretch")
     return figure
+
+
+def thumbnail(planes, side=120):
+    """Fields beside each other, small: grey for counts, blue to red for a significance.
+
+    Parameters
+    ----------
+    planes : list of Exposure or Difference
+        A difference is drawn as image / sqrt(variance) between -5 and 5.
+    side : int
+        Longest side of each, px.
+
+    Returns
+    -------
+    bytes
+        A WebP file.
+    """
+    shown = []
+    for one in planes:
+        if hasattr(one, "kernel"):
+            small, _ = canvas.decimate(canvas.significance(one), "extreme", side)
+            values, colours = np.clip((small + 5) / 10, 0, 1), canvas.DIVERGING
+        else:
+            small, _ = canvas.decimate(canvas.masked_image(one), limit=side)
+            values, colours = canvas.asinh_norm(small)(small), canvas.SEQUENTIAL
+        shown.append(mpl.colormaps[colours](np.ma.filled(values, 0.0)[::-1])[..., :3])
+    if not shown:
+        shown = [np.ones((side, side, 3))]
+    height = max(len(one) for one in shown)
+    padded = [np.pad(one, ((0, height - len(one)), (0, 4), (0, 0))) for one in shown]
+    buffer = io.BytesIO()
+    Image.fromarray((255 * np.hstack(padded)).astype(np.uint8)).save(buffer, "webp", quality=75)
+    return buffer.getvalue()
 
 
 def significance_map(axes, ratio, origin=(0, 0), limit=5.0):

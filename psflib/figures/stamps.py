@@ -29,13 +29,14 @@ def stamp_gallery(stamps, most=40, title="Stamps"):
     rows = math.ceil(len(picked) / columns)
     subtitle = f"{title}: {len(picked)} of {count}, asinh stretch, orange = zero weight"
     figure = canvas.new_figure(1.12 * columns + 0.2, 1.12 * rows + 0.5, subtitle)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(picked) :]:
-        axes.set_axis_off()
-    for axes, index in zip(grid, picked, strict=False):
-        row = stamps.table[index]
-        _picture(axes, stamps.data[index], stamps.weight[index])
-        canvas.bare(axes, f"{row['id']}" + (" reserved" if row["reserved"] else ""))
+    canvas.mosaic(
+        figure.subplots(),
+        [_tile(stamps.data[index], stamps.weight[index]) for index in picked],
+        columns,
+        texts=[
+            f"{row['id']}" + " reserved" * bool(row["reserved"]) for row in stamps.table[picked]
+        ],
+    )
     return figure
 
 
@@ -58,6 +59,12 @@ def one_stamp(stamps, index, weight=True):
         canvas.bar(figure, shown, axes[1], "weight [ADU⁻²]")
         canvas.label(axes[1], "x in stamp [px]", "", "weight")
     return figure
+
+
+def _tile(data, weight):
+    values = np.where(weight > 0, data, np.nan)
+    norm = canvas.asinh_norm(values, high=100)
+    return canvas.coloured(values, norm, bad=~np.isfinite(values))
 
 
 def _picture(axes, data, weight):

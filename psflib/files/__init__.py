@@ -1,8 +1,17 @@
 """Reading: users' images, catalogues, the table of images; writing any file atomically."""
 
-from psflib.files.atomic import atomic_path
-from psflib.files.catalogs import read_catalog
-from psflib.files.fields import TEMPLATE, FieldsTable, Row, read_fields
-from psflib.files.reading import read
+from psflib.lazy import lazy_names
 
-__all__ = ["TEMPLATE", "FieldsTable", "Row", "atomic_path", "read", "read_catalog", "read_fields"]
+_HOMES = {
+    "TEMPLATE": "psflib.files.fields",
+    "FieldsTable": "psflib.files.fields",
+    "Row": "psflib.files.fields",
+    "atomic_path": "psflib.files.atomic",
+    "read": "psflib.files.reading",
+    "read_catalog": "psflib.files.catalogs",
+    "read_fields": "psflib.files.fields",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -8,13 +8,18 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from psflib.errors import BadFile, BadImage, BadTable
+from psflib.errors import BadFile, BadImage, BadTable, did_you_mean
+from psflib.files.choice import parse_choice
 from psflib.files.formats import AUTO, companions, names
-from psflib.files.masks import parse_choice
-from psflib.files.reading import read
-from psflib.image.exposure import Exposure
+from psflib.lazy import lazy_function
+
+if TYPE_CHECKING:
+    from psflib.image.exposure import Exposure
+
+# the workflow reads the table, and no image
+read = lazy_function("psflib.files.reading", "read")
 
 #: The word in the column `epoch` that marks a field's template.
 TEMPLATE = "template"
@@ -22,7 +27,8 @@ TEMPLATE = "template"
 #: Fields and epochs become folders of the output, so only characters safe in any shell and file
 #: system; a leading dot would hide the folder, a leading minus look like an option.
 NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
-RESERVED = {"logs", "benchmarks", "summary.ecsv", "report.html"}  # other things beside the fields
+#: Other things beside the fields, or their epochs.
+RESERVED = {"logs", "benchmarks", "made", "pages", "summary.ecsv", "report.html", "index.html"}
 
 _OR_PSF = ", or ask for PSFs alone (until=psf)"
 _EXAMPLE = "The first line must name the columns, such as: field,epoch,image"
@@ -55,7 +61,7 @@ class Row:
     table: Path = dataclasses.field(default=Path(), kw_only=True)
     line: int = dataclasses.field(default=0, kw_only=True)
 
-    def read(self, unreadable_wcs: str = "error") -> Exposure:
+    def read(self, unreadable_wcs: str = "error") -> "Exposure":
         """The image with its planes, by `psflib.read`; errors name the table's line, too.
 
         Parameters
@@ -176,13 +182,6 @@ def read_fields(path: str | Path, until: str = "all") -> FieldsTable:
     if problems:
         raise BadTable(_report(path, problems))
     return FieldsTable(path, tuple(rows))
-
-
-def did_you_mean(word: str, known) -> str:
-    """ ", did you mean 'x'?" or nothing."""
-    by_case = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), by_case, n=1)
-    return f"; did you mean {by_case[close[0]]!r}?" if close else ""
 
 
 def _lines(path):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from psflib.errors import BadFile, BadImage
+from psflib.files.choice import parse_choice
 from psflib.files.fitsio import open_fits, plane_shape, read_plane, select_hdu
 from psflib.files.formats import AUTO, NONE, Electrons, Format, names
 from psflib.files.header import find_constants, gain_in_unit, number
-from psflib.files.masks import parse_choice
 from psflib.files.places import Column, Image, find_mask, find_variance, found_in
 from psflib.files.planes import undo_stretch
 from psflib.files.recognise import find_format, find_hdu

@@ -1,20 +1,20 @@
 """Bright stars and their haloes, removed from an image."""
 
-from psflib.haloes.fit import HaloFit, fit_haloes
-from psflib.haloes.pair import StarsAndPsf, stars_and_psf, without_haloes
-from psflib.haloes.removal import interpolate_saturated, subtract_stars
-from psflib.haloes.starless import Starless
-from psflib.settings.subtract_stars import HaloSettings, SubtractStarsSettings
+from psflib.lazy import lazy_names
 
-__all__ = [
-    "HaloFit",
-    "HaloSettings",
-    "Starless",
-    "StarsAndPsf",
-    "SubtractStarsSettings",
-    "fit_haloes",
-    "interpolate_saturated",
-    "stars_and_psf",
-    "subtract_stars",
-    "without_haloes",
-]
+_HOMES = {
+    "HaloFit": "psflib.haloes.fit",
+    "HaloSettings": "psflib.settings.subtract_stars",
+    "Starless": "psflib.haloes.starless",
+    "StarsAndPsf": "psflib.haloes.pair",
+    "SubtractStarsSettings": "psflib.settings.subtract_stars",
+    "fit_haloes": "psflib.haloes.fit",
+    "interpolate_saturated": "psflib.haloes.removal",
+    "stars_and_psf": "psflib.haloes.pair",
+    "subtract_stars": "psflib.haloes.removal",
+    "without_haloes": "psflib.haloes.pair",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

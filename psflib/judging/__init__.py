@@ -1,5 +1,11 @@
 """Numbers that judge products and methods."""
 
-from psflib.judging.comparison import compare_methods
+from psflib.lazy import lazy_names
 
-__all__ = ["compare_methods"]
+_HOMES = {
+    "compare_methods": "psflib.judging.comparison",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

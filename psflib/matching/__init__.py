@@ -1,6 +1,12 @@
 """Matching of one image's PSF to another's by a convolution kernel that varies over the field."""
 
-from psflib.matching.fit import fit_kernel
-from psflib.matching.kernel import MatchingKernel
+from psflib.lazy import lazy_names
 
-__all__ = ["MatchingKernel", "fit_kernel"]
+_HOMES = {
+    "MatchingKernel": "psflib.matching.kernel",
+    "fit_kernel": "psflib.matching.fit",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

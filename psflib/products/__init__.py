@@ -3,100 +3,33 @@
 Writes are atomic and depend on nothing but the values: equal runs give equal files.
 """
 
-from pathlib import Path
-from typing import Any
+from psflib.lazy import lazy_names
 
-from psflib.products.images import (
-    read_difference,
-    read_exposure,
-    read_starless,
-    write_difference,
-    write_exposure,
-    write_starless,
-)
-from psflib.products.models import (
-    read_extended_psf,
-    read_kernel,
-    read_psf,
-    read_stamps,
-    write_extended_psf,
-    write_kernel,
-    write_psf,
-    write_stamps,
-)
-from psflib.products.provenance import fits_provenance, open_product, read_meta
-from psflib.products.tables import (
-    read_candidates,
-    read_stars,
-    read_summary,
-    read_with_about,
-    write_candidates,
-    write_stars,
-    write_summary,
-)
+_HOMES = {
+    "read_candidates": "psflib.products.tables",
+    "read_difference": "psflib.products.images",
+    "read_exposure": "psflib.products.images",
+    "read_extended_psf": "psflib.products.models",
+    "read_kernel": "psflib.products.models",
+    "read_notes": "psflib.products.told",
+    "read_provenance": "psflib.products.told",
+    "read_psf": "psflib.products.models",
+    "read_stamps": "psflib.products.models",
+    "read_starless": "psflib.products.images",
+    "read_stars": "psflib.products.tables",
+    "read_summary": "psflib.products.tables",
+    "write_candidates": "psflib.products.tables",
+    "write_difference": "psflib.products.images",
+    "write_exposure": "psflib.products.images",
+    "write_extended_psf": "psflib.products.models",
+    "write_kernel": "psflib.products.models",
+    "write_psf": "psflib.products.models",
+    "write_stamps": "psflib.products.models",
+    "write_starless": "psflib.products.images",
+    "write_stars": "psflib.products.tables",
+    "write_summary": "psflib.products.tables",
+}
 
-__all__ = [
-    "read_candidates",
-    "read_difference",
-    "read_exposure",
-    "read_extended_psf",
-    "read_kernel",
-    "read_notes",
-    "read_provenance",
-    "read_psf",
-    "read_stamps",
-    "read_starless",
-    "read_stars",
-    "read_summary",
-    "write_candidates",
-    "write_difference",
-    "write_exposure",
-    "write_extended_psf",
-    "write_kernel",
-    "write_psf",
-    "write_stamps",
-    "write_starless",
-    "write_stars",
-    "write_summary",
-]
+__all__ = list(_HOMES)
 
-_FITS = (
-    "exposure", "stamps", "psf", "extended_psf", "starless", "kernel", "difference", "decorrelated",
-)  # fmt: skip
-
-
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """Version, product and settings of any product.
-
-    Returns
-    -------
-    dict
-        ``version`` and ``product`` (str) and ``settings`` (dict, empty if none were given).
-
-    Raises
-    ------
-    BadFile
-        If it is no product, or damaged.
-    """
-    if Path(path).suffix == ".ecsv":
-        _, about = read_with_about(path)
-        return {key: about.get(key) for key in ("version", "product", "settings")}
-    with open_product(path, *_FITS) as hdus:
-        return fits_provenance(path, hdus)
-
-
-def read_notes(path: str | Path) -> list[str]:
-    """The notes in a product's `meta`: what was assumed or doubted when it was made.
-
-    Raises
-    ------
-    BadFile
-        If it is no product, or damaged.
-    """
-    if Path(path).suffix == ".ecsv":
-        metas = [read_with_about(path)[0].meta]
-    else:
-        with open_product(path, *_FITS) as hdus:
-            metas = list(read_meta(hdus, path).values())
-    notes = [str(note) for meta in metas for note in meta.get("notes") or ()]
-    return list(dict.fromkeys(notes))
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -11,8 +11,7 @@ from psflib.matching.kernel import MatchingKernel
 from psflib.products.hdus import array_hdu, card, read_named, read_table, table_hdu
 from psflib.products.provenance import open_product, read_meta, write_product
 from psflib.psf.core.field import PsfField
-from psflib.psf.wings.field import PowerLaw
-from psflib.psf.wings.stage import ExtendedPsfField
+from psflib.psf.wings.field import ExtendedPsfField, PowerLaw
 from psflib.psf.wings.variation import WingVariation
 from psflib.stamps.build import Stamps, pixels
 

@@ -1,33 +1,31 @@
 """Models of the PSF: core, field and wings."""
 
-from psflib.psf.combine import RobustCombined, combine_chunks, robust_combine
-from psflib.psf.core.field import PsfField
-from psflib.psf.core.stage import EpsfSettings, build_epsf_field, core_epsf
-from psflib.psf.epsf import BuildEpsf, build_epsf
-from psflib.psf.extended import ExtendedPsf, ExtendedPsfBuilt, build_extended_psf, stitch_psf
-from psflib.psf.flux import FluxBackground, solve_flux_background
-from psflib.psf.model import Nuisance, StarFits, accumulate, fit_stars, refine_nuisance, render
+from psflib.lazy import lazy_names
 
-__all__ = [
-    "BuildEpsf",
-    "EpsfSettings",
-    "ExtendedPsf",
-    "ExtendedPsfBuilt",
-    "FluxBackground",
-    "Nuisance",
-    "PsfField",
-    "RobustCombined",
-    "StarFits",
-    "accumulate",
-    "build_epsf",
-    "build_epsf_field",
-    "build_extended_psf",
-    "combine_chunks",
-    "core_epsf",
-    "fit_stars",
-    "refine_nuisance",
-    "render",
-    "robust_combine",
-    "solve_flux_background",
-    "stitch_psf",
-]
+_HOMES = {
+    "BuildEpsf": "psflib.psf.epsf",
+    "EpsfSettings": "psflib.psf.core.stage",
+    "ExtendedPsf": "psflib.psf.extended",
+    "ExtendedPsfBuilt": "psflib.psf.extended",
+    "FluxBackground": "psflib.psf.flux",
+    "Nuisance": "psflib.psf.model",
+    "PsfField": "psflib.psf.core.field",
+    "RobustCombined": "psflib.psf.combine",
+    "StarFits": "psflib.psf.model",
+    "accumulate": "psflib.psf.model",
+    "build_epsf": "psflib.psf.epsf",
+    "build_epsf_field": "psflib.psf.core.stage",
+    "build_extended_psf": "psflib.psf.extended",
+    "combine_chunks": "psflib.psf.combine",
+    "core_epsf": "psflib.psf.core.stage",
+    "fit_stars": "psflib.psf.model",
+    "refine_nuisance": "psflib.psf.model",
+    "render": "psflib.psf.model",
+    "robust_combine": "psflib.psf.combine",
+    "solve_flux_background": "psflib.psf.flux",
+    "stitch_psf": "psflib.psf.extended",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""The empty page of the report; it loads nothing from anywhere."""
+"""The empty page of the report; it loads nothing from anywhere but the small pictures beside it."""
 
 import string
 
@@ -8,7 +8,7 @@ PAGE = string.Template("""\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>psflib report</title>
+<title>$title</title>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1180px;
        padding: 0 1rem; color: #1c1c1c; background: #fff; }
@@ -33,17 +33,19 @@ th { vertical-align: bottom; }
 .facts caption { text-align: left; font-weight: bold; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
+img.small { height: 72px; display: block; background: #eee; }
 summary { cursor: pointer; color: #555; }
 </style>
 </head>
 <body>
-<h1>psflib report</h1>
+<h1>$title</h1>
 <p class="about">psflib $version, images of $table</p>
-<div class="wide">$verdicts</div>
-<nav>$links</nav>
-<h2>Summary</h2>
-<div class="wide">$summary</div>
-$sections
+$body
 </body>
 </html>
 """)
+
+
+def verdict_word(word) -> str:
+    """A verdict as a coloured word."""
+    return f'<span class="verdict {word}">{word}</span>'

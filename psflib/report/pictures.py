@@ -42,10 +42,17 @@ def pictures(epoch, settings) -> Iterator[str]:
         yield f'<p class="lacking">{html.escape(text)}</p>'
 
 
+def thumbnail(epoch) -> bytes:
+    """WebP of the image, and of its difference if there is one, beside each other and small."""
+    names = ("exposure.fits", "decorrelated.fits") if epoch.difference else ("exposure.fits",)
+    found = [epoch.attempt("the small picture", epoch.read, name) for name in names]
+    return figures.thumbnail([plane for plane in found if plane is not None])
+
+
 def _picture(title, epoch, settings, draw, values):
     """An image in the page, or the sentence that a figure failed with."""
     try:
-        picture = figures.to_png(draw(settings, *values), settings.dpi)
+        picture = figures.to_webp(draw(settings, *values), settings.dpi)
     except MemoryError:
         raise
     except Exception as error:  # a product that no stage should make, and one did
@@ -53,7 +60,7 @@ def _picture(title, epoch, settings, draw, values):
         why = f"Not drawn: {title}. {type(error).__name__}: {error}"
         return f'<p class="warning">{html.escape(why)}</p>'
     data = base64.b64encode(picture).decode()
-    source = f"data:image/png;base64,{data}"
+    source = f"data:image/webp;base64,{data}"
     return f'<figure><img alt="{title}" loading="lazy" src="{source}"></figure>'
 
 

@@ -134,6 +134,11 @@ class Epoch:
         path = self.folder / name
         return self.attempt(name, reader, path) if path.exists() else None
 
+    def sources(self) -> list[Path]:
+        """Every file that tells of this image: products and logs."""
+        products = [self.folder / name for name in (*self.products, *OPTIONAL)]
+        return [*(path for path in products if path.exists()), *self._logs()]
+
     def _logs(self):
         return sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
 
@@ -161,10 +166,20 @@ def epochs(table: FieldsTable, output: Path, until: str = "all") -> list[Epoch]:
     ]
 
 
+def image_of(table: FieldsTable, output: Path, field: str, epoch: str, until: str) -> Epoch:
+    """One image of the table."""
+    return next(e for e in epochs(table, output, until) if (e.field, e.epoch) == (field, epoch))
+
+
 def summarise(found: list[Epoch]) -> QTable:
     """Numbers on every image: verdict, reasons, field, epoch, then the rest of `COLUMNS`."""
-    rows = [_row(epoch) for epoch in found]
-    names = {"field": [e.field for e in found], "epoch": [e.epoch for e in found]}
+    return summary_table([(e.field, e.epoch) for e in found], [row_of(e) for e in found])
+
+
+def summary_table(images: list[tuple[str, str]], rows: list[dict]) -> QTable:
+    """`summarise` for images (field, epoch) whose rows are known."""
+    fields, epochs = zip(*images, strict=True) if images else ((), ())
+    names = {"field": list(fields), "epoch": list(epochs)}
     summary = QTable()
     for name in (*list(COLUMNS)[:2], *names, *list(COLUMNS)[2:]):
         default, unit, description = COLUMNS.get(name, ("", None, ""))
@@ -187,8 +202,9 @@ def cost_lines(output: Path) -> list[str]:
     return [*lines, f"{'all':16} {'':24} {total:8.2f}"]
 
 
-def _row(epoch):
-    row = {"missing": epoch.missing}
+def row_of(epoch: Epoch) -> dict:
+    """The row of one image, a plain value a column of `COLUMNS`; what is not known is left out."""
+    row: dict = {"missing": epoch.missing}
     for part in (
         _cost,
         _stars,

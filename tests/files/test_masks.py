@@ -6,7 +6,7 @@ from astropy.io import fits
 
 from psflib.errors import BadFile
 from psflib.files import read
-from psflib.files.masks import Choice, parse_choice
+from psflib.files.choice import Choice, parse_choice
 from psflib.files.planes import to_variance
 from psflib.image.exposure import MaskBit
 

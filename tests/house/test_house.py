@@ -129,13 +129,44 @@ def test_the_public_face():
 
 def test_stages_are_short_and_named_as_their_rules():
     from psflib.config import Settings
-    from psflib.stages import STAGES
+    from psflib.stages import CHAINS, STAGES
+    from psflib.stages.records import OUTPUTS
 
     text = "".join(p.read_text("utf-8") for p in (ROOT / "workflow/rules").glob("*.smk"))
-    assert set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) == set(STAGES)
-    assert set(STAGES) == set(Settings.model_fields) - {"fields", "output", "until"}
-    functions = {n.name: n for n in tree(PACKAGE / "stages.py").body if hasattr(n, "name")}
-    assert {n: length(functions[n]) for n in STAGES if length(functions[n]) > 15} == {}
+    assert set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) == {*STAGES, *CHAINS}
+    others = {"fields", "output", "until", "jobs"}
+    assert set(STAGES) - {"page"} == set(Settings.model_fields) - others
+    assert set(OUTPUTS) == set(STAGES) >= {name for chain in CHAINS.values() for name in chain}
+    for stage in STAGES:
+        functions = tree(PACKAGE / f"stages/{stage}.py").body
+        assert max(length(f) for f in functions if getattr(f, "name", "") == stage) <= 15, stage
+
+
+#: Stage -> a module that no job of that stage has any business with.
+FOREIGN = {
+    "prepare": ("matplotlib", "psflib.subtraction", "psflib.haloes.fit", "psflib.psf.wings.stage"),
+    "core_epsf": ("matplotlib", "sep", "psflib.matching.fit", "psflib.psf.wings.stage"),
+    "subtract": ("matplotlib", "psflib.subtraction.sfft", "psflib.subtraction.hotpants.run"),
+    "detect": ("matplotlib", "psflib.matching.fit", "psflib.subtraction.al"),
+    "report": ("matplotlib", "psflib.matching.fit", "psflib.figures"),
+}
+FOR_NOBODY = ("scipy.signal", "scipy.stats", "scipy.optimize", "scipy.interpolate", "pandas",
+              "psflib.simulation", "psflib.lsst", "psflib.widgets")  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", FOREIGN)
+def test_a_stage_imports_what_it_calls_and_no_more(stage):
+    """By modules: seconds depend on the machine."""
+    code = f"import sys, psflib.stages as s; s.stage({stage!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {*FOREIGN[stage], *FOR_NOBODY} & set(done.stdout.split())
+
+
+def test_the_workflow_is_planned_without_the_stages():
+    """What the Snakefile imports, on a cluster in every job."""
+    code = "import sys, psflib.config, psflib.stages.plan, psflib.files.fields; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"numba", "astropy", "scipy", "matplotlib"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow/rules").glob("*.smk")), ids=name)

@@ -27,12 +27,14 @@ def folder(results, tmp_path):
 
 
 def report(folder, rows=ROWS, **options):
-    """Page and summary of a folder of products."""
+    """All pages, the index first, and the summary of a folder of products."""
     table = folder.parent / "fields.csv"
     table.write_text(rows)
     page, summary = folder / "report.html", folder / "summary.ecsv"
-    stages.report(table, folder, page, summary, ReportSettings(**SMALL), **options)
-    return page.read_text(), products.read_summary(summary)
+    stages.stage("report")(table, folder, page, summary, ReportSettings(**SMALL), **options)
+    told = products.read_summary(summary)
+    images = [folder / "pages" / row["field"] / row["epoch"] / "index.html" for row in told]
+    return "".join(one.read_text() for one in (page, *images)), told
 
 
 def untold(page):
@@ -55,9 +57,14 @@ def test_a_good_run_has_all_pictures_and_verdicts_first(folder):
     assert list(summary["verdict"]) == ["good", "good"], list(summary["reasons"])
     assert "not measurable" in row_of(summary, "night1")["reasons"]
     # 5 of each image and 6 of the difference; the halo is only drawn on request
-    assert page.count("data:image/png;base64,") == 2 * 5 + 6 and "Not drawn" not in page
+    assert page.count("data:image/webp;base64,") == 2 * 5 + 6 and "Not drawn" not in page
     assert not untold(page)
-    assert page.index("class='verdicts'") < page.index("<nav>") < page.index("<h2>Summary")
+    index = (folder / "report.html").read_text()
+    for name in ("pages/tiny/template/", "pages/tiny/night1/"):
+        assert f'href="{name}index.html"' in index and f'src="{name}small.webp"' in index
+        assert (folder / name / "small.webp").read_bytes().startswith(b"RIFF")
+    field = (folder / "pages/tiny/index.html").read_text()
+    assert 'href="night1/index.html"' in field and "<h2>Summary" in field
 
 
 def row_and_pictures(folder):
@@ -83,13 +90,13 @@ def test_one_damaged_epoch_does_not_take_others_along(folder, undrawn):
         DAMAGES["truncated"](folder / "tiny/night1" / name)
     page, summary = report(folder)
     assert list(summary["verdict"]) == ["good", "bad"]
-    assert page.count("<img") == 5 and "Damaged: " in page
+    assert page.count("data:image/webp;base64,") == 5 and "Damaged: " in page
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are put together but not drawn, which takes most of the time."""
-    monkeypatch.setattr(pictures.figures, "to_png", lambda figure, dpi: b"png")
+    monkeypatch.setattr(pictures.figures, "to_webp", lambda figure, dpi: b"png")
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_a_figure_that_fails_says_so(folder, monkeypatch, undrawn, caplog):
     monkeypatch.setattr(pictures, "DRAWINGS", [*drawings, *pictures.DRAWINGS[1:2]])
     page, _ = report(folder)
     assert page.count("Not drawn: Image. KeyError") == 2 and "no such thing" in caplog.text
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/webp;base64,") == 2
 
 
 def test_logs_of_any_kind(folder, no_pictures):
@@ -152,7 +159,7 @@ def test_what_was_assumed_stands_near_the_top_doubts_first(folder, undrawn):
     assert found[0] == ("subtract", "the kernel is to sharpen", True)
     assert [text for stage, text, _ in found if stage == "exposure"] == notes
     page, _ = report(folder)
-    part = page[page.index('id="tiny-night1"') :]
+    part = page[page.index("<h1>tiny, epoch night1") :]
     assert f"What was assumed ({len(found)}, 1 of them doubts)" in part
     assert part.index("What was assumed") < part.index("<figure>")
 
@@ -171,7 +178,7 @@ def test_psfs_alone(folder, undrawn, rows, options):
     count = rows.count("\n") - 1
     assert list(summary["verdict"]) == ["good"] * count
     assert list(summary["missing"]) == [""] * count
-    assert page.count("data:image/png;base64,") == 5 * count and "Not drawn" not in page
+    assert page.count("data:image/webp;base64,") == 5 * count and "Not drawn" not in page
 
 
 def test_a_run_without_any_product(tmp_path):

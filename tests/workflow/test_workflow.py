@@ -99,7 +99,7 @@ def test_messages_name_file_row_and_problem(first_run, file, row, problem, log):
 def test_the_report_tells_of_good_and_bad(first_run):
     folder, _ = first_run
     page = (folder / "out/report.html").read_text()
-    assert page.count("data:image/png;base64,") > 15
+    assert page.count("data:image/webp;base64,") > 15
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page)
     assert "images/nowhere.fits" in page and 'class="warning"' in page
     summary = products.read_summary(folder / "out/summary.ecsv")

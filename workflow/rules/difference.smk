@@ -22,6 +22,7 @@ HALO_INPUTS = {
 rule subtract:
     """Science minus template, method {params.settings[method]}: {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("subtract"),
         **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
@@ -40,6 +41,7 @@ rule subtract:
         mem_mb=2000,
     params:
         settings=SETTINGS.section("subtract"),
+        record=record("subtract"),
     script:
         "../scripts/run_stage.py"
 
@@ -47,6 +49,7 @@ rule subtract:
 rule decorrelate:
     """White noise, corrected PSF, matched-filter score: {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("decorrelate"),
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
@@ -61,6 +64,7 @@ rule decorrelate:
         mem_mb=2000,
     params:
         settings=SETTINGS.section("decorrelate"),
+        record=record("decorrelate"),
     script:
         "../scripts/run_stage.py"
 
@@ -68,6 +72,7 @@ rule decorrelate:
 rule detect:
     """Candidates above {params.settings[threshold]} sigma: {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("detect"),
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
@@ -82,5 +87,6 @@ rule detect:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("detect"),
+        record=record("detect"),
     script:
         "../scripts/run_stage.py"

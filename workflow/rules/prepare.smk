@@ -7,6 +7,8 @@
 
 rule simulate:
     """The embedded field, whose truth is known: three images, seed {params.settings[seed]}."""
+    input:
+        asked_anew("simulate"),
     output:
         template=EMBEDDED / "template.fits",
         epoch_1=EMBEDDED / "1.fits",
@@ -21,30 +23,15 @@ rule simulate:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("simulate"),
+        record=record("simulate"),
     script:
         "../scripts/run_stage.py"
-
-
-def image_files(wildcards):
-    """Files of one image that exist or can be made.
-
-    A missing one is left out, so that all fields are planned; the job that reads it then stops
-    with a sentence that names file and row, and the other fields go on.
-    """
-    files = FIELDS.row(wildcards.field, wildcards.epoch).files
-    return [path for path in files if path.exists() or path.parent == EMBEDDED]
-
-
-def image_row(wildcards):
-    """What the table says of one image; a change of it makes the exposure anew."""
-    row = FIELDS.row(wildcards.field, wildcards.epoch)
-    others = ("catalog", "table", "line")
-    return {name: str(value) for name, value in vars(row).items() if name not in others}
 
 
 rule prepare:
     """Sky removed, variance known, mask complete: {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("prepare"),
         image_files,
         fields=ancient(FIELDS.path),
     output:
@@ -57,9 +44,9 @@ rule prepare:
     resources:
         mem_mb=1500,
     params:
-        image_row,
         field="{field}",
         epoch="{epoch}",
         settings=SETTINGS.section("prepare"),
+        record=record("prepare"),
     script:
         "../scripts/run_stage.py"

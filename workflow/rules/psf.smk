@@ -9,20 +9,10 @@
 # STEPS    select_stars -> build_stamps -> core_epsf -> extended_psf [-> subtract_stars]
 
 
-def catalog(wildcards):
-    """The catalogue of the sky that the table names for an image, or nothing."""
-    return str(FIELDS.row(wildcards.field, wildcards.epoch).catalog or "")
-
-
-def catalog_file(wildcards):
-    """As an input only if it exists: a missing one stops its own image, in a sentence."""
-    path = catalog(wildcards)
-    return [path] if Path(path).is_file() else []
-
-
 rule select_stars:
     """PSF stars of {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("select_stars"),
         catalog_file,
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
     output:
@@ -37,6 +27,7 @@ rule select_stars:
     params:
         catalog=catalog,
         settings=SETTINGS.section("select_stars"),
+        record=record("select_stars"),
     script:
         "../scripts/run_stage.py"
 
@@ -44,6 +35,7 @@ rule select_stars:
 rule build_stamps:
     """Stamps of the selected stars of {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("build_stamps"),
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
     output:
@@ -57,6 +49,7 @@ rule build_stamps:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("build_stamps"),
+        record=record("build_stamps"),
     script:
         "../scripts/run_stage.py"
 
@@ -64,6 +57,7 @@ rule build_stamps:
 rule core_epsf:
     """The oversampled ePSF of {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("core_epsf"),
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         stamps=f"{OUT}/{{field}}/{{epoch}}/stamps.fits",
     output:
@@ -77,6 +71,7 @@ rule core_epsf:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("core_epsf"),
+        record=record("core_epsf"),
     script:
         "../scripts/run_stage.py"
 
@@ -84,6 +79,7 @@ rule core_epsf:
 rule extended_psf:
     """Core and wings of the PSF of {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("extended_psf"),
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
         epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
@@ -98,6 +94,7 @@ rule extended_psf:
         mem_mb=1000,
     params:
         settings=SETTINGS.section("extended_psf"),
+        record=record("extended_psf"),
     script:
         "../scripts/run_stage.py"
 
@@ -105,6 +102,7 @@ rule extended_psf:
 rule subtract_stars:
     """Bright stars and their haloes out of {wildcards.field}, {wildcards.epoch}."""
     input:
+        asked_anew("subtract_stars"),
         exposure=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         stars=f"{OUT}/{{field}}/{{epoch}}/stars.ecsv",
         epsf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
@@ -120,5 +118,6 @@ rule subtract_stars:
         mem_mb=2000,
     params:
         settings=SETTINGS.section("subtract_stars"),
+        record=record("subtract_stars"),
     script:
         "../scripts/run_stage.py"

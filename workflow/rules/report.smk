@@ -1,9 +1,11 @@
 # What a person looks at first.
 #
 # INPUTS   every product of every epoch
-# OUTPUTS  {output}/summary.ecsv    a row an epoch: verdict, stars, FWHM, kernel, noise, candidates, cost
-#          {output}/report.html     a page a field, with pictures of every stage
-# STEPS    report
+# OUTPUTS  {output}/pages/{field}/{epoch}/   a page an image, with pictures of every stage
+#          {output}/pages/{field}/           a page a field: figures and a small picture an image
+#          {output}/report.html              the verdicts of all, with links
+#          {output}/summary.ecsv             a row an epoch: verdict, stars, FWHM, kernel, noise, cost
+# STEPS    page -> report
 
 
 OF_IMAGE = ["exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits"]
@@ -23,10 +25,46 @@ PRODUCTS = [
 ]
 
 
-rule report:
-    """Summary table and report on the images of {input.fields}."""
+PAGES = [f"{OUT}/pages/{row.field}/{row.epoch}/index.html" for row in FIELDS.rows]
+
+
+def products(wildcards):
+    """All that was made of one image."""
+    folder = f"{OUT}/{wildcards.field}/{wildcards.epoch}/"
+    return [name for name in PRODUCTS if name.startswith(folder)]
+
+
+rule page:
+    """Figures and pictures of {wildcards.field}, {wildcards.epoch}."""
     input:
-        PRODUCTS,
+        asked_anew("page"),
+        products,
+        fields=ancient(FIELDS.path),
+    output:
+        page=f"{OUT}/pages/{{field}}/{{epoch}}/index.html",
+    log:
+        f"{OUT}/logs/pages/{{field}}/{{epoch}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/page.tsv"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        output=OUT,
+        field="{field}",
+        epoch="{epoch}",
+        until=SETTINGS.until,
+        settings=SETTINGS.section("report"),
+        record=record("page"),
+    script:
+        "../scripts/run_stage.py"
+
+
+rule report:
+    """Summary table, and an index of the pages, of the images of {input.fields}."""
+    input:
+        asked_anew("report"),
+        PAGES,
         fields=ancient(FIELDS.path),
     output:
         page=f"{OUT}/report.html",
@@ -42,5 +80,6 @@ rule report:
         output=OUT,
         until=SETTINGS.until,
         settings=SETTINGS.section("report"),
+        record=record("report"),
     script:
         "../scripts/run_stage.py"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
-from psflib.files.fields import did_you_mean
+from psflib.errors import did_you_mean
 
 
 def camel(name: str) -> str:

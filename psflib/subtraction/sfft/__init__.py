@@ -3,20 +3,17 @@
 Hu et al. 2022, ApJ 936, 157 (SFFT); Miller et al. 2008, PASP 120, 449 (delta-function kernels).
 """
 
-from psflib.subtraction.sfft.result import SFFTResult
-from psflib.subtraction.sfft.run import run_sfft
-from psflib.subtraction.sfft.stdpipe import (
-    evaluate_background,
-    evaluate_flux_scale,
-    evaluate_kernel_at,
-    solve,
-)
+from psflib.lazy import lazy_names
 
-__all__ = [
-    "SFFTResult",
-    "evaluate_background",
-    "evaluate_flux_scale",
-    "evaluate_kernel_at",
-    "run_sfft",
-    "solve",
-]
+_HOMES = {
+    "SFFTResult": "psflib.subtraction.sfft.result",
+    "evaluate_background": "psflib.subtraction.sfft.stdpipe",
+    "evaluate_flux_scale": "psflib.subtraction.sfft.stdpipe",
+    "evaluate_kernel_at": "psflib.subtraction.sfft.stdpipe",
+    "run_sfft": "psflib.subtraction.sfft.run",
+    "solve": "psflib.subtraction.sfft.stdpipe",
+}
+
+__all__ = list(_HOMES)
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
