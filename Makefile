@@ -24,7 +24,7 @@ export UV_COMPILE_BYTECODE := 1
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY)  ## make the virtual environment (.venv) from the hashed lock
+setup: $(READY)  ## make the virtual environment (.venv) from the hashed lock, and compile all loops
 
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "psflib needs Python 3.11 or newer: make PYTHON=/path/to/python3"; exit 1; }
@@ -32,6 +32,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	$(BIN)/python -m psflib compile
 	@touch $@
 
 demo: $(READY)  ## the whole chain on the embedded field, then its figures against the truth
@@ -56,6 +57,7 @@ bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and pee
 	$(BIN)/snakemake --cores 1 --forceall --config output=build/bench
 	$(BIN)/python -m psflib bench --output build/bench
 	$(MAKE) peers
+	$(BIN)/python benchmarks/chain.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/epsf.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/wings.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/haloes.py all --write docs/benchmarks.md

@@ -10,6 +10,8 @@ from psflib import config, stages
 from psflib.errors import PsflibError
 from psflib.files import atomic_path
 from psflib.files.formats import table_text
+from psflib.settings.subtract import METHODS
+from psflib.stages import compiling
 
 _MARK = "<!-- python -m psflib formats -->"
 
@@ -33,6 +35,7 @@ def _parser():
     add = _adder(commands)
     add("schema", _schema, "write config.yaml and its JSON schema from the models", ["output"])
     add("bench", _bench, "seconds and peak memory of every stage of a run", ["output"])
+    add("compile", _compile, "compile all loops now, so that no later run waits for it", [])
     add("formats", _formats, "the survey formats that are known, as a table", [], ["write"])
     add("check", _check, "the embedded field against its truth", ["output"], ["truth"])
     return parser
@@ -88,6 +91,10 @@ def _bench(output):
     from psflib.report.summary import cost_lines
 
     sys.stdout.writelines(f"{line}\n" for line in cost_lines(output))
+
+
+def _compile():
+    compiling.compile_all(stages.run, METHODS)
 
 
 def _formats(write):

@@ -18,6 +18,7 @@ from typing import Any
 
 from psflib.config import section_settings
 from psflib.errors import PsflibError
+from psflib.stages.compiling import one_compiler
 from psflib.stages.records import write_record
 from psflib.version import __version__
 
@@ -81,7 +82,9 @@ def run(
     listed = ", ".join(f"{argument} {path}" for argument, path in paths.items())
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
-        stage(name)(**paths, settings=section_settings(SECTIONS.get(name, name), settings))
+        own = section_settings(SECTIONS.get(name, name), settings)
+        with one_compiler(name):
+            stage(name)(**paths, settings=own)
         if record:
             write_record(*record, name, paths)
     except (PsflibError, ValueError, OSError) as error:
