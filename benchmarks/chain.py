@@ -136,16 +136,17 @@ def _call(work, *command):
 
 
 def judge(folder, exposure, x, y):
-    """Rising transients of S/N above 10 found, of how many, and other rising detections per Mpx.
+    """Risen sources of S/N above 10 found, of how many, and other rising detections per Mpx.
 
-    What varies (stars, faded sources) is nobody's error; masked pixels and borders are not judged.
+    What changes less, or fades, is nobody's error; masked pixels and borders are not judged.
     """
     truth = Table.read(folder / "truth.ecsv")
     truth = truth[[str(epoch) == "1" for epoch in truth["epoch"]]]
     bad = has_bits(exposure.mask, MaskBit.SAT | MaskBit.NO_DATA | MaskBit.BAD)
     clear = _clear(bad)
+    truth = truth[np.asarray(truth["delta_flux"] != 0)]
     at = np.column_stack([truth["x"], truth["y"]]).astype(float)
-    rising = np.asarray(truth["snr"] > 10) & _inside(clear, at)
+    rising = np.asarray((truth["snr"] > 10) & (truth["delta_flux"] > 0)) & _inside(clear, at)
     found = np.column_stack([x, y])[_inside(clear, np.column_stack([x, y]))]
     near = [len(found) and np.hypot(*(found - place).T).min() < NEAR for place in at[rising]]
     other = [np.hypot(*(at - place).T).min() > NEAR for place in found] if len(at) else []
@@ -180,7 +181,7 @@ def chain():
         by_snakemake(small, small / "run")
         for size in SIZES:
             rows += _one(Path(folder, str(size)), size)
-    head = ["px", "chain", "CPU s", "of the C chain's", "transients above S/N 10; others per Mpx"]
+    head = ["px", "chain", "CPU s", "of the C chain's", "risen, S/N above 10; others per Mpx"]
     return "From two files to candidates", head, rows
 
 
