@@ -283,7 +283,7 @@ def _rest(image, usable, stars, width, model, noise):
     """Mean square of what fits leave, relative to noise and amplitude; no star rules them all."""
     x, y = (np.ascontiguousarray(stars[:, k]) for k in (3, 4))
     fits = np.empty((len(stars), loops.N_PARAMETERS + 1))
-    loops.fit_moffats(image, usable, x, y, width, *model, fits)
+    loops.fit_moffats(image, usable, x, y, np.ascontiguousarray(width), *model, fits)
     rest = fits[:, 7] / (noise + np.square(STEADY * stars[:, 5]))
     rest = np.minimum(np.where(np.isfinite(rest), rest, np.inf), WORST)
     return float(np.mean(rest))

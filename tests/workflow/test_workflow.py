@@ -201,7 +201,7 @@ def test_what_files_hold_counts_and_not_their_times_alone(finished, snakemake):
     image, product = folder / "images/2.fits", folder / "out/good/2/decorrelated.fits"
     of_epoch = {"image": 1, "extended_psf": 1, "epoch": 1, **OF_ONE}
     for path, content, jobs in (
-        (image, lambda whole: whole[:-2880] + bytes(2880), of_epoch),
+        (image, lambda whole: whole[:20_000] + bytes(2880) + whole[22_880:], of_epoch),
         (image, lambda whole: whole, {}),
         (product, lambda whole: whole[:100_000], {"decorrelate": 1, "detect": 1, **OF_ONE}),
     ):  # fmt: skip
