@@ -53,6 +53,11 @@ class BilinearWeights:
         """Weights (r, ...) at x, y: two numbers, or a row (1, n) and a column (m, 1)."""
         return bilinear(self.nodes, self.x, self.y, x, y)
 
+    def at_points(self, x, y) -> np.ndarray:
+        """Weights (r, n) at n points, x and y (n,)."""
+        along_x, along_y = _hats(self.x, x), _hats(self.y, y)
+        return np.einsum("ryx,xn,yn->rn", self.nodes, along_x, along_y, optimize=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class VaryingKernel:
