@@ -13,7 +13,9 @@ def box(planes, y, x, psf):
     image, variance, usable = planes
     half = len(psf) // 2
     rows, columns = (np.arange(-half, half + 1) + at for at in (y, x))
-    rows, columns = (a[(a >= 0) & (a < n)] for a, n in zip((rows, columns), image.shape))
+    rows, columns = (
+        a[(a >= 0) & (a < n)] for a, n in zip((rows, columns), image.shape, strict=True)
+    )
     at = np.ix_(rows, columns)
     weight = np.where(usable[at], 1 / variance[at].astype(float), 0)
     return image[at].astype(float), weight, np.ix_(rows - y + half, columns - x + half)
