@@ -24,15 +24,14 @@ def local_averages(image, bad, rows, columns, windows, sigmas, reach, least, out
         taps[s] /= total
     for p in range(len(rows)):
         y, x = rows[p], columns[p]
+        (top, low), (left, right) = windows[p]
+        top, low, left, right = max(top, 0), min(low, ny), max(left, 0), min(right, nx)
         for s in range(len(sigmas)):
             half = int(reach * sigmas[s] + 0.5)
-            left, right = max(x - half, windows[p, 1, 0]), min(x + half + 1, windows[p, 1, 1], nx)
             weight = light = 0.0
-            for j in range(
-                max(y - half, windows[p, 0, 0]), min(y + half + 1, windows[p, 0, 1], ny)
-            ):
+            for j in range(max(y - half, top), min(y + half + 1, low)):
                 factor = taps[s, abs(j - y)]
-                for i in range(left, right):
+                for i in range(max(x - half, left), min(x + half + 1, right)):
                     if not bad[j, i]:
                         tap = factor * taps[s, abs(i - x)]
                         weight += tap
