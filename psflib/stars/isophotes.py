@@ -25,7 +25,8 @@ THIN = 0.00694  # px⁴, determinant of moments below which they are: ROUND²
 
 
 def isophotes(image, error, bad, fwhm, threshold, min_area) -> dict[str, np.ndarray]:
-    """Sources by a matched filter with a Gaussian; where deblending gives up, by a higher threshold.
+    """Sources by a matched filter with a Gaussian; with a higher threshold where that is too much
+    to be told apart.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def isophotes(image, error, bad, fwhm, threshold, min_area) -> dict[str, np.ndar
             problem = error_of_sep
             log.warning("detection at %g sigma: %s", least, problem)
         else:
-            return _moments(image, light, areas, found["flag"])
+            return _measured(image, light, areas, found)
     raise ValueError(f"sources cannot be separated even at {threshold * 8:g} sigma: {problem}")
 
 
@@ -104,18 +105,24 @@ def _lifted(light, noise, threshold):
     )
 
 
-def _moments(image, light, areas, flags):
-    """Peak and moments of the sources' areas (ny, nx), numbered from 1."""
-    sums = np.zeros((len(flags), 6))
-    peak = np.full(len(flags), -np.inf)
+def _measured(image, light, areas, found):
+    """Peak and moments of the sources' areas (ny, nx), numbered from 1.
+
+    The centre of a part of a source is sep's, of what lies above the level that parts it.
+    """
+    sums, peak = np.zeros((len(found), 6)), np.full(len(found), -np.inf)
     area_sums(image, light, areas, sums, peak)
     total = np.where(sums[:, :1] > 0, sums[:, :1], 1)
-    x, y, xx, xy, yy = np.ascontiguousarray((sums[:, 1:] / total).T)
-    xx, xy, yy = xx - x * x, xy - x * y, yy - y * y
+    mean_x, mean_y, xx, xy, yy = (sums[:, 1:] / total).T
+    merged = (found["flag"] & MERGED) > 0
+    x, y = np.where(merged, found["x"], mean_x), np.where(merged, found["y"], mean_y)
+    xx = xx - 2 * x * mean_x + x * x
+    xy = xy - x * mean_y - y * mean_x + x * y
+    yy = yy - 2 * y * mean_y + y * y
     thin = xx * yy - xy * xy < THIN
     xx, yy = xx + ROUND * thin, yy + ROUND * thin
     mean, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     return {
         "x": x, "y": y, "a": np.sqrt(mean + half), "b": np.sqrt(np.maximum(mean - half, 0)),
-        "theta": 0.5 * np.arctan2(2 * xy, xx - yy), "peak": peak, "merged": (flags & MERGED) > 0,
+        "theta": 0.5 * np.arctan2(2 * xy, xx - yy), "peak": peak, "merged": merged,
     }  # fmt: skip

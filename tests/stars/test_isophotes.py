@@ -21,7 +21,7 @@ def field():
     image = rng.normal(0, error)
     for flux in np.geomspace(40, 8000, 120):
         at, apart = rng.uniform(5, 295, 2), rng.uniform(0, 6)
-        for place in (at, at + [apart, 0.5 * apart]):
+        for place in (at, at + apart * np.array([1, 0.5])):
             r2 = (y - place[0]) ** 2 + (x - place[1]) ** 2
             image += flux / (2 * np.pi * SIGMA**2) * np.exp(-0.5 * r2 / SIGMA**2)
     return image.astype(np.float32), error
