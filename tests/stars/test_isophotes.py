@@ -50,11 +50,12 @@ def test_the_same_sources_as_by_the_filter_of_sep(field):
     distance = np.hypot(*(theirs[c][:, None] - found[c] for c in ("x", "y")))
     near, row = distance.min(axis=1) < 0.1, distance.argmin(axis=1)
     assert near.mean() > 0.97
-    for ours, name in (("peak", "peak"), ("a", "a"), ("b", "b")):
-        close = np.isclose(found[ours][row[near]], theirs[name][near], rtol=0.02)
-        assert close.mean() > 0.97
     merged = (theirs["flag"] & 1) > 0
     assert np.mean(found["merged"][row[near]] == merged[near]) > 0.97
+    # the faint pixels of a pair are dealt out by chance
+    alone = near & ~merged & ~found["merged"][row]
+    for name in ("peak", "a", "b"):
+        np.testing.assert_allclose(found[name][row[alone]], theirs[name][alone], rtol=1e-4)
 
 
 def test_an_area_with_a_masked_pixel_is_deblended_as_others_are():
