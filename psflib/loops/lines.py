@@ -1,4 +1,4 @@
-"""What lines of pixels hold in the middle."""
+"""What lines of pixels and stamps hold in the middle."""
 
 import numpy as np
 
@@ -34,3 +34,19 @@ def line_statistics(image, rms, mask, clip, median, mean, count):
                 total += min(max(value, -clip), clip)
             median[x] = np.median(found) if count[x] else np.nan
             mean[x] = total / count[x]
+
+
+@loop
+def stamp_medians(values, use, out):
+    """Median of the values of use in each stamp; NaN without any."""
+    # values (n, s, s) float64; use (n, s, s) bool; out (n) float64
+    size = values.shape[1]
+    some = np.empty(size * size)
+    for n in range(len(values)):
+        count = 0
+        for i in range(size):
+            for j in range(size):
+                if use[n, i, j]:
+                    some[count] = values[n, i, j]
+                    count += 1
+        out[n] = np.median(some[:count]) if count else np.nan

@@ -99,10 +99,15 @@ def _lifted(light, noise, threshold):
     pixel's noise allows belongs to the source for its significance.
     """
     level = np.float32(threshold) * noise
-    share = np.clip(light / level, 0, 1)
-    return np.where(
-        light > level * np.float32(1 + LIFT), light, level * (1 + LIFT * (1 + share) / 2)
-    )
+    lifted = light / level
+    np.clip(lifted, 0, 1, out=lifted)
+    lifted += 1
+    lifted *= LIFT / 2
+    lifted += 1
+    lifted *= level
+    level *= 1 + LIFT
+    np.copyto(lifted, light, where=light > level)
+    return lifted
 
 
 def _measured(image, light, areas, found):
