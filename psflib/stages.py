@@ -19,6 +19,7 @@ from psflib.decorrelation import decorrelate as decorrelation
 from psflib.detection import detect as detection
 from psflib.errors import PsflibError
 from psflib.files.writing import write_image
+from psflib.image.threads import use_threads
 from psflib.preparation import prepare as preparation
 from psflib.psf.core import stage as psf_core
 from psflib.psf.wings import stage as psf_wings
@@ -154,7 +155,9 @@ STAGES: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
-def run(name: str, log_file: str | Path | None = None, settings=None, **paths: Any) -> None:
+def run(
+    name: str, log_file: str | Path | None = None, settings=None, threads: int = 1, **paths: Any
+) -> None:
     """Run one stage.
 
     Parameters
@@ -165,6 +168,8 @@ def run(name: str, log_file: str | Path | None = None, settings=None, **paths: A
         Gets what the stage has to say; replaced if it exists.
     settings : mapping, optional
         The stage's section of the configuration; what is left out keeps its default.
+    threads : int
+        That work on the rows and tiles of an image; the results do not depend on it.
     **paths
         The stage's own arguments.
 
@@ -178,7 +183,8 @@ def run(name: str, log_file: str | Path | None = None, settings=None, **paths: A
     listed = ", ".join(f"{argument} {path}" for argument, path in paths.items())
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
-        STAGES[name](**paths, settings=section_settings(name, settings))
+        with use_threads(threads):
+            STAGES[name](**paths, settings=section_settings(name, settings))
     except (PsflibError, ValueError, OSError) as error:
         log.exception("%s failed: %s", name, error)
         where = f"\nMore in {log_file}" if log_file else ""

@@ -6,11 +6,13 @@ FFT a term and tile, whatever the number of nodes behind it (overlap-save).
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 from scipy import fft
 
+from psflib.image.threads import bands, for_each
 from psflib.loops import convolve as loops
 
 TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
@@ -87,9 +89,11 @@ class VaryingKernel:
         half = self.images.shape[-1] // 2
         side = [fft.next_fast_len(min(TILE, n) + 2 * half, real=True) for n in plane.shape]
         kernels = fft.rfft2(self.images.astype(np.float32), side)
-        for ys in _tiles(plane.shape[0]):
-            for xs in _tiles(plane.shape[1]):
-                out[ys, xs] = self._tile(plane, ys, xs, half, side, kernels)
+
+        def convolve_tile(place):
+            out[place] = self._tile(plane, *place, half, side, kernels)
+
+        for_each(convolve_tile, itertools.product(*(_tiles(n) for n in plane.shape)))
         return out
 
     def _tile(self, plane, ys, xs, half, side, kernels):
@@ -131,9 +135,12 @@ def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, toleran
     kept = (down.sum(2) * across.sum(2) * count).sum(1)
     down = down * (kernels.sum((1, 2)) / np.where(kept == 0, 1, kept))[:, None, None]
     out = np.empty(plane.shape, np.float32)
-    loops.convolve_tiles(
-        plane, tile, down.astype(np.float32), np.ascontiguousarray(across, np.float32), rank, out
-    )
+    down, across = down.astype(np.float32), np.ascontiguousarray(across, np.float32)
+
+    def convolve_rows(rows):
+        loops.convolve_tiles(plane, tile, rows.start, rows.stop, down, across, rank, out)
+
+    for_each(convolve_rows, bands(len(plane), tile))
     return out
 
 

@@ -172,7 +172,7 @@ class TestTileLoops:
         down, across = rng.normal(size=(2, 12, 2, 5)).astype(np.float32)
         rank = rng.integers(1, 3, 12)
         out = np.empty_like(plane)
-        tiles.convolve_tiles(plane, 16, down, across, rank, out)
+        tiles.convolve_tiles(plane, 16, 0, len(plane), down, across, rank, out)
         expected = naive_matching.convolve_tiles(plane, 16, down, across, rank)
         np.testing.assert_allclose(out, expected, atol=5e-5)
 
