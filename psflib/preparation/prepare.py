@@ -239,9 +239,17 @@ def _mask_saturated(image, mask, saturation, settings, notes):
         full &= ~hot
         mask[hot] |= np.uint16(MaskBit.BAD)
         notes.append(f"hot pixels masked, above saturation without light around: {hot.sum()}")
-    if settings.saturation_grow and full.any():
-        full = ndimage.binary_dilation(full, iterations=settings.saturation_grow)
-    mask[full] |= np.uint16(MaskBit.SAT)
+    places = _grown(*np.nonzero(full), settings.saturation_grow, full.shape)
+    mask[places] |= np.uint16(MaskBit.SAT)
+
+
+def _grown(y, x, radius, shape):
+    """Pixels within `radius` steps along rows and columns of these, each perhaps several times."""
+    j, i = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    near = np.abs(j) + np.abs(i) <= radius
+    y, x = np.add.outer(y, j[near]).ravel(), np.add.outer(x, i[near]).ravel()
+    inside = (y >= 0) & (x >= 0) & (y < shape[0]) & (x < shape[1])
+    return y[inside], x[inside]
 
 
 def _mask_dark(image, mask, rms, notes):
