@@ -123,8 +123,9 @@ def sky(evidence) -> dict[str, float]:
     parts = [_sample(difference, select, box) for box in _quadrants(difference.shape)]
     widths = [_off(noise.robust_std(z)) for z in parts if z.size]
     found["quadrant_noise"] = max(widths, default=np.nan)
-    planes = (noise.strips(p) for p in (difference.image, difference.variance, select))
-    rho = noise.noise_correlation(*planes, 1)
+    strips = noise.strips
+    image, variance = strips(difference.image), strips(difference.variance)
+    rho = noise.noise_correlation(image, variance, strips(select), 1)
     found["correlation"] = np.abs(np.delete(rho.ravel(), 4)).max()
     return found
 

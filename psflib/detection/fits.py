@@ -87,14 +87,11 @@ def fit_candidates(difference: Difference, weights, psf, score, y, x, fwhm) -> F
         mixed = np.tensordot(psf.weights.at_points(at[1], at[0]).T, splines, 1)
         shift[part] = _settled(planes, at, mixed, start[part], size, REACH * fwhm)
         loops.fit_facts(*planes, *at, mixed, shift[part], size, CORE, facts[part])
-    column = facts.T
+    power, signal, core, seen, count, rest, weight, off, peak = facts.T  # as in `fit_facts`
     with np.errstate(invalid="ignore", divide="ignore"):
-        flux = column[loops.SIGNAL] / column[loops.POWER]
-        masked = 1 - column[loops.SEEN] / column[loops.CORE]
-    return Fits(
-        y, x, *shift.T, flux, column[loops.POWER], masked, column[loops.COUNT],
-        column[loops.REST], column[loops.WEIGHT], column[loops.OFF], column[loops.PEAK],
-    )  # fmt: skip
+        flux, masked = signal / power, 1 - seen / core
+    dy, dx = shift.T
+    return Fits(y, x, dy, dx, flux, power, masked, count, rest, weight, off, peak)
 
 
 def _settled(planes, at, splines, start, size, reach):

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import fft
@@ -97,7 +98,8 @@ class VaryingKernel:
         kernels = fft.rfft2(self.images.astype(np.float32), side)
 
         def convolve_tile(place):
-            out[place] = self._tile(plane, *place, half, side, kernels)
+            ys, xs = place
+            out[place] = self._tile(plane, ys, xs, half, side, kernels)
 
         for_each(convolve_tile, itertools.product(*tiles))
         return out
@@ -108,8 +110,9 @@ class VaryingKernel:
         Between four nodes four terms do, however many images the kernel has.
         """
         side = _sides(cells, half)
-        grids = self.weights.y, self.weights.x
-        node_rows = np.moveaxis(self.weights.nodes, 1, 0)  # (n_y, r, n_x)
+        weights: Any = self.weights  # bilinear, or there were no cells
+        grids = weights.y, weights.x
+        node_rows = np.moveaxis(weights.nodes, 1, 0)  # (n_y, r, n_x)
 
         @functools.lru_cache(2)
         def spectra(row):
@@ -298,7 +301,7 @@ def _tiles_of_cells(weights, shape):
     """Tiles of rows and of columns that lie between two nodes each; None without a grid."""
     if not isinstance(weights, BilinearWeights) or min(len(weights.x), len(weights.y)) < 2:
         return None
-    cells = []
+    cells: list[list[slice]] = []
     for grid, n in zip((weights.y, weights.x), shape, strict=True):
         edges = np.unique([0, *np.clip(np.ceil(grid[1:-1]).astype(int), 0, n), n])
         cells.append([])

@@ -240,8 +240,8 @@ def _mask_saturated(image, mask, saturation, settings, notes):
         full &= ~hot
         mask[hot] |= np.uint16(MaskBit.BAD)
         notes.append(f"hot pixels masked, above saturation without light around: {hot.sum()}")
-    places = _grown(*np.nonzero(full), settings.saturation_grow, full.shape)
-    mask[places] |= np.uint16(MaskBit.SAT)
+    y, x = np.nonzero(full)
+    mask[_grown(y, x, settings.saturation_grow, full.shape)] |= np.uint16(MaskBit.SAT)
 
 
 def _grown(y, x, radius, shape):
