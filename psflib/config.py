@@ -55,6 +55,10 @@ class Settings(BaseModel):
         description="how far to go: all, or psf for the PSFs of all images and no differences, as "
         "of a table without templates or of templates alone",
     )  # fmt: skip
+    threads: int = Field(
+        1, ge=1,
+        description="threads of a job, for large images; many images use more cores as more jobs",
+    )  # fmt: skip
     jobs: str = Field(
         "image", pattern="^(image|stage)$",
         description="image: one job makes all of an image, and one all of a difference, where all "

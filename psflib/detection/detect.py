@@ -1,6 +1,5 @@
 """Candidates on a difference: peaks of the matched filter, both signs, with flags."""
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -9,20 +8,21 @@ from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
+from psflib.detection.fits import fit_candidates
 from psflib.detection.verdict import verdict
 from psflib.errors import BadDifference
 from psflib.image.difference import Difference
-from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
+from psflib.image.exposure import MaskBit, has_bits
+from psflib.image.patches import patch_centres
 from psflib.image.sky_frames import to_icrs
 from psflib.image.weights import weight_variance
+from psflib.loops import candidates as loops
+from psflib.loops import footprints
 from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
 
 BAD_EPOCH = "bad_epoch"  # flag of all candidates of a difference that cannot be believed
-REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
-STEPS = 8  # of that fit, at most ...
-SETTLED = 0.01  # px, the last
 
 
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
@@ -61,14 +61,15 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
     y, x = _peaks(snr, threshold, fwhm)
+    fits = fit_candidates(difference, weights, psf, snr, y, x, fwhm)
     halo = _near_saturated(difference.mask, y, x, fwhm)
-    rows = [
-        _measure((difference, weights), snr, psf, int(j), int(i), fwhm, settings, bool(h))
-        for j, i, h in zip(y, x, halo, strict=True)
-    ]
-    rows = [row for row in rows if abs(row[4]) >= threshold]
-    rows.sort(key=lambda row: -abs(row[4]))  # the refined S/N, not that of the pixel
-    table = _table(rows, difference, threshold, fwhm)
+    dipole = _opposite(snr, y, x, psf.images.shape[-1])
+    columns = _measured(fits, difference, halo, dipole, settings)
+    strength = np.abs(columns["snr"])  # the refined S/N, not that of the pixel
+    order = np.argsort(-strength, kind="stable")
+    rows = order[strength[order] >= threshold]
+    columns = {name: values[rows] for name, values in columns.items()}
+    table = _table(columns, difference, threshold, fwhm)
     return _judged(table, difference.replace(score=snr), settings.on_bad)
 
 
@@ -98,19 +99,18 @@ def psf_fwhm(difference: Difference) -> float:
 
 def _peaks(snr, threshold, fwhm):
     """Local extrema of |snr|, strongest first, none within one FWHM of a stronger of its sign."""
-    size = 2 * max(1, round(0.5 * fwhm)) + 1
     strength = np.abs(snr)
-    y, x = np.nonzero(
-        (strength >= threshold) & (strength == ndimage.maximum_filter(strength, size))
-    )
+    found = np.zeros(snr.shape, bool)
+    below = np.nextafter(np.float32(threshold), np.float32(0))  # the threshold itself is enough
+    footprints.mark_peaks(strength, below, strength > below, max(1, round(0.5 * fwhm)), found)
+    y, x = np.nonzero(found)
     order = np.argsort(-strength[y, x], kind="stable")
     y, x = y[order], x[order]
     keep = np.ones(len(y), bool)
     if len(y) > 1:
-        for i, j in spatial.cKDTree(np.c_[x, y]).query_pairs(fwhm, output_type="ndarray"):
-            first, second = min(i, j), max(i, j)
-            if snr[y[first], x[first]] * snr[y[second], x[second]] > 0:
-                keep[second] = False
+        pairs = spatial.cKDTree(np.c_[x, y]).query_pairs(fwhm, output_type="ndarray")
+        alike = snr[y[pairs[:, 0]], x[pairs[:, 0]]] * snr[y[pairs[:, 1]], x[pairs[:, 1]]] > 0
+        keep[pairs.max(axis=1)[alike]] = False
     return y[keep], x[keep]
 
 
@@ -119,142 +119,62 @@ def _near_saturated(mask, y, x, fwhm):
 
     Haloes of two epochs never match exactly until they are modelled and removed.
     """
-    labels, count = ndimage.label(has_bits(mask, MaskBit.SAT), structure=np.ones((3, 3)))
-    if count == 0 or not len(x):
-        return np.zeros(len(x), bool)
-    area = np.bincount(labels.ravel())[1:]
-    centres = np.array(ndimage.center_of_mass(labels > 0, labels, np.arange(1, count + 1)))
+    near = np.zeros(len(x), bool)
+    saturated = has_bits(mask, MaskBit.SAT)
+    if not len(x) or not saturated.any():
+        return near
+    centres, area = patch_centres(saturated)
     reach = 2 * fwhm + 2.5 * np.sqrt(area / np.pi)
-    distance = np.hypot(y[:, None] - centres[:, 0], x[:, None] - centres[:, 1])
-    return (distance < reach).any(1)
+    around = spatial.cKDTree(np.c_[y, x]).query_ball_point(centres, reach)
+    near[np.unique(np.concatenate([np.asarray(rows, int) for rows in around]))] = True
+    return near
 
 
-def _measure(planes, snr, psf, y, x, fwhm, settings, in_halo):
-    """One candidate: refined position, PSF flux, quality of the PSF fit, flags.
-
-    planes : the difference, and the variance (ny, nx) that weighs
-    """
-    difference, weights = planes
-    box = _cutout(difference, weights, psf.at(x, y)[::-1, ::-1], y, x)
-    # the PSF goes to the refined position: half a pixel off costs 2 to 4 % of the flux
-    moved, flux, power, (dy, dx) = _fit(box, _vertex(np.abs(snr), y, x), REACH * fwhm)
+def _measured(fits, difference, halo, dipole, settings):
+    """Columns of the table, one entry a candidate: place, PSF flux and its error, S/N, flags."""
+    x, y = fits.x + fits.dx, fits.y + fits.dy
     scale = difference.meta.get("score_scale", 1.0)
-    error = (scale if np.isfinite(scale) else 1.0) / np.sqrt(power)
-    flags = _flags(box, moved, flux, settings)
-    if in_halo:
-        flags.append("halo")
-    if _opposite(snr, y, x, psf.images.shape[-1]):
-        flags.append("dipole")
-    total = np.hypot(error, flux * _psf_error(difference, x + dx, y + dy))
-    return x + dx, y + dy, flux, total, flux / error, ",".join(flags)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = (scale if np.isfinite(scale) else 1.0) / np.sqrt(fits.power)
+        snr = fits.flux / error
+    total = np.hypot(error, fits.flux * _psf_error(difference, x, y))
+    words = {**_shape_flags(fits, settings), "halo": halo, "dipole": dipole}
+    names, marked = np.array(list(words)), np.array(list(words.values()))
+    flags = np.array([",".join(names[column]) for column in marked.T], dtype=str)
+    return {"x": x, "y": y, "flux": fits.flux, "flux_err": total, "snr": snr, "flags": flags}
 
 
-def _psf_error(difference, x, y) -> float:
+def _psf_error(difference, x, y) -> np.ndarray:
     """Relative error that the PSF's own error puts on fluxes; 0 for a PSF that has none to tell."""
     known = getattr(difference.psf, "flux_error", None)
-    return 0.0 if known is None else float(np.nan_to_num(known(x, y)))
+    return np.zeros(len(x)) if known is None else np.nan_to_num(known(x, y))
 
 
-def _fit(box, start, reach):
-    """Shifted PSF, flux, sum of psf² / variance and shift (dy, dx) of the best fit of the PSF.
-
-    Gauss-Newton steps on the difference itself: beside bright stars the peak of a score is off
-    towards smaller errors (0.7 px and 10 % of the flux, where the errors of the PSFs are in it).
-    A fit that leaves the peak's surroundings, to a neighbour say, stays at the start.
-    """
-    best = shift = np.array(start)
-    for _ in range(STEPS):
-        moved = ndimage.shift(box.psf, shift, order=3, mode="nearest")
-        columns = np.array([moved, *(-slope for slope in np.gradient(moved))])
-        weighted = (columns * box.weight).reshape(3, -1)
-        matrix, vector = weighted @ columns.reshape(3, -1).T, weighted @ box.data.ravel()
-        if vector[0] == 0 or not np.linalg.cond(matrix) < 1e8:
-            break
-        flux, *change = np.linalg.solve(matrix, vector)
-        step = np.clip(np.array(change) / flux, -0.5, 0.5) if flux else np.zeros(2)
-        shift = shift + step
-        if np.hypot(*(shift - start)) > reach:
-            break
-        if np.abs(step).max() < SETTLED:
-            best = shift
-            break
-    moved = ndimage.shift(box.psf, best, order=3, mode="nearest")
-    power = np.sum(np.square(moved) * box.weight)
-    return moved, np.sum(moved * box.data * box.weight) / power, power, best
-
-
-def _flags(box, psf, flux, settings):
-    """What the pixels under the PSF say against the candidate."""
-    core = psf > 0.02 * psf.max()
-    use = core & (box.weight > 0)
-    if use.sum() < 5 or 1 - psf[use].sum() / psf[core].sum() > settings.masked_fraction:
-        return ["masked"]
-    flags = []
-    rest = box.data[use] - flux * psf[use]
-    chi2 = np.sum(box.weight[use] * np.square(rest)) / (use.sum() - 1)
-    snr2 = np.square(flux) * np.sum(np.square(psf) * box.weight)
-    if chi2 > settings.max_chi2 * (1 + settings.psf_error**2 * snr2):
-        flags.append("shape")
-    at = box.y, box.x
-    if box.weight[at] > 0:
+def _shape_flags(fits, settings):
+    """What the pixels under the PSF say against the candidates: booleans (n,) by flag."""
+    masked = (fits.count < 5) | (fits.masked > settings.masked_fraction)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reduced = fits.chi2 / (fits.count - 1)
+        limit = settings.max_chi2 * (1 + settings.psf_error**2 * fits.flux**2 * fits.power)
         # the central pixel holds what its neighbours do not: a cosmic ray, not a star
-        doubt = 1 / box.weight[at] + (0.2 * flux * psf.max()) ** 2
-        if (box.data[at] - flux * psf[at]) * np.sign(flux) > 5 * np.sqrt(doubt):
-            flags.append("sharp")
-    return flags
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """Pixels around a candidate: data, weight (0 where unusable) and PSF, cut at the border.
-
-    y, x : the candidate's pixel within the box.
-    """
-
-    data: np.ndarray
-    weight: np.ndarray
-    psf: np.ndarray
-    y: int
-    x: int
-
-
-def _cutout(difference, weights, psf, y, x):
-    half = len(psf) // 2
-    ny, nx = difference.shape
-    ys, xs = (
-        slice(max(y - half, 0), min(y + half + 1, ny)),
-        slice(max(x - half, 0), min(x + half + 1, nx)),
-    )
-    variance = weights[ys, xs].astype(float)
-    usable = ~has_bits(difference.mask[ys, xs], UNUSABLE) & (variance > 0)
-    weight = np.divide(1, variance, out=np.zeros_like(variance), where=usable)
-    inside = psf[ys.start - y + half : ys.stop - y + half, xs.start - x + half : xs.stop - x + half]
-    return Box(difference.image[ys, xs].astype(float), weight, inside, y - ys.start, x - xs.start)
-
-
-def _vertex(plane, y, x):
-    """Offset (dy, dx) of the maximum of a parabola through three pixels an axis, within 0.5 px."""
-    offsets = []
-    for line, at in ((plane[:, x], y), (plane[y], x)):
-        if not 0 < at < len(line) - 1:
-            offsets.append(0.0)
-            continue
-        low, mid, high = map(float, line[at - 1 : at + 2])
-        curve = low - 2 * mid + high
-        offsets.append(float(np.clip(0.5 * (low - high) / curve, -0.5, 0.5)) if curve < 0 else 0.0)
-    return offsets
+        doubt = 1 / fits.centre_weight + (0.2 * fits.flux * fits.peak) ** 2
+        sharp = fits.centre_off * np.sign(fits.flux) > 5 * np.sqrt(doubt)
+    return {
+        "masked": masked,
+        "shape": ~masked & (reduced > limit),
+        "sharp": ~masked & (fits.centre_weight > 0) & sharp,
+    }
 
 
 def _opposite(snr, y, x, size):
-    """A peak of the other sign, at least 60 % as strong, within the PSF: misregistration."""
-    half = max(2, size // 4)
-    box = snr[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
-    return bool((-box * np.sign(snr[y, x])).max() > max(0.6 * abs(snr[y, x]), 4))
+    """Peaks with one of the other sign, at least 60 % as strong, within the PSF: misregistration"""
+    strongest = np.empty(len(y))
+    loops.strongest_opposite(snr, y, x, max(2, size // 4), strongest)
+    return strongest > np.maximum(0.6 * np.abs(snr[y, x]), 4)
 
 
-def _table(rows, difference, threshold, fwhm):
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
-    x, y = np.array(columns[0], float), np.array(columns[1], float)
+def _table(columns, difference, threshold, fwhm):
+    x, y = columns["x"], columns["y"]
     table = QTable()
     table["id"] = np.arange(1, len(x) + 1)
     table["x"], table["y"] = x * u.pix, y * u.pix
@@ -263,10 +183,9 @@ def _table(rows, difference, threshold, fwhm):
         ra, dec = to_icrs(wcs.all_pix2world(x, y, 0), wcs) if len(x) else (x, y)
         table["ra"], table["dec"] = ra * u.deg, dec * u.deg
     unit = difference.meta.get("unit", 1.0) * u.adu  # of the image as it was given
-    table["flux"] = np.array(columns[2], float) * unit
-    table["flux_err"] = np.array(columns[3], float) * unit
-    table["snr"] = np.array(columns[4], float)
+    table["flux"], table["flux_err"] = columns["flux"] * unit, columns["flux_err"] * unit
+    table["snr"] = columns["snr"]
     table["fwhm"] = np.full(len(x), fwhm) * u.pix
-    table["flags"] = np.array(columns[5], dtype=str)
+    table["flags"] = columns["flags"]
     table.meta["threshold"] = float(threshold)
     return table

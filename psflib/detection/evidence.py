@@ -1,22 +1,26 @@
 """What can be measured on a difference to judge it by: numbers, NaN where one is not known."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from astropy.table import QTable
-from scipy import ndimage, spatial
+from scipy import spatial
 
 from psflib.detection.shapes import ellipticity, lobes, shift
 from psflib.image import noise
 from psflib.image.convolve import node_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
+from psflib.image.smooth import smoothed
+from psflib.loops import footprints
 
 NODES = 9  # an axis, at which the kernel is looked at
 SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
 SKY_REACH = 5  # px, with what is about it
+SKY_SAMPLE = 200_000  # px of a quadrant that tell it to 0.3 %
 FEWEST_SKY = 1000  # pixels of it that tell a standard deviation to 2 %
 CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.inf)}  # S/N
 FEWEST_STARS = 4  # of a class; a median of fewer is that of a variable star
@@ -26,6 +30,7 @@ FEWEST_OF_HALF = 3  # such stars in half of the field
 SEEN = 10.0  # S/N of them in the template, in a box
 COVERED = 0.8  # share of the box that is usable
 LOWER = 1 / 3  # quantile of their residuals that counts
+STEP = 7  # every so many pixels tell the median of a variance
 SKY_LEVEL = 5.0  # noises of a pixel that a sky needs to tell the gain
 LIT = 20.0  # S/N of stars whose flux tells what share of their light is left
 PSF_SIZE = 41  # px, of what is looked at
@@ -115,18 +120,32 @@ def sky(evidence) -> dict[str, float]:
     select = _empty(difference)
     if select.sum() < FEWEST_SKY:
         return found
-    z = difference.image[select] / np.sqrt(difference.variance[select])
-    rows, columns = np.nonzero(select)
-    ny, nx = difference.shape
-    quadrant = 2 * (rows >= ny / 2) + (columns >= nx / 2)
-    parts = [z[quadrant == q] for q in range(4)]
-    widths = [_off(noise.robust_std(p)) for p in parts if p.size >= FEWEST_SKY]
+    parts = [_sample(difference, select, box) for box in _quadrants(difference.shape)]
+    widths = [_off(noise.robust_std(z)) for z in parts if z.size]
     found["quadrant_noise"] = max(widths, default=np.nan)
-    if not np.any(z != z[0]):
-        return found
-    rho = noise.noise_correlation(difference.image, difference.variance, select, 1)
+    strips = noise.strips
+    image, variance = strips(difference.image), strips(difference.variance)
+    rho = noise.noise_correlation(image, variance, strips(select), 1)
     found["correlation"] = np.abs(np.delete(rho.ravel(), 4)).max()
     return found
+
+
+def _quadrants(shape):
+    middle = [-(-n // 2) for n in shape]
+    halves = [(slice(None, m), slice(m, None)) for m in middle]
+    return itertools.product(*halves)
+
+
+def _sample(difference, select, box):
+    """Pixels of the sky of this box in units of their noise, at most about `SKY_SAMPLE`; none of a
+    box with fewer than `FEWEST_SKY`."""
+    image, variance, select = difference.image[box], difference.variance[box], select[box]
+    count = np.count_nonzero(select)
+    rows = slice(None, None, max(1, count // SKY_SAMPLE))
+    if count < FEWEST_SKY:
+        return np.zeros(0)
+    select = select[rows]
+    return image[rows][select] / np.sqrt(variance[rows][select])
 
 
 def told(evidence) -> dict[str, float]:
@@ -271,8 +290,9 @@ def _empty(difference):
     usable = difference.usable & (difference.variance > 0)
     if difference.score is None:
         return usable
-    found = np.abs(difference.score) > SKY_SCORE
-    return usable & ~ndimage.binary_dilation(found, iterations=SKY_REACH)
+    near = np.empty(usable.shape, bool)
+    footprints.grow(np.abs(difference.score) > SKY_SCORE, SKY_REACH, near)
+    return usable & ~near
 
 
 def _peaks(science, difference):
@@ -280,13 +300,20 @@ def _peaks(science, difference):
     fwhm = float(science.meta["fwhm"])
     sigma = max(fwhm, 1.0) / 2.355
     usable = science.usable & difference.usable & (science.variance > 0)
-    image = np.where(usable, science.image, 0)
-    smooth = ndimage.gaussian_filter(image, 0.5 * sigma)
-    side = 2 * int(np.ceil(2 * fwhm)) + 1
-    top = usable & (smooth > 0) & (smooth == ndimage.maximum_filter(smooth, side))
-    y, x = np.nonzero(top)
-    level = np.median(science.variance[usable]) if usable.any() else 1.0
+    image = np.where(usable, science.image, np.float32(0))
+    level = np.median(science.variance[usable][::STEP]) if usable.any() else 1.0
     # of a Gaussian: S/N = peak / sigma * sqrt(pi) s, s its standard deviation in px
+    least = CLASSES["faint"][0] * np.sqrt(level / np.pi) / sigma
+    top = np.zeros(image.shape, bool)
+    reach = int(np.ceil(2 * fwhm))
+    footprints.mark_peaks(
+        smoothed(image, 0.5 * sigma),
+        np.float32(0),
+        usable & (image >= np.float32(least)),
+        reach,
+        top,
+    )
+    y, x = np.nonzero(top)
     signal = image[y, x] * np.sqrt(np.pi) * sigma
     own = image[y, x] * 4 * np.pi * sigma**2 * _photons(science)
     snr = signal / np.sqrt(level + own / (4 * np.pi * sigma**2))

@@ -6,11 +6,15 @@ FFT a term and tile, whatever the number of nodes behind it (overlap-save).
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import fft
 
+from psflib.image.threads import bands, for_each
 from psflib.loops import convolve as loops
 
 TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
@@ -53,6 +57,11 @@ class BilinearWeights:
         """Weights (r, ...) at x, y: two numbers, or a row (1, n) and a column (m, 1)."""
         return bilinear(self.nodes, self.x, self.y, x, y)
 
+    def at_points(self, x, y) -> np.ndarray:
+        """Weights (r, n) at n points, x and y (n,)."""
+        along_x, along_y = _hats(self.x, x), _hats(self.y, y)
+        return np.einsum("ryx,xn,yn->rn", self.nodes, along_x, along_y, optimize=True)
+
 
 @dataclasses.dataclass(frozen=True)
 class VaryingKernel:
@@ -80,12 +89,52 @@ class VaryingKernel:
         if out is None:
             out = np.empty(plane.shape, np.float32)
         half = self.images.shape[-1] // 2
-        side = [fft.next_fast_len(min(TILE, n) + 2 * half, real=True) for n in plane.shape]
+        tiles = [_tiles(n) for n in plane.shape]
+        cells = _tiles_of_cells(self.weights, plane.shape)
+        if cells and 5 * _area(cells, half) < (1 + len(self.images)) * _area(tiles, half):
+            self._by_cells(plane, cells, half, out)
+            return out
+        side = _sides(tiles, half)
         kernels = fft.rfft2(self.images.astype(np.float32), side)
-        for ys in _tiles(plane.shape[0]):
-            for xs in _tiles(plane.shape[1]):
-                out[ys, xs] = self._tile(plane, ys, xs, half, side, kernels)
+
+        def convolve_tile(place):
+            ys, xs = place
+            out[place] = self._tile(plane, ys, xs, half, side, kernels)
+
+        for_each(convolve_tile, itertools.product(*tiles))
         return out
+
+    def _by_cells(self, plane, cells, half, out):
+        """The same with the kernels at the corners of each cell of the grid of nodes.
+
+        Between four nodes four terms do, however many images the kernel has.
+        """
+        side = _sides(cells, half)
+        weights: Any = self.weights  # bilinear, or there were no cells
+        grids = weights.y, weights.x
+        node_rows = np.moveaxis(weights.nodes, 1, 0)  # (n_y, r, n_x)
+
+        @functools.lru_cache(2)
+        def spectra(row):
+            """Of the kernels at the nodes of a row."""
+            kernels = np.tensordot(node_rows[row].T, self.images, 1)
+            return fft.rfft2(kernels.astype(np.float32), side)
+
+        for ys in cells[0]:
+            row, share_y = _between(grids[0], ys)
+            corners = spectra(row), spectra(row + 1)
+
+            def convolve_tile(xs, ys=ys, share_y=share_y, corners=corners):
+                column, share_x = _between(grids[1], xs)
+                spectrum = fft.rfft2(_padded(plane, ys, xs, half), side)
+                total = np.zeros((len(share_y), len(share_x)), np.float32)
+                for j, i in itertools.product((0, 1), repeat=2):
+                    weight = np.outer(*(s if k else 1 - s for s, k in ((share_y, j), (share_x, i))))
+                    part = fft.irfft2(spectrum * corners[j][column + i], side, overwrite_x=True)
+                    loops.add_product(total, weight, part, 2 * half, 2 * half)
+                out[ys, xs] = total
+
+            for_each(convolve_tile, cells[1])
 
     def _tile(self, plane, ys, xs, half, side, kernels):
         ny, nx = ys.stop - ys.start, xs.stop - xs.start
@@ -126,9 +175,12 @@ def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, toleran
     kept = (down.sum(2) * across.sum(2) * count).sum(1)
     down = down * (kernels.sum((1, 2)) / np.where(kept == 0, 1, kept))[:, None, None]
     out = np.empty(plane.shape, np.float32)
-    loops.convolve_tiles(
-        plane, tile, down.astype(np.float32), np.ascontiguousarray(across, np.float32), rank, out
-    )
+    down, across = down.astype(np.float32), np.ascontiguousarray(across, np.float32)
+
+    def convolve_rows(rows):
+        loops.convolve_tiles(plane, tile, rows.start, rows.stop, down, across, rank, out)
+
+    for_each(convolve_rows, bands(len(plane), tile))
     return out
 
 
@@ -243,6 +295,38 @@ def edge_grid(shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarra
 
 def _tiles(n):
     return [slice(i, min(i + TILE, n)) for i in range(0, n, TILE)]
+
+
+def _tiles_of_cells(weights, shape):
+    """Tiles of rows and of columns that lie between two nodes each; None without a grid."""
+    if not isinstance(weights, BilinearWeights) or min(len(weights.x), len(weights.y)) < 2:
+        return None
+    cells: list[list[slice]] = []
+    for grid, n in zip((weights.y, weights.x), shape, strict=True):
+        edges = np.unique([0, *np.clip(np.ceil(grid[1:-1]).astype(int), 0, n), n])
+        cells.append([])
+        for start, stop in itertools.pairwise(edges):
+            parts = np.linspace(start, stop, -(-(stop - start) // TILE) + 1).astype(int)
+            cells[-1] += [slice(a, b) for a, b in itertools.pairwise(parts)]
+    return cells
+
+
+def _between(grid, pixels):
+    """Node before a tile's pixels, and how far from it to the next they are, (n,)."""
+    position = np.arange(pixels.start, pixels.stop)
+    left = int(np.clip(np.searchsorted(grid, pixels.start, side="right") - 1, 0, len(grid) - 2))
+    return left, np.clip((position - grid[left]) / (grid[left + 1] - grid[left]), 0, 1)
+
+
+def _sides(tiles, half):
+    """Of the transforms (y, x) of all tiles, with what a kernel reaches beyond them."""
+    widest = [max(s.stop - s.start for s in along) for along in tiles]
+    return [fft.next_fast_len(n + 2 * half, real=True) for n in widest]
+
+
+def _area(tiles, half):
+    """Pixels of the transforms of all tiles."""
+    return np.prod([len(along) * n for along, n in zip(tiles, _sides(tiles, half), strict=True)])
 
 
 def _padded(plane, ys, xs, half):

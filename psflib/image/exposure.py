@@ -39,6 +39,8 @@ COUNTS = u.adu, u.ct, u.dimensionless_unscaled
 #: Noise between these is held in the caller's units; float32 squares of others are no numbers.
 HELD = 1e-11, 1e14
 
+UNIT_SAMPLE = 100_000  # pixels among which those are looked for that tell the noise
+
 #: The word that says that a mask holds `MaskBit` values.
 OWN_BITS = "psflib"
 
@@ -103,16 +105,15 @@ class Exposure:
     def __post_init__(self):
         image = _native(self.image, "image")
         mask = _bits(self.mask, image.shape, self.mask_bits)
-        image, mask = _flag_bad(image, mask, ~np.isfinite(image))
+        image, mask = _flag_bad(~np.isfinite(image), mask, image)
         if self.variance is not None:
             unit = _unit_of(np.asarray(self.variance))
             if unit != 1:
                 image = self._change_unit(unit)
             variance = _native(self.variance, "variance", image.shape)
             with np.errstate(invalid="ignore"):
-                bad = ~((variance > 0) & np.isfinite(variance))
-            image, mask = _flag_bad(image, mask, bad)
-            variance, _ = _flag_bad(variance, mask, bad)
+                bad = ~((variance > 0) & (variance < np.inf))
+            image, variance, mask = _flag_bad(bad, mask, image, variance)
             object.__setattr__(self, "variance", variance)
         for name in ("gain", "read_noise", "saturation"):
             _check_number(name, getattr(self, name), positive=name != "read_noise")
@@ -258,11 +259,13 @@ def unit_for(noise: float) -> float:
 
 def _unit_of(variance):
     """`unit_for` a plane of variances, whatever it holds."""
-    with np.errstate(invalid="ignore"):
-        known = variance[(variance > 0) & np.isfinite(variance)]
-    if not known.size:
-        return 1.0
-    return unit_for(math.sqrt(np.median(known[:: max(1, known.size // 1000)])))
+    few = variance.ravel()[:: max(1, variance.size // UNIT_SAMPLE)]
+    for values in (few, variance):
+        with np.errstate(invalid="ignore"):
+            known = values[(values > 0) & (values < np.inf)]
+        if known.size:
+            return unit_for(math.sqrt(np.median(known[:: max(1, known.size // 1000)])))
+    return 1.0
 
 
 def _from_zero(slices, shape):
@@ -296,14 +299,20 @@ def _bits(mask, shape, meaning):
     return np.where(mask != 0, np.uint16(MaskBit.BAD), np.uint16(0))
 
 
-def _flag_bad(image, mask, bad):
-    """Zero `image` and set NO_DATA where `bad`, without touching the caller's arrays."""
-    if not bad.any():
-        return image, mask
-    image, mask = image.copy(), mask.copy()
-    image[bad] = 0
-    mask[bad] |= np.uint16(MaskBit.NO_DATA)
-    return image, mask
+def _flag_bad(bad, mask, *planes):
+    """The planes with 0, and the mask with NO_DATA, where `bad`; the caller's are not touched."""
+    rows = np.flatnonzero(bad)
+    bit = np.uint16(MaskBit.NO_DATA)
+    changed = []
+    for plane in planes:
+        if plane.ravel()[rows].any():  # NaN counts
+            plane = plane.copy()
+            plane.ravel()[rows] = 0
+        changed.append(plane)
+    if not (mask.ravel()[rows] & bit).all():
+        mask = mask.copy()
+        mask.ravel()[rows] |= bit
+    return *changed, mask
 
 
 def _check_number(name, value, positive):

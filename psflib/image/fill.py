@@ -8,9 +8,14 @@ import numpy as np
 from scipy import ndimage
 
 from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.loops.fill import local_averages
+from psflib.loops.footprints import grow
 
 #: Cap on a filled pixel's variance: more would drown the sky's variance in float32 transforms.
 LARGEST = 1e4
+STEP = 7  # every so many pixels tell the typical variance
+REACH = 4.0  # sigma, of the averages
+LEAST = 0.1  # of their weight that must fall on good pixels
 MOFFAT_BETA = 3.0  # of the profile that fills saturated cores
 
 
@@ -31,42 +36,47 @@ def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     image, variance = exposure.image.copy(), exposure.variance.copy()
     # what was filled by a model of its own, as the cores of removed stars, is left as it is
     bad = ~exposure.usable & ~has_bits(exposure.mask, MaskBit.INTERP)
-    if bad.all():
+    if bad.all() or not bad.any():
         return image, variance
-    saturated = has_bits(exposure.mask, MaskBit.SAT)
     fwhm = exposure.meta.get("fwhm") or 3.0
-    typical = float(np.median(variance[~bad]))
+    typical = float(np.median(variance[~bad][::STEP]))
     labels, count = ndimage.label(bad, structure=np.ones((3, 3)))
-    for number, box in enumerate(ndimage.find_objects(labels, count), 1):
-        window = tuple(
-            slice(max(s.start - int(4 * fwhm) - 1, 0), s.stop + int(4 * fwhm) + 1) for s in box
-        )
-        hole = labels[window] == number
-        value = _average(image[window], ~bad[window], hole, fwhm)
-        if saturated[window][hole].any():
-            core = hole & saturated[window]
-            value = np.where(
-                core, np.maximum(value, _profile(image[window], ~bad[window], core, fwhm)), value
-            )
-        image[window][hole] = value[hole]
-        doubt = 2 * typical + np.square(0.5 * value[hole])
-        variance[window][hole] = np.minimum(doubt, LARGEST * typical)
+    boxes = ndimage.find_objects(labels, count)
+    rows, columns = np.nonzero(bad)
+    value = _averages(image, bad, (rows, columns), labels[rows, columns] - 1, boxes, fwhm)
+    image[rows, columns] = value
+    saturated = has_bits(exposure.mask, MaskBit.SAT) & bad
+    for number in np.unique(labels[saturated]):
+        window = _window(boxes[number - 1], fwhm)
+        core = (labels[window] == number) & saturated[window]
+        profile = _profile(image[window], ~bad[window], core, fwhm)
+        image[window][core] = np.maximum(image[window][core], profile[core])
+    doubt = 2 * typical + np.square(0.5 * image[rows, columns])
+    variance[rows, columns] = np.minimum(doubt, LARGEST * typical)
     return image, variance
 
 
-def _average(image, good, hole, fwhm):
-    """Local average of good pixels, at the pixels of the hole."""
-    value = np.zeros(hole.shape)
-    missing = hole.copy()
-    for factor in (1, 2, 4):
-        sigma = factor * fwhm / 2.355
-        weight = ndimage.gaussian_filter(good.astype(float), sigma, mode="constant")
-        sums = ndimage.gaussian_filter(np.where(good, image, 0.0), sigma, mode="constant")
-        known = missing & (weight > 0.1)
-        value[known] = sums[known] / weight[known]
-        missing &= ~known
-        if not missing.any():
-            break
+def _window(box, fwhm):
+    """What a hole is filled from: its box and 4 FWHM around it."""
+    margin = int(4 * fwhm) + 1
+    return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)
+
+
+def _averages(image, bad, places, hole, boxes, fwhm):
+    """Local averages of good pixels at the places (row, column), each in the window of its hole."""
+    windows = np.array([[(s.start, s.stop) for s in _window(box, fwhm)] for box in boxes])
+    sigmas = np.array([1, 2, 4]) * fwhm / 2.355
+    value, widest = np.zeros(len(hole)), int(REACH * sigmas[-1] + 0.5)
+    seen = np.arange(len(hole))
+    if any(min(s.stop - s.start for s in box) > widest for box in boxes):
+        # what is further inside a large hole than any of the averages reaches is left out
+        near = np.empty(bad.shape, bool)
+        grow(~bad, widest, near)
+        seen = np.flatnonzero(near[places])
+    rows, columns = (axis[seen] for axis in places)
+    found = np.zeros(len(seen))
+    local_averages(image, bad, rows, columns, windows[hole[seen]], sigmas, REACH, LEAST, found)
+    value[seen] = found
     return value
 
 

@@ -10,6 +10,7 @@ from psflib.loops import noise as loops
 
 LOCAL = 33  # px, side of the box whose mean counts as sky
 SAMPLE = 100_000  # about as many pixels tell the level of the sky
+STRIPS = 8, 64  # of rows of a large image that tell its noise, and their height
 FAINTEST = 0.02  # power of a wave beyond which no filter goes: amplitudes grow by up to 7
 
 
@@ -71,6 +72,15 @@ def _gaussian(sigma):
     r = np.arange(-int(np.ceil(4 * sigma)), int(np.ceil(4 * sigma)) + 1)
     profile = np.exp(-0.5 * np.square(r / sigma))
     return np.outer(profile, profile) / profile.sum() ** 2
+
+
+def strips(plane: np.ndarray) -> np.ndarray:
+    """Rows all over a large plane (ny, nx), one strip above the other; a small one itself."""
+    count, height = STRIPS
+    if len(plane) <= count * height:
+        return plane
+    starts = np.linspace(0, len(plane) - height, count).astype(int)
+    return np.concatenate([plane[y : y + height] for y in starts])
 
 
 def robust_std(sample: np.ndarray) -> float:

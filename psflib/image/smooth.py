@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from psflib.image.threads import bands, for_each
 from psflib.loops import footprints as loops
 
 
@@ -19,9 +20,16 @@ def smoothed(plane: np.ndarray, sigma: float, reach: float = 4.0) -> np.ndarray:
     taps = _taps(sigma, reach)
     half = len(taps) - 1
     wide = np.pad(plane.astype(np.float32, copy=False), half, mode="symmetric")
-    out = np.empty_like(wide)
-    loops.smooth(wide, taps, out)
-    return out[half:-half, half:-half]
+    out = np.empty(plane.shape, np.float32)
+
+    def smooth_rows(rows):
+        part = wide[rows.start : rows.stop + 2 * half]
+        smooth = np.empty_like(part)
+        loops.smooth(part, taps, smooth)
+        out[rows] = smooth[half:-half, half:-half]
+
+    for_each(smooth_rows, bands(len(plane)))
+    return out
 
 
 def own_share(sigma: float, reach: float = 4.0) -> float:

@@ -14,6 +14,7 @@ from psflib.errors import NoOverlap
 from psflib.image.exposure import OWN_BITS, Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.sky_frames import pixel_to_pixel
+from psflib.image.threads import bands, for_each
 from psflib.loops import warp as loops
 
 RADIUS = (
@@ -176,5 +177,11 @@ def _gather(template, node_x, node_y, area, shape):
     image, variance = fill_masked(template)
     out = np.empty(shape, np.float32), np.empty(shape, np.float32), np.empty(shape, np.uint16)
     table = loops.phase_table(PHASES, RADIUS)
-    loops.warp(image, variance, template.mask, node_x, node_y, STEP, area, RADIUS, table, *out)
+    source = image, variance, template.mask
+
+    def warp_rows(rows):
+        nodes = node_x, node_y, STEP, area, RADIUS, table, rows.start
+        loops.warp(*source, *nodes, *(plane[rows] for plane in out))
+
+    for_each(warp_rows, bands(shape[0]))
     return out

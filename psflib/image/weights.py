@@ -8,6 +8,7 @@ sigma in a matched filter.  What is claimed is right on average and is kept; onl
 import numpy as np
 
 from psflib.image.exposure import Exposure
+from psflib.image.noise import strips
 from psflib.image.smooth import own_share, smoothed
 from psflib.loops import footprints as loops
 
@@ -16,7 +17,6 @@ REACH = 3.0  # sigma, of these averages
 BRIGHT = 5.0  # sigma of a pixel above which it belongs to a source
 AWAY = 8  # px from sources that the noise is looked for
 TELLING = 0.1  # correlation of a variance with its pixel's noise that is worth the work
-STRIPS = 8, 64  # of rows of a large image that tell it, and their height
 MOST = 4.0  # factor by which a weight may differ from the claim
 CLEARLY, TOO_BRIGHT = 6.0, 60.0  # sigma of the pixels of sources that tell of their own counts,
 EXACT = 0.02  # by a variance that follows them to this part
@@ -73,7 +73,7 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
         return variance
     image = np.where(seen, image, np.float32(0)).astype(np.float32, copy=False)
     noise = np.float32(np.sqrt(np.median(variance[seen][::7])))
-    slope = _slope_of_sky(_strips(image), _strips(variance), _strips(seen), noise)
+    slope = _slope_of_sky(strips(image), strips(variance), strips(seen), noise)
     shine = np.abs(smoothed(image, NEAR, REACH)) if slope else image
     bright = _bright(shine > BRIGHT * noise, seen)
     slopes = slope, _slope_of_sources(image, variance, bright, noise, slope)
@@ -84,15 +84,6 @@ def weight_variance(image: np.ndarray, variance: np.ndarray, usable: np.ndarray)
     weight[bright] = variance[bright] - np.float32(slopes[1]) * own
     np.clip(weight, variance / MOST, variance * MOST, out=weight)
     return np.where(seen, weight, variance)
-
-
-def _strips(plane):
-    """Rows all over a large plane, one strip above the other."""
-    count, height = STRIPS
-    if len(plane) <= count * height:
-        return plane
-    starts = np.linspace(0, len(plane) - height, count).astype(int)
-    return np.concatenate([plane[y : y + height] for y in starts])
 
 
 def _others(image):

@@ -16,8 +16,10 @@ def add_product(total, weight, part, row0, col0):
 
 
 @loop
-def convolve_tiles(plane, tile, down, across, rank, out):
+def convolve_tiles(plane, tile, first, last, down, across, rank, out):
     """Convolve each tile x tile cell of `plane` with its own sum of separable kernels.
+
+    Cells that begin in rows first ... last - 1, first a multiple of `tile`.
 
     plane, out (ny, nx) float32; cell t, in row order, has the kernel
     sum_r down[t, r] (rows) x across[t, r] (columns), (cells, ranks, k) float32, of which the
@@ -28,7 +30,7 @@ def convolve_tiles(plane, tile, down, across, rank, out):
     half = k // 2
     columns = -(-nx // tile)
     line = np.zeros(tile + 2 * half, np.float32)
-    for t in range(len(rank)):
+    for t in range(first // tile * columns, -(-last // tile) * columns):
         y0, x0 = t // columns * tile, t % columns * tile
         width = min(tile, nx - x0)
         left, right = max(x0 - half, 0), min(x0 + width + half, nx)

@@ -81,6 +81,29 @@ def grow(mask, radius, out):
 
 
 @loop
+def opened(mask, side, out):
+    """Set out wherever a side x side box of marked pixels lies; the rest stays as it is.
+
+    mask, out (ny, nx) bool.
+    """
+    ny, nx = mask.shape
+    deep = np.zeros(nx, np.int64)  # rows above, this one included, whose run to the left is long
+    for y in range(ny):
+        run = 0
+        for x in range(nx):
+            run = run + 1 if mask[y, x] else 0
+            deep[x] = deep[x] + 1 if run >= side else 0
+            if deep[x] < side:
+                continue
+            # only what the boxes that end a pixel above or to the left have not marked
+            first = x if x > 0 and deep[x - 1] >= side else x - side + 1
+            top = y if deep[x] > side else y - side + 1
+            for j in range(top, y + 1):
+                for i in range(first, x + 1):
+                    out[j, i] = True
+
+
+@loop
 def nearest_source(x, y, radius, source, distance2):
     """Index of and squared distance to the nearest of the listed pixels, within radius.
 

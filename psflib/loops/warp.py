@@ -52,6 +52,7 @@ def warp(
     area,
     radius,
     table,
+    first,
     out_image,
     out_variance,
     out_mask,
@@ -59,15 +60,16 @@ def warp(
     """Gather `image`, `variance` and `mask` at positions interpolated from a coarse grid.
 
     node_x, node_y (n_i, n_j): source position of output pixel (i * step, j * step);
-    area: output pixel area in source pixels; table: `phase_table`.
+    area: output pixel area in source pixels; table: `phase_table`; first: row of the first row of
+    the output planes.
     A pixel whose taps leave the source keeps mask 1 (NO_DATA) and image, variance 0.
     """
     ny, nx = out_image.shape
     sy, sx = image.shape
     phases = table.shape[0] - 1
     for y in range(ny):
-        i = y // step
-        fy = (y - i * step) / step
+        i = (first + y) // step
+        fy = (first + y - i * step) / step
         for x in range(nx):
             j = x // step
             fx = (x - j * step) / step

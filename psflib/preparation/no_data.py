@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from psflib.image.noise import robust_std
+from psflib.loops import footprints as loops
 
 CHANCE = 1e-4  # of one area of noise in an image that is taken for empty
 LEAST = 9  # pixels of an area, whatever the chance
@@ -91,30 +92,37 @@ def _solid(same, chance):
     """Pixels of areas too large for noise."""
     needed = max(LEAST, np.log(CHANCE / same.size) / np.log(min(chance, 0.9999)))
     side = int(np.ceil(np.sqrt(needed)))
-    area = _opened(same, (side, side)) if side <= min(same.shape) else np.zeros(same.shape, bool)
+    area = np.zeros(same.shape, bool)
+    # wherever a box of this side lies, it holds one of these pixels
+    if same[side - 1 :: side, side - 1 :: side].any():
+        loops.opened(same, side, area)
     length = int(np.ceil(needed)) + LINE
     for plane, filled in ((same, area), (same.T, area.T)):
         # thin borders only: a line within the image is a dead column, which is bad, not missing
-        if length <= plane.shape[1]:
-            lines = _opened(plane, (1, length))
-            filled |= np.minimum.accumulate(lines) | np.minimum.accumulate(lines[::-1])[::-1]
+        for inwards in (slice(None), slice(None, None, -1)):
+            _fill_from_border(plane[inwards], length, filled[inwards])
     if chance < PERCOLATES and area.any():  # ragged rims belong to it
         area = ndimage.binary_propagation(area, mask=same)
     return area
 
 
-def _opened(same, shape):
-    """Pixels that lie in a box of this shape (or of what the border leaves of it) of the value."""
-    full = ndimage.minimum_filter1d(
-        ndimage.minimum_filter1d(same.view(np.uint8), shape[0], axis=0, mode="constant", cval=0),
-        shape[1], axis=1, mode="constant", cval=0,
-    )  # fmt: skip
-    if not full.any():
-        return full.astype(bool)
-    shift = [-1 if n % 2 == 0 else 0 for n in shape]
-    for axis, (n, origin) in enumerate(zip(shape, shift, strict=True)):
-        full = ndimage.maximum_filter1d(full, n, axis=axis, mode="constant", cval=0, origin=origin)
-    return full.astype(bool) & same
+def _fill_from_border(plane, length, filled):
+    """Set pixels of `filled` in lines of `length` that hang together from the first row on."""
+    line = np.ones(plane.shape[1], bool)
+    for row, out in zip(plane, filled, strict=True):
+        line &= _long(row, length)
+        if not line.any():
+            break
+        out |= line
+
+
+def _long(row, length):
+    """Pixels (n,) bool of runs of at least `length` marked ones."""
+    steps = np.flatnonzero(np.diff(row, prepend=False, append=False))
+    out = np.zeros(len(row), bool)
+    for start, stop in steps.reshape(-1, 2):
+        out[start:stop] = stop - start >= length
+    return out
 
 
 def _saturated(image, others, area, value, typical):
@@ -125,8 +133,10 @@ def _saturated(image, others, area, value, typical):
     """
     if value <= typical:
         return False
-    rim = ndimage.binary_dilation(area, iterations=2) & others
+    rows, columns = (np.flatnonzero(area.any(axis=axis)) for axis in (1, 0))
+    box = tuple(slice(max(at[0] - 2, 0), at[-1] + 3) for at in (rows, columns))
+    rim = ndimage.binary_dilation(area[box], iterations=2) & others[box]
     if not rim.any():
         return False
     noise = robust_std(image[others][:: max(1, others.size // 100_000)])
-    return np.median(image[rim]) > typical + BRIGHT * noise
+    return np.median(image[box][rim]) > typical + BRIGHT * noise

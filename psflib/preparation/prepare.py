@@ -42,6 +42,7 @@ from psflib.stars.widths import measure_widths
 DARK = 10.0  # sigma below sky and surroundings, that no noise is
 MOST_DARK = 0.01  # of the pixels
 LONE = 4  # such pixels at most in 5 x 5: more are a line
+CLIP = 3.0  # sigma, of pixels in the mean of a line
 SMOOTHING = 1.0  # px, sigma of the average that tells the photon noise of faint pixels
 
 
@@ -210,9 +211,17 @@ def _mask_saturated(image, mask, saturation, settings, notes):
         full &= ~hot
         mask[hot] |= np.uint16(MaskBit.BAD)
         notes.append(f"hot pixels masked, above saturation without light around: {hot.sum()}")
-    if settings.saturation_grow and full.any():
-        full = ndimage.binary_dilation(full, iterations=settings.saturation_grow)
-    mask[full] |= np.uint16(MaskBit.SAT)
+    y, x = np.nonzero(full)
+    mask[_grown(y, x, settings.saturation_grow, full.shape)] |= np.uint16(MaskBit.SAT)
+
+
+def _grown(y, x, radius, shape):
+    """Pixels within `radius` steps along rows and columns of these, each perhaps several times."""
+    j, i = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1)
+    near = np.abs(j) + np.abs(i) <= radius
+    y, x = np.add.outer(y, j[near]).ravel(), np.add.outer(x, i[near]).ravel()
+    inside = (y >= 0) & (x >= 0) & (y < shape[0]) & (x < shape[1])
+    return y[inside], x[inside]
 
 
 def _mask_dark(image, mask, rms, notes):
@@ -235,18 +244,23 @@ def _mask_dark(image, mask, rms, notes):
 
 def _mask_bad_lines(image, mask, rms, notes):
     """Columns and rows whose median stands out from their neighbours' by 8 standard errors."""
+    lines = np.empty((2, image.shape[1])), np.empty((2, image.shape[0]))
+    loops.line_means(image, rms, mask, CLIP, *lines)
     for axis, name in ((0, "column"), (1, "row")):
+        limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(lines[axis][1], 1)), 0.5)
+        # medians of digitised noise jump by a whole ADU; the mean does not
+        if not (np.abs(_off_trend(lines[axis][0])) > 0.5 * limit).any():
+            continue
         planes = (image, rms, mask) if axis == 0 else (image.T, rms.T, mask.T)
         median, mean = np.empty((2, image.shape[1 - axis]))
         count = np.empty(len(median), np.int64)
-        # medians of digitised noise jump by a whole ADU; the mean does not
-        loops.line_statistics(*planes, 3.0, median, mean, count)
-        limit = np.maximum(8 * 1.2533 / np.sqrt(np.maximum(count, 1)), 0.5)
+        loops.line_statistics(*planes, CLIP, median, mean, count)
         bad = (np.abs(_off_trend(median)) > limit) & (np.abs(_off_trend(mean)) > 0.5 * limit)
         if not 0 < bad.sum() <= 0.02 * len(bad) + 1:
             continue  # none, or a pattern of the whole detector rather than bad lines
         mask[(slice(None), bad) if axis == 0 else (bad, slice(None))] |= np.uint16(MaskBit.BAD)
         notes.append(f"bad {name}s masked: {', '.join(map(str, np.flatnonzero(bad)))}")
+        loops.line_means(image, rms, mask, CLIP, *lines)
 
 
 def _off_trend(profile):

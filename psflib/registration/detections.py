@@ -8,9 +8,10 @@ import dataclasses
 
 import numpy as np
 import sep
-from scipy import ndimage, spatial
+from scipy import spatial
 
 from psflib.image.exposure import UNUSABLE, Exposure, MaskBit
+from psflib.image.patches import patch_centres
 from psflib.loops.moments import adaptive_moments
 from psflib.loops.peaks import block_snr, light_centre, local_maxima
 from psflib.stars.sources import FWHM_OF_SIGMA, NARROWEST
@@ -129,11 +130,9 @@ def _saturated(full, side):
     if not full.any():
         none = np.zeros(0)
         return Detections(none, none, none, none, np.zeros(0, bool))
-    labels, count = ndimage.label(full, np.ones((3, 3)))
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    centre = np.array(ndimage.center_of_mass(full, labels, np.arange(1, count + 1)))
+    centres, area = patch_centres(full)
     order = np.argsort(-area, kind="stable")[:MOST]
-    y, x = (centre.reshape(-1, 2)[order] * side + (side - 1) / 2).T
+    y, x = (centres[order] * side + (side - 1) / 2).T
     error = side * np.sqrt(area[order]) / 4
     return Detections(x, y, error, np.full(len(x), np.inf), np.ones(len(x), bool))
 

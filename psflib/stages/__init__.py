@@ -18,6 +18,7 @@ from typing import Any
 
 from psflib.config import section_settings
 from psflib.errors import PsflibError
+from psflib.image.threads import use_threads
 from psflib.stages.compiling import one_compiler
 from psflib.stages.records import write_record
 from psflib.version import __version__
@@ -55,6 +56,7 @@ def run(
     log_file: str | Path | None = None,
     settings=None,
     record: tuple[str | Path, Mapping] | None = None,
+    threads: int = 1,
     **paths: Any,
 ) -> None:
     """Run one stage.
@@ -69,6 +71,8 @@ def run(
         The stage's section of the configuration; what is left out keeps its default.
     record : (path, mapping), optional
         A file that will say what the products were asked to be, if all goes well.
+    threads : int
+        That work on the rows and tiles of an image; the results do not depend on it.
     **paths
         The stage's own arguments.
 
@@ -83,7 +87,7 @@ def run(
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
         own = section_settings(SECTIONS.get(name, name), settings)
-        with one_compiler(name):
+        with one_compiler(name), use_threads(threads):
             stage(name)(**paths, settings=own)
         if record:
             write_record(*record, name, paths)
@@ -99,7 +103,9 @@ def run(
         logging.getLogger("psflib").removeHandler(with_log)
 
 
-def run_all(names, logs: Mapping, settings: Mapping, records: Mapping, **paths: Any) -> None:
+def run_all(
+    names, logs: Mapping, settings: Mapping, records: Mapping, threads: int = 1, **paths: Any
+) -> None:
     """Run stages one after the other; each takes the arguments that it knows.
 
     Parameters
@@ -108,13 +114,15 @@ def run_all(names, logs: Mapping, settings: Mapping, records: Mapping, **paths: 
         Of `STAGES`.
     logs, settings, records : mapping
         Stage -> `log_file`, `settings` and `record` of `run`.
+    threads : int
+        As of `run`.
     **paths
         Arguments of any of the stages.
     """
     for name in names:
         known = inspect.signature(stage(name)).parameters
         own = {argument: path for argument, path in paths.items() if argument in known}
-        run(name, logs.get(name), settings.get(name), records.get(name), **own)
+        run(name, logs.get(name), settings.get(name), records.get(name), threads, **own)
 
 
 def peak_memory() -> int:

@@ -11,7 +11,13 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from psflib.stars.neighbors import hidden_sources, light_of_others
-from psflib.stars.profile import StarProfile, common_residual, fit_profile, offsets
+from psflib.stars.profile import (
+    StarProfile,
+    common_residual,
+    fit_profile,
+    masked_medians,
+    offsets,
+)
 
 SECTORS = 8  # of the sky around a star
 OUTSIDE = 0.35  # sides of the stamp; farther from the star is its sky
@@ -45,10 +51,8 @@ def photon_slope(variance, light, good, core, sky_variance) -> float:
 
 def sky_variances(variance, data, good, slope):
     """Median of the variance without the photons of the stamp's own light (n,)."""
-    rest = variance - slope * data
-    medians = [np.median(r[g]) if g.any() else np.nan for r, g in zip(rest, good, strict=True)]
     # A star whose light has drowned the sky takes what the others have.
-    values = np.array(medians)
+    values = masked_medians(variance - slope * data, good)
     usable = values > 0
     return np.where(usable, values, np.median(values[usable]) if usable.any() else 1.0)
 
@@ -184,9 +188,9 @@ class _Model:
 
 
 def _model(data, given, good, delta, fwhm):
-    profile, flux, sky = fit_profile(data, good, delta, fwhm)
+    profile, flux, sky, light = fit_profile(data, good, delta, fwhm)
     dy, dx = offsets(delta, data.shape[1])
-    light, scale = profile.at(dy, dx), flux[:, None, None]
+    scale = flux[:, None, None]
     rest = np.where(good, data - sky[:, None, None] - scale * light, 0.0)
     usual, spread = common_residual(rest, flux, light)
     light = scale * (light + usual)

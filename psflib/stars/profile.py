@@ -6,8 +6,11 @@ no pixel's own noise is in it.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
+
+from psflib.loops.lines import stamp_medians
 
 FALL = 3.0  # power of the radius with which it falls beyond its last value
 STEP = 0.1  # FWHM, between its values
@@ -36,7 +39,10 @@ class StarProfile:
 
     def at(self, dy, dx) -> np.ndarray:
         """Values at offsets in px; arrays broadcast."""
-        r = elliptical_radius(self.shape, dy, dx)
+        return self.at_radius(elliptical_radius(self.shape, dy, dx))
+
+    def at_radius(self, r) -> np.ndarray:
+        """Values at elliptical radii, px."""
         last = self.radius[-1]
         beyond = (last / np.maximum(r, last)) ** FALL
         return np.interp(r, self.radius, self.value) * beyond
@@ -74,6 +80,8 @@ def fit_profile(data, good, delta, fwhm):
     profile : StarProfile
     flux, sky : ndarray (n,) float64
         The sky is the median of what is left away from the star.
+    light : ndarray (n, s, s) float64
+        The profile at each pixel.
     """
     dy, dx = offsets(np.asarray(delta, float), data.shape[1])
     data = np.where(good, data, 0.0)
@@ -83,19 +91,27 @@ def fit_profile(data, good, delta, fwhm):
     flux = _scale(data, gaussian, near)
     bright = np.flatnonzero(brighter_half(flux))
     if not bright.size:  # no light at all: the profile is not needed
-        return _gaussian_profile(sigma), np.zeros(len(data)), np.zeros(len(data))
+        profile = _gaussian_profile(sigma)
+        return profile, np.zeros(len(data)), np.zeros(len(data)), profile.at(dy, dx)
     shape = _shape(data[bright], good[bright], dy[bright], dx[bright], 1.5 * sigma)
     r = elliptical_radius(shape, dy, dx)
+    rings = _Rings(r[bright], good[bright], STEP * fwhm)
     for _ in range(ROUNDS):
         # The sky is gone already; one fitted here would take the wings of bright stars with it.
         norm = np.maximum(flux[bright], TINY * flux.max())[:, None, None]
         ratio = data[bright] / np.where(norm > 0, norm, 1.0)
-        profile = _medians(r[bright], ratio, good[bright], shape, STEP * fwhm)
-        light = profile.at(dy, dx)
+        profile = rings.profile(ratio, shape)
+        light = profile.at_radius(r)
         flux = np.maximum(_scale(data, light, near), 0.0)
-    rest, far = data - flux[:, None, None] * light, good & ~near
-    sky = np.array([np.median(v[f]) if f.any() else 0.0 for v, f in zip(rest, far, strict=True)])
-    return profile, flux, sky
+    sky = masked_medians(data - flux[:, None, None] * light, good & ~near)
+    return profile, flux, np.nan_to_num(sky), light
+
+
+def masked_medians(values, use):
+    """Median of the values (n, s, s) that are of use in each stamp, (n,); NaN without any."""
+    out = np.empty(len(values))
+    stamp_medians(values, use, out)
+    return out
 
 
 def brighter_half(flux):
@@ -137,26 +153,34 @@ def _shape(data, good, dy, dx, sigma):
     return float(a / unit), float(2 * b / unit), float(c / unit)
 
 
-def _medians(r, ratio, good, shape, step):
-    """Median of the ratios in rings of at least `step` px and `FEWEST` pixels; unit sum."""
-    r, ratio = r[good], ratio[good]
-    order = np.argsort(r)
-    r, ratio = r[order], ratio[order]
-    radii, values, start = [], [], 0
-    while start < len(r):
-        stop = max(np.searchsorted(r, r[start] + step), start + FEWEST)
-        if len(r) - stop < FEWEST:
-            stop = len(r)
-        radii.append(np.median(r[start:stop]))
-        values.append(np.median(ratio[start:stop]))
-        start = stop
-    if not radii:
-        return StarProfile(np.ones(1), np.ones(1), shape)
-    radius = np.array(radii)
-    value = np.minimum.accumulate(np.maximum(values, 0.0))
-    edges = np.concatenate([[0.0], (radius[1:] + radius[:-1]) / 2, [r[-1]]])
-    total = np.pi * (value * np.diff(edges**2)).sum()
-    return StarProfile(radius, value / total if total > 0 else value, shape)
+class _Rings:
+    """Rings of at least `step` px and `FEWEST` of the good pixels, whose medians make a profile."""
+
+    def __init__(self, r, good, step):
+        self._good = good
+        r = r[good]
+        self._order = np.argsort(r)
+        self._r = r = r[self._order]
+        self._bounds = [0]
+        while self._bounds[-1] < len(r):
+            start = self._bounds[-1]
+            stop = max(np.searchsorted(r, r[start] + step), start + FEWEST)
+            self._bounds.append(len(r) if len(r) - stop < FEWEST else stop)
+        self._radius = np.array([np.median(r[ring]) for ring in self._slices()])
+
+    def _slices(self):
+        return [slice(*pair) for pair in itertools.pairwise(self._bounds)]
+
+    def profile(self, ratio, shape) -> StarProfile:
+        """Of stars of unit flux: medians of the rings, falling, of unit sum."""
+        if not len(self._radius):
+            return StarProfile(np.ones(1), np.ones(1), shape)
+        ratio = ratio[self._good][self._order]
+        values = [np.median(ratio[ring]) for ring in self._slices()]
+        value = np.minimum.accumulate(np.maximum(values, 0.0))
+        edges = np.concatenate([[0.0], (self._radius[1:] + self._radius[:-1]) / 2, [self._r[-1]]])
+        total = np.pi * (value * np.diff(edges**2)).sum()
+        return StarProfile(self._radius, value / total if total > 0 else value, shape)
 
 
 def common_residual(rest, flux, light):

@@ -16,12 +16,12 @@ from psflib.loops.moments import (
     fill_holes,
     fourth_moments,
 )
+from psflib.stars.isophotes import FWHM_OF_SIGMA, isophotes
 from psflib.stars.saturation import without_light_around
 from psflib.stars.widths import estimate_fwhm, smallest_crowd
 
 log = logging.getLogger(__name__)
 
-FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
 # The adaptive Gaussian follows the wings: it is 21 % wider than a Moffat of beta 2 at half maximum,
 # 13 % for beta 3, 1 % for a Gaussian.  The fourth moment tells by how much.  With t = <q²> - 2, and
 # u the width of the weight over the source's (1 unless undersampled), it is
@@ -31,7 +31,6 @@ WINGS = (0.67, 0.73)
 UNDERSAMPLED = 2.0  # px, FWHM; below, moments of single stars depend on where the pixels fall
 NARROWEST = 0.355  # px, standard deviation of the minor axis; below is a cosmic ray or hot pixel
 APERTURE = 1.5  # FWHM, radius of the aperture of fluxes
-MERGED = 1  # sep's flag of a deblended source
 
 
 def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) -> Table:
@@ -70,7 +69,7 @@ def detect_sources(image, variance, mask, fwhm=None, threshold=5.0, min_area=3) 
     if fwhm is None:
         fwhm = estimate_fwhm(image, variance, mask)
     image, error, bad = _planes(image, variance, mask)
-    found = _extract(image, error, bad, fwhm, threshold, min_area)
+    found = isophotes(image, error, bad, fwhm, threshold, min_area)
     table = _measure(image, error, bad, found, fwhm)
     table.meta["fwhm"] = float(fwhm)
     return table
@@ -110,35 +109,9 @@ def _planes(image, variance, mask):
     )
 
 
-def _extract(image, error, bad, fwhm, threshold, min_area):
-    """sep's sources; where deblending gives up, again with a higher threshold."""
-    sep.set_extract_pixstack(max(1_000_000, image.size // 2))
-    sep.set_sub_object_limit(8192)
-    # clean=True takes real stars of S/N 25 for the wings of a star 35 px away; not used
-    # (tests/stars/test_select.py, test_faint_star_near_a_bright_one_is_detected).
-    for attempt in range(4):
-        try:
-            return sep.extract(
-                image, threshold * 2**attempt, err=error, mask=bad, minarea=min_area,
-                filter_kernel=_gaussian(fwhm), filter_type="matched",
-                deblend_nthresh=32, deblend_cont=0.005, clean=False,
-            )  # fmt: skip
-        except Exception as error_of_sep:  # sep raises bare Exception
-            problem = error_of_sep
-            log.warning("detection at %g sigma: %s", threshold * 2**attempt, problem)
-    raise ValueError(f"sources cannot be separated even at {threshold * 8:g} sigma: {problem}")
-
-
-def _gaussian(fwhm):
-    half = max(1, math.ceil(fwhm))
-    axis = np.arange(-half, half + 1)
-    profile = np.exp(-0.5 * (axis * FWHM_OF_SIGMA / fwhm) ** 2)
-    return np.outer(profile, profile).astype(np.float32)
-
-
 def _measure(image, error, bad, found, fwhm):
-    """Table of measurements of sep's sources; see `detect_sources`."""
-    shape = np.zeros((len(found), 6))
+    """Table of measurements of the sources found; see `detect_sources`."""
+    shape = np.zeros((len(found["x"]), 6))
     sigma = 1.1 * fwhm / FWHM_OF_SIGMA
     adaptive_moments(
         image, ~bad, found["x"], found["y"], sigma, 8 * sigma, max(1.5, 0.7 * fwhm), shape
@@ -170,9 +143,9 @@ def _measure(image, error, bad, found, fwhm):
             "ellipticity": ellipticity,
             "e1": ellipticity * np.cos(2 * angle),
             "e2": ellipticity * np.sin(2 * angle),
-            "peak": found["peak"].astype(float),
+            "peak": found["peak"],
             "hidden": hidden,
-            "merged": (found["flag"] & MERGED) > 0,
+            "merged": found["merged"],
             "converged": converged,
         }
     )

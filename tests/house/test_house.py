@@ -134,7 +134,7 @@ def test_stages_are_short_and_named_as_their_rules():
 
     text = "".join(p.read_text("utf-8") for p in (ROOT / "workflow/rules").glob("*.smk"))
     assert set(re.findall(r"^rule (\w+):", text, re.MULTILINE)) == {*STAGES, *CHAINS}
-    others = {"fields", "output", "until", "jobs"}
+    others = {"fields", "output", "until", "threads", "jobs"}
     assert set(STAGES) - {"page"} == set(Settings.model_fields) - others
     assert set(OUTPUTS) == set(STAGES) >= {name for chain in CHAINS.values() for name in chain}
     for stage in STAGES:

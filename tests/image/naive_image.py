@@ -6,6 +6,7 @@ They share no code with psflib: each is the specification that its loop is teste
 import itertools
 
 import numpy as np
+from scipy import ndimage
 
 
 def convolve_at(image, y, x, kernels):
@@ -24,6 +25,18 @@ def convolve(image, kernel):
     """Full-frame convolution, zeros outside."""
     y, x = np.indices(image.shape)
     return convolve_at(image, y.ravel(), x.ravel(), kernel[None])[:, 0].reshape(image.shape)
+
+
+def local_average(image, bad, y, x, sigmas, reach, least):
+    """Of the whole image's good pixels, by filters of it; NaN without any."""
+    for sigma in sigmas:
+        weight, light = (
+            ndimage.gaussian_filter(plane, sigma, mode="constant", truncate=reach)
+            for plane in (np.where(bad, 0.0, 1.0), np.where(bad, 0.0, image))
+        )
+        if weight[y, x] > least:
+            return light[y, x] / weight[y, x]
+    return np.nan
 
 
 def block_gram(design, target, weight, start):

@@ -77,3 +77,18 @@ class TestBlend:
     def test_equal_kernels_need_one_term(self):
         same = np.broadcast_to(gaussian(2.0), (3, 3, 13, 13))
         assert len(conv.blend_nodes(same, self.x, self.y).images) == 1
+
+
+@pytest.mark.parametrize("nodes", [(2, 3), (5, 9)])
+def test_cells_of_nodes_equal_terms(rng, nodes):
+    """Four kernels at the corners of a cell for seven images over the field."""
+    plane = rng.normal(size=(420, 500)).astype(np.float32)
+    x, y = conv.edge_grid(plane.shape, nodes[1])[0], conv.edge_grid(plane.shape, nodes[0])[1]
+    weights = conv.BilinearWeights(rng.normal(size=(7, *nodes)), x, y)
+    images = rng.normal(size=(7, 9, 9))
+    by_terms = conv.VaryingKernel(images, lambda x, y: weights(x, y)).convolve(plane)
+    by_cells = np.empty_like(plane)
+    cells = conv._tiles_of_cells(weights, plane.shape)
+    conv.VaryingKernel(images, weights)._by_cells(plane, cells, 4, by_cells)
+    # float32: seven terms of some 10 each
+    np.testing.assert_allclose(by_cells, by_terms, atol=1e-5 * by_terms.std())

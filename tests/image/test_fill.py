@@ -5,8 +5,10 @@ import pytest
 
 from psflib.image.exposure import Exposure, MaskBit
 from psflib.image.fill import LARGEST, fill_masked
+from psflib.loops.fill import local_averages
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, render
+from tests.image import naive_image
 
 SHAPE = (120, 130)
 SIGMA = 10.0
@@ -164,3 +166,18 @@ def test_input_is_not_modified():
     fill_masked(before)
     for now, then in zip(planes, copies, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_averages_equal_their_twin():
+    rng = np.random.default_rng(4)
+    image = rng.normal(size=(40, 45)).astype(np.float32)
+    bad = rng.uniform(size=image.shape) < 0.3
+    bad[10:28, 12:33] = True
+    rows, columns = np.nonzero(bad)
+    sigmas = np.array([1.0, 2.0, 3.5])
+    windows = np.tile([[0, 40], [0, 45]], (len(rows), 1, 1))
+    found = np.full(len(rows), np.nan)
+    local_averages(image, bad, rows, columns, windows, sigmas, 4.0, 0.1, found)
+    for y, x, value in list(zip(rows, columns, found, strict=True))[::7]:
+        expected = naive_image.local_average(image, bad, y, x, sigmas, 4.0, 0.1)
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)

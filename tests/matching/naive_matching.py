@@ -15,6 +15,16 @@ def peaks(plane, limit, good, radius):
     return (plane > limit) & good & (plane == highest)
 
 
+def opened(mask, side):
+    """All boxes of side x side marked pixels."""
+    out = np.zeros_like(mask)
+    for y in range(mask.shape[0] - side + 1):
+        for x in range(mask.shape[1] - side + 1):
+            box = np.s_[y : y + side, x : x + side]
+            out[box] |= mask[box].all()
+    return out
+
+
 def grown(mask, radius):
     return ndimage.binary_dilation(mask, np.ones((2 * radius + 1,) * 2))
 

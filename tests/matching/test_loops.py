@@ -131,6 +131,13 @@ class TestFootprintLoops:
             pixels.grown(mask, radius), naive_matching.grown(mask, radius)
         )
 
+    @pytest.mark.parametrize("side", [1, 2, 3, 50])
+    def test_opened(self, rng, side):
+        mask = rng.uniform(size=(30, 41)) < 0.8
+        out = np.zeros_like(mask)
+        footprints.opened(mask, side, out)
+        np.testing.assert_array_equal(out, naive_matching.opened(mask, side))
+
     def test_nearest_source(self, rng):
         x, y = rng.integers(0, 41, 5), rng.integers(0, 30, 5)
         source = np.full((30, 41), -1, np.int32)
@@ -165,7 +172,7 @@ class TestTileLoops:
         down, across = rng.normal(size=(2, 12, 2, 5)).astype(np.float32)
         rank = rng.integers(1, 3, 12)
         out = np.empty_like(plane)
-        tiles.convolve_tiles(plane, 16, down, across, rank, out)
+        tiles.convolve_tiles(plane, 16, 0, len(plane), down, across, rank, out)
         expected = naive_matching.convolve_tiles(plane, 16, down, across, rank)
         np.testing.assert_allclose(out, expected, atol=5e-5)
 

@@ -345,3 +345,21 @@ def test_pixels_far_too_small_for_their_squares():
         small.variance.astype(float) * (unit / scale) ** 2, plain.variance, rtol=1e-6
     )
     assert any("kept in units of" in note for note in small.meta["notes"])
+
+
+def test_line_means_equal_numpy():
+    rng = np.random.default_rng(6)
+    image, rms = rng.normal(size=(2, 30, 37)).astype(np.float32)
+    rms = np.abs(rms) + np.float32(0.5)
+    mask = rng.integers(0, 2, image.shape).astype(np.uint16)
+    mask[:, 4] = mask[7] = 1
+    columns, rows = np.empty((2, 37)), np.empty((2, 30))
+    loops.line_means(image, rms, mask, 1.5, columns, rows)
+    values = np.where(mask == 0, np.clip(image / rms, -1.5, 1.5), 0).astype(float)
+    for axis, found in enumerate((columns, rows)):
+        count = (mask == 0).sum(axis)
+        np.testing.assert_array_equal(found[1], count)
+        expected = np.divide(
+            values.sum(axis), count, out=np.full(len(count), np.nan), where=count > 0
+        )
+        np.testing.assert_allclose(found[0], expected, rtol=1e-6)

@@ -13,7 +13,7 @@ from psflib.simulation.scene import Scene, render
 from psflib.stamps.build import StampSettings, build_stamps, pixels
 from psflib.stamps.noise import sky_error, weigh
 from psflib.stars.neighbors import distances
-from psflib.stars.profile import fit_profile, offsets
+from psflib.stars.profile import fit_profile, masked_medians, offsets
 
 SHAPE, FWHM, SIZE, OVERSAMPLE = (560, 560), 2.8, 25, 5
 SKY_VARIANCE, GAIN = 100.0, 2.0
@@ -189,7 +189,7 @@ def test_profile_is_the_psf():
     image, variance, stars = field(8, (200, 1000))
     stamps = build_stamps(Exposure(image, variance, sky=0.0), stars, StampSettings(size=SIZE))
     good = stamps.weight > 0
-    profile, flux, sky = fit_profile(stamps.data, good, stamps.delta, FWHM)
+    profile, flux, sky, _ = fit_profile(stamps.data, good, stamps.delta, FWHM)
     truth = PSF.at(280, 280, size=SIZE)
     found = profile.at(*(a[0] for a in offsets(np.zeros((1, 2)), SIZE)))
     inner = distances(truth.shape, (12, 12)) < 3 * FWHM
@@ -247,3 +247,12 @@ def test_weights_are_finite_whatever_comes(kind):
         for values in (noise.weight, noise.sky_variance, noise.background_err, noise.snr):
             assert np.isfinite(values).all()
         assert np.isfinite(noise.slope) and not noise.weight[~good].any()
+
+
+def test_medians_of_stamps():
+    rng = np.random.default_rng(8)
+    values, use = rng.normal(size=(5, 9, 9)), rng.uniform(size=(5, 9, 9)) < 0.6
+    use[3] = False
+    found = masked_medians(values, use)
+    expected = [np.median(v[u]) if u.any() else np.nan for v, u in zip(values, use, strict=True)]
+    np.testing.assert_array_equal(found, expected)

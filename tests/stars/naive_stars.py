@@ -105,3 +105,12 @@ def half_width(smooth, usable, row, col, most):
     if len(ways) < 2:
         return np.nan
     return 2 * np.mean(sorted(ways)[: (len(ways) + 1) // 2 + 1])
+
+
+def area_moments(image, light, areas, number):
+    """Peak, sum of the light, centre and second moments (xx, xy, yy) of one area."""
+    y, x = np.nonzero(areas == number)
+    weight = light[y, x].astype(float)
+    total = weight.sum()
+    products = (x, y, x * x, x * y, y * y)
+    return image[y, x].max(), total, *((weight * p).sum() for p in products)

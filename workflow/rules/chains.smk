@@ -23,7 +23,7 @@ rule image:
         **{stage: f"{OUT}/logs/{{field}}/{{epoch}}/{stage}.log" for stage in CHAINS["image"]},
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/image.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1500,
     params:
@@ -56,7 +56,7 @@ rule epoch:
         **{stage: f"{OUT}/logs/{{field}}/{{epoch}}/{stage}.log" for stage in CHAINS["epoch"]},
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/epoch.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=2000,
     params:

@@ -36,7 +36,7 @@ rule subtract:
         f"{OUT}/logs/{{field}}/{{epoch}}/subtract.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/subtract.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=2000,
     params:
@@ -59,7 +59,7 @@ rule decorrelate:
         f"{OUT}/logs/{{field}}/{{epoch}}/decorrelate.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/decorrelate.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=2000,
     params:
@@ -82,7 +82,7 @@ rule detect:
         f"{OUT}/logs/{{field}}/{{epoch}}/detect.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/detect.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1000,
     params:

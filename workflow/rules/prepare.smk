@@ -40,7 +40,7 @@ rule prepare:
         f"{OUT}/logs/{{field}}/{{epoch}}/prepare.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/prepare.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1500,
     params:

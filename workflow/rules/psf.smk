@@ -21,7 +21,7 @@ rule select_stars:
         f"{OUT}/logs/{{field}}/{{epoch}}/select_stars.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/select_stars.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1000,
     params:
@@ -44,7 +44,7 @@ rule build_stamps:
         f"{OUT}/logs/{{field}}/{{epoch}}/build_stamps.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/build_stamps.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1000,
     params:
@@ -66,7 +66,7 @@ rule core_epsf:
         f"{OUT}/logs/{{field}}/{{epoch}}/core_epsf.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/core_epsf.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1000,
     params:
@@ -89,7 +89,7 @@ rule extended_psf:
         f"{OUT}/logs/{{field}}/{{epoch}}/extended_psf.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/extended_psf.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=1000,
     params:
@@ -113,7 +113,7 @@ rule subtract_stars:
         f"{OUT}/logs/{{field}}/{{epoch}}/subtract_stars.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/subtract_stars.tsv"
-    threads: 1
+    threads: SETTINGS.threads
     resources:
         mem_mb=2000,
     params:

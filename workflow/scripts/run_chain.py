@@ -5,6 +5,7 @@ from psflib.stages import CHAINS, run_all
 run_all(
     CHAINS[snakemake.rule],  # noqa: F821 (Snakemake puts this name here)
     logs=dict(snakemake.log.items()),  # noqa: F821
+    threads=snakemake.threads,  # noqa: F821
     **dict(snakemake.input.items()),  # noqa: F821
     **dict(snakemake.output.items()),  # noqa: F821
     **dict(snakemake.params.items()),  # noqa: F821
