@@ -164,24 +164,47 @@ def pull(
     row_start, col_start = np.empty(size, np.int64), np.empty(size, np.int64)
     row_taps, col_taps, slope = np.empty((size, 4)), np.empty((size, 4)), np.empty((size, 4))
     stamp = np.empty((size, size))
-    out[:] = 0.0
+    for k in range(n_terms):
+        blank(out[k])
+    blank(image)
+    mix(terms, design[0], grid)  # a single term has the same share in all stars
     for n in range(n_stars):
         if not flux[n] > 0:
             continue
-        mix(terms, design[n], grid)
+        if n_terms > 1:
+            mix(terms, design[n], grid)
+            blank(image)
         place(oversample, delta[n, 0], first, blocks, row_start, row_taps, slope)
         place(oversample, delta[n, 1], first, blocks, col_start, col_taps, slope)
-        col_taps *= flux[n]
+        for j in range(size):
+            for a in range(4):
+                col_taps[j, a] *= flux[n]
         gather(grid, row_start, row_taps, col_start, col_taps, line, stamp)
         if residual:
             subtract_from(data[n], weight[n], background[n], stamp)
         remove_slopes(stamp, weight[n], slopes[n])
-        image[:] = 0.0
         spread(stamp, row_start, row_taps, col_start, col_taps, line, image)
-        for k in range(n_terms):
-            for i in range(side):
-                for j in range(side):
-                    out[k, i, j] += design[n, k] * image[i, j]
+        if n_terms > 1:
+            deal(image, design[n], out)
+    if n_terms == 1:
+        deal(image, design[0], out)
+
+
+@loop
+def blank(image):
+    """image = 0."""
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            image[i, j] = 0.0
+
+
+@loop
+def deal(image, share, out):
+    """out[k] += share[k]·image."""
+    for k in range(out.shape[0]):
+        for i in range(image.shape[0]):
+            for j in range(image.shape[1]):
+                out[k, i, j] += share[k] * image[i, j]
 
 
 @loop

@@ -29,7 +29,9 @@ def add_gram(weight, row_start, row_taps, col_start, col_taps, planes):
     side = planes.shape[1]
     products = np.empty((4, side))
     for i in range(weight.shape[0]):
-        products[:, :] = 0.0
+        for d in range(4):
+            for k in range(side):
+                products[d, k] = 0.0
         for j in range(weight.shape[1]):
             w = weight[i, j]
             if w <= 0:
@@ -77,10 +79,10 @@ def normal_planes(weight, scale, delta, oversample, first, blocks, planes):
             continue
         top, bottom = place(oversample, delta[n, 0], first, blocks, row_start, row_taps, slope)
         left, right = place(oversample, delta[n, 1], first, blocks, col_start, col_taps, slope)
-        own[:, :] = 0.0
-        for i in range(top, bottom):
-            for j in range(left, right):
-                own[i, j] = square * weight[n, i, j]
+        for i in range(size):
+            for j in range(size):
+                whole = top <= i < bottom and left <= j < right
+                own[i, j] = square * weight[n, i, j] if whole else 0.0
         add_gram(own, row_start, row_taps, col_start, col_taps, planes)
 
 

@@ -148,10 +148,10 @@ def alternate(state):
     return choice
 
 
-def settle(state, system, max_iter, tol, reweighed=REWEIGHED):
+def settle(state, system, max_iter, tol, reweighed=REWEIGHED, judged=False):
     """Joint steps until the model stands still, without the stars it does not fit.
 
-    The first `reweighed` steps weigh the pixels anew.
+    The first `reweighed` steps weigh the pixels anew.  With `judged`, all stars stay.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def settle(state, system, max_iter, tol, reweighed=REWEIGHED):
     converged : bool
         What is left of the way, if steps go on to shrink as the last two did, is below `tol`.
     """
-    last, left, judged = np.inf, np.inf, False
+    last, left = np.inf, np.inf
     for step in range(1, max_iter + 1):
         dropped = 0
         if step <= reweighed:

@@ -95,7 +95,9 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
     if wanted:
         best = _raised_as_far(best, sample, held_out, shape, wanted, order, max_iter, loose)
     if tol < loose:
-        steps, best.converged = settle(best.state, best.system, max_iter, tol, LAST_REWEIGHED)
+        steps, best.converged = settle(
+            best.state, best.system, max_iter, tol, LAST_REWEIGHED, judged=True
+        )
         best.iterations += steps
     return best
 
