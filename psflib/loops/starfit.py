@@ -114,9 +114,22 @@ def add_line(d, w, p, r, c, sums):
         rd += wr * d[j]
         cd += wc * d[j]
         dd += wd * d[j]
-    line = (pp, p1, pr, pc, s1, s_r, s_c, rr, rc, cc, pd, sd, rd, cd, dd)
-    for k in range(N_SUMS):
-        sums[k] += line[k]
+    # one by one: a loop over a tuple compiles for a second
+    sums[0] += pp
+    sums[1] += p1
+    sums[2] += pr
+    sums[3] += pc
+    sums[4] += s1
+    sums[5] += s_r
+    sums[6] += s_c
+    sums[7] += rr
+    sums[8] += rc
+    sums[9] += cc
+    sums[10] += pd
+    sums[11] += sd
+    sums[12] += rd
+    sums[13] += cd
+    sums[14] += dd
 
 
 @loop
@@ -145,7 +158,8 @@ def gather_sums(grid, basis, pad, d_row, d_col, move, values, weights, taps, lin
     os = grid.shape[1]
     first_r = place_taps(basis, os, d_row, pad, taps[0], taps[1])
     first_c = place_taps(basis, os, d_col, pad, taps[2], taps[3])
-    sums[:] = 0.0
+    for k in range(N_SUMS):
+        sums[k] = 0.0
     for i in range(values.shape[0]):
         if move:
             gather_row_slope(grid, first_r + os * i, taps[0], taps[1], line)
@@ -252,7 +266,8 @@ def fit_star(
             step_r, step_c = 0.5 * step_r, 0.5 * step_c
         if not lower:
             break  # no way down from here: the offset before the step stays
-        sums[:] = trial
+        for k in range(N_SUMS):
+            sums[k] = trial[k]
         d_row, d_col, flux, background, chi2 = row, col, new_flux, new_background, new_chi2
         fill_normal(sums, flux, a)
         if not invert(a, 4, covariance):
@@ -290,13 +305,14 @@ def fit_stars(
         if n == 0 or not common:
             add_terms(grids, design[n], grid)
         flux[n], background[n], chi2[n], ok[n] = np.nan, np.nan, np.nan, False
-        covariance[n] = np.nan
+        for i in range(4):
+            for j in range(4):
+                covariance[n, i, j], inverse[i, j] = np.nan, 0.0
         if not (abs(delta[n, 0]) <= 1 and abs(delta[n, 1]) <= 1):  # also if NaN
             continue
         count, mean = load_star(data[n], weight[n], values, weights)
         if count < MIN_PIXELS:
             continue
-        inverse[:, :] = 0.0
         f, b, d_row, d_col, misfit, good = fit_star(
             grid, basis, pad, values, weights, delta[n, 0], delta[n, 1], max_steps, tol, max_shift,
             taps, line, cut, sums, trial, a, inverse,
@@ -304,7 +320,9 @@ def fit_stars(
         if good:
             flux[n], background[n], chi2[n], ok[n] = f, b + mean, misfit, True
             delta[n, 0], delta[n, 1] = d_row, d_col
-            covariance[n] = inverse
+            for i in range(4):
+                for j in range(4):
+                    covariance[n, i, j] = inverse[i, j]
 
 
 @loop

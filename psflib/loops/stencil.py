@@ -11,8 +11,7 @@ a time, instead of 136 scattered ones.
 import numpy as np
 
 from psflib.loops._numba import loop
-from psflib.loops.render import first_tap
-from psflib.loops.starfit import b_spline
+from psflib.loops.splines import place
 
 
 @loop
@@ -22,18 +21,30 @@ def lag(da, db):
 
 
 @loop
-def add_products(weight, taps, first, oversample, products):
-    """products[d, k] = Σ_j weight[j]·t[b]·t[b+d] over the taps b that fall on node k."""
-    side = products.shape[1]
-    products[:, :] = 0.0
-    for j in range(weight.shape[0]):
-        w = weight[j]
-        base = first + oversample * j
-        if w <= 0 or base < 0 or base + 3 >= side:
-            continue
+def add_gram(weight, row_start, row_taps, col_start, col_taps, planes):
+    """planes += Σ weight·(row taps × column taps)² over the pixels (row, col); 0 or less: none.
+
+    `start` (pixel,), `taps` (pixel, 4) along each axis as in `psflib.loops.splines`.
+    """
+    side = planes.shape[1]
+    products = np.empty((4, side))
+    for i in range(weight.shape[0]):
         for d in range(4):
-            for b in range(4 - d):
-                products[d, base + b] += w * taps[b] * taps[b + d]
+            for k in range(side):
+                products[d, k] = 0.0
+        for j in range(weight.shape[1]):
+            w = weight[i, j]
+            if w <= 0:
+                continue
+            for d in range(4):
+                for b in range(4 - d):
+                    product = w * col_taps[j, b] * col_taps[j, b + d]
+                    products[d, col_start[j] + b] += product
+        for a in range(4):
+            for da in range(4 - a):
+                factor = row_taps[i, a] * row_taps[i, a + da]
+                if factor != 0:
+                    add_row(products, factor, row_start[i] + a, da, planes)
 
 
 @loop
@@ -41,55 +52,52 @@ def add_row(products, factor, row, da, planes):
     """Add one row of products to the planes of row lag `da`, column lags of both signs."""
     side = products.shape[1]
     for d in range(4):
-        source, target = products[d], planes[lag(da, d), row]
+        plane = lag(da, d)
         for k in range(side):
-            target[k] += factor * source[k]
+            planes[plane, row, k] += factor * products[d, k]
     if da == 0:
         return
     for d in range(1, 4):
-        source, target = products[d], planes[lag(da, -d), row]
+        plane = lag(da, -d)
         for k in range(side - d):
-            target[k + d] += factor * source[k]
+            planes[plane, row, k + d] += factor * products[d, k]
 
 
 @loop
-def normal_planes(weight, scale, delta, oversample, planes):
-    """planes += Σ_n scale[n]²·AᵀWA of star n; pixels whose taps leave the grid are left out."""
+def normal_planes(weight, scale, delta, oversample, first, blocks, planes):
+    """planes += Σ_n scale[n]²·AᵀWA of star n; pixels whose taps leave the grid are left out.
+
+    `first`, `blocks`: see `psflib.psf.core.mesh.Mesh`.
+    """
     n_stars, size, _ = weight.shape
-    side = planes.shape[1]
-    row_taps, col_taps = np.empty(4), np.empty(4)
-    row_weight, products = np.empty(size), np.empty((4, side))
+    row_start, col_start = np.empty(size, np.int64), np.empty(size, np.int64)
+    row_taps, col_taps, slope = np.empty((size, 4)), np.empty((size, 4)), np.empty((size, 4))
+    own = np.empty((size, size))
     for n in range(n_stars):
         square = scale[n] * scale[n]
         if not square > 0:
             continue
-        first_row, t = first_tap(oversample, delta[n, 0], side)
-        b_spline(t, row_taps)
-        first_col, t = first_tap(oversample, delta[n, 1], side)
-        b_spline(t, col_taps)
+        top, bottom = place(oversample, delta[n, 0], first, blocks, row_start, row_taps, slope)
+        left, right = place(oversample, delta[n, 1], first, blocks, col_start, col_taps, slope)
         for i in range(size):
-            base = first_row + oversample * i
-            if base < 0 or base + 3 >= side:
-                continue
             for j in range(size):
-                row_weight[j] = square * weight[n, i, j]
-            add_products(row_weight, col_taps, first_col, oversample, products)
-            for a in range(4):
-                for da in range(4 - a):
-                    add_row(products, row_taps[a] * row_taps[a + da], base + a, da, planes)
+                whole = top <= i < bottom and left <= j < right
+                own[i, j] = square * weight[n, i, j] if whole else 0.0
+        add_gram(own, row_start, row_taps, col_start, col_taps, planes)
 
 
 @loop
 def apply_planes(planes, vector, out):
     """out = H·vector for a symmetric H in planes; `vector`, `out` (side, side)."""
     side = vector.shape[0]
-    out[:, :] = planes[0] * vector
+    for r in range(side):
+        for c in range(side):
+            out[r, c] = planes[0, r, c] * vector[r, c]
     for da in range(4):
         for db in range(-3 if da else 1, 4):
-            plane = planes[lag(da, db)]
-            low, high = max(0, -db), side - max(0, db)
+            plane = lag(da, db)
             for r in range(side - da):
-                for c in range(low, high):
-                    h = plane[r, c]
+                for c in range(max(0, -db), side - max(0, db)):
+                    h = planes[plane, r, c]
                     out[r, c] += h * vector[r + da, c + db]
                     out[r + da, c + db] += h * vector[r, c]

@@ -9,6 +9,7 @@ import numpy as np
 
 from psflib.loops._numba import loop
 from psflib.loops.render import catmull_rom
+from psflib.loops.select import median
 
 
 @loop
@@ -93,13 +94,13 @@ def combine_halos(stack, weight, kappa, rounds, value, total, count, spread):
         centre, scale = weighted_median(v, w, n), 1.0
         sum_w, kept = 0.0, 0
         for _ in range(rounds):
-            for k in range(n):
-                z[k] = abs(v[k] - centre) * math.sqrt(w[k])
             if n > 2:
-                scale = max(1.0, 1.4826 * np.median(z[:n]))
+                for k in range(n):
+                    z[k] = abs(v[k] - centre) * math.sqrt(w[k])
+                scale = max(1.0, 1.4826 * median(z[:n]))
             sum_w, sum_wv, kept = 0.0, 0.0, 0
             for k in range(n):
-                if z[k] <= kappa * scale:
+                if abs(v[k] - centre) * math.sqrt(w[k]) <= kappa * scale:
                     sum_w += w[k]
                     sum_wv += w[k] * v[k]
                     kept += 1

@@ -5,6 +5,7 @@ stored wing already holds f_wing and the scale that matches it to the core at th
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -213,10 +214,13 @@ def build_extended_psf(
     return ExtendedPsfBuilt(extended, flux, sky, ok, from_core)
 
 
+@functools.lru_cache(maxsize=4)
 def radii(shape):
-    """Distance of every pixel from the centre pixel of an odd array, px."""
+    """Distance of every pixel from the centre pixel of an odd array, px; not to be written to."""
     y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.hypot(y - shape[0] // 2, x - shape[1] // 2)
+    distance = np.hypot(y - shape[0] // 2, x - shape[1] // 2)
+    distance.setflags(write=False)
+    return distance
 
 
 def raised_cosine(radius, centre, width):

@@ -57,14 +57,12 @@ class Solution:
         scatter by 12 %.
         """
         state, choice = self.state, self.choice
-        planes = np.zeros_like(choice.planes)
-        normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
-        factor = Factor(planes + choice.strength * choice.penalty)
-        draws = factor.draws(DRAWS, np.random.default_rng(seed))
+        factor = Factor(normal_matrix(state) + choice.strength * choice.penalty)
+        draws = state.mesh.extend(factor.draws(DRAWS, np.random.default_rng(seed)))
         draws = np.array([nodes(draw) for draw in draws])
         variance = np.mean(draws**2, axis=0)
         slow = [
-            (1 / value - 1, nodes(vector[0]))
+            (1 / value - 1, nodes(state.mesh.extend(vector[0])))
             for value, vector in zip(self.system.values, self.system.vectors, strict=True)
         ]
         for more, pattern in slow:
@@ -118,7 +116,7 @@ def _solved(inputs, max_iter, tol, may_fix=True):
     require_stars(state)
     if np.count_nonzero(state.ok) > MANY:
         some = np.argsort(-state.light)[:FEW]
-        small = start(data[some], weight[some], delta[some], oversample, state.psi)
+        small = start(data[some], weight[some], delta[some], oversample, state.psi, state.mesh)
         small.may_fix = may_fix
         choice = alternate(small)
         state.coef, state.noise, state.error = small.coef, small.noise, small.error
@@ -127,6 +125,7 @@ def _solved(inputs, max_iter, tol, may_fix=True):
     state.fit(2)
     state.fix_gauges()
     state.centre()
+    state.coef = state.mesh.extend(state.mesh.restrict(state.coef))
     state.fit(1)
     state.reweigh()
     # The model's error was large in the weights so far: they would make a poor inverse from here.
@@ -149,8 +148,10 @@ def alternate(state):
     return choice
 
 
-def settle(state, system, max_iter, tol):
+def settle(state, system, max_iter, tol, reweighed=REWEIGHED, judged=False):
     """Joint steps until the model stands still, without the stars it does not fit.
+
+    The first `reweighed` steps weigh the pixels anew.  With `judged`, all stars stay.
 
     Returns
     -------
@@ -158,10 +159,10 @@ def settle(state, system, max_iter, tol):
     converged : bool
         What is left of the way, if steps go on to shrink as the last two did, is below `tol`.
     """
-    last, left, judged = np.inf, np.inf, False
+    last, left = np.inf, np.inf
     for step in range(1, max_iter + 1):
         dropped = 0
-        if step <= REWEIGHED:
+        if step <= reweighed:
             state.reweigh()
         if not judged and last < SETTLED:
             judged, dropped = True, state.drop_outliers()
@@ -199,13 +200,12 @@ def require_core(psi, seen):
 
 def equations(state, strength=None):
     """Normal equations of the model at fixed stars, ready for a choice of the prior's strength."""
-    planes = np.zeros((N_PLANES, *state.coef.shape[1:]))
-    normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
-    require_core(state.psi, planes[0])
-    right = np.empty_like(state.coef)
+    planes = normal_matrix(state)
+    require_core(state.psi, state.mesh.extend(planes[0]))
+    right = np.empty((1, *planes.shape[1:]))
     none = np.empty((len(state.data), 0, *state.data.shape[1:]), np.float32)
-    pull(state, np.zeros_like(state.coef), none, True, right)
-    penalty = penalty_planes(expected_light(state.psi))
+    pull(state, np.zeros_like(right), none, True, right)
+    penalty = penalty_planes(expected_light(state.psi), state.mesh)
     power = 0.0
     for part in np.array_split(np.arange(len(state.data)), len(state.data) // CHUNK + 1):
         above = state.data[part] - state.sky[part, None, None]
@@ -213,6 +213,16 @@ def equations(state, strength=None):
     if strength is None:
         strength = first_strength(state.psi)
     return Choice(planes, penalty, right[0], power, strength)
+
+
+def normal_matrix(state):
+    """Planes (25, m, m) of the normal matrix of the constant term at fixed stars, no prior."""
+    mesh = state.mesh
+    planes = np.zeros((N_PLANES, *2 * (mesh.spread.shape[1],)))
+    normal_planes(
+        state.weight, state.light, state.delta, state.oversample, mesh.first, mesh.blocks, planes
+    )
+    return planes
 
 
 def first_strength(psi):
@@ -229,5 +239,5 @@ def solve_model(state, strength):
         choice.take_start()
     else:
         choice.likeliest()
-    state.coef = choice.coef[None]
+    state.coef = state.mesh.extend(choice.coef[None])
     return choice

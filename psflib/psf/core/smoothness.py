@@ -10,14 +10,16 @@ from scipy.linalg import lapack
 from scipy.ndimage import gaussian_filter
 
 from psflib.errors import SingularFit
-from psflib.loops.stencil import apply_planes, lag
+from psflib.loops.stencil import add_gram, apply_planes, lag
 
 N_PLANES = 25
 #: Third differences along an axis, and mixed ones, which come three times in the square of a third
-#: derivative taken along a random direction.
-ALONG = np.array([[-1.0, 3.0, -3.0, 1.0]])
-MIXED = np.outer([1.0, -2.0, 1.0], [-1.0, 1.0])
-DIFFERENCES = ((ALONG, 1.0), (ALONG.T, 1.0), (MIXED, 3.0), (MIXED.T, 3.0))
+#: derivative taken along a random direction: along rows, along columns, and how often.
+POINT, FIRST, SECOND, THIRD = (np.array(v) for v in ([1.0], [-1.0, 1.0], [1.0, -2.0, 1.0],
+                                                     [-1.0, 3.0, -3.0, 1.0]))  # fmt: skip
+DIFFERENCES = (
+    (POINT, THIRD, 1.0), (THIRD, POINT, 1.0), (SECOND, FIRST, 3.0), (FIRST, SECOND, 3.0),
+)  # fmt: skip
 STEEPNESS = 1.5  # exponent of 1/light in the prior
 FREE = 6  # parabolas, which the prior does not see
 SMOOTHED = 1.5  # cells: of the light that weighs the prior
@@ -35,27 +37,29 @@ def expected_light(psi):
     return np.maximum(np.maximum(smooth, 0.5 * profile[radius]), FAINTEST * psi.max())
 
 
-def penalty_planes(light):
-    """Stencil planes (25, n, n) of the prior at strength 1, which is that at the peak."""
-    planes = np.zeros((N_PLANES, *light.shape))
+def penalty_planes(light, mesh):
+    """Stencil planes (25, m, m) of the prior at strength 1, which is that at the peak.
+
+    Parameters
+    ----------
+    light : ndarray (n, n)
+    mesh : Mesh
+        Of n nodes and m splines along an axis.
+    """
+    planes = np.zeros((N_PLANES, *2 * (mesh.spread.shape[1],)))
     strength = (light.max() / light) ** STEEPNESS
-    for difference, factor in DIFFERENCES:
-        _add_difference(planes, factor * strength, difference)
+    for rows, cols, factor in DIFFERENCES:
+        high, wide = len(light) - len(rows) + 1, len(light) - len(cols) + 1
+        at = np.mean(
+            [
+                strength[r : r + high, c : c + wide]
+                for r in _middle(len(rows))
+                for c in _middle(len(cols))
+            ],
+            axis=0,
+        )
+        add_gram(factor * at, *mesh.places(rows), *mesh.places(cols), planes)
     return planes
-
-
-def _add_difference(planes, strength, difference):
-    """Add the squares of one kind of difference at every place where it lies on the grid."""
-    rows, cols = difference.shape
-    high, wide = len(strength) - rows + 1, len(strength) - cols + 1
-    at = np.mean(
-        [strength[r : r + high, c : c + wide] for r in _middle(rows) for c in _middle(cols)], axis=0
-    )
-    cells = [(r, c) for r in range(rows) for c in range(cols)]
-    for i, (r, c) in enumerate(cells):
-        for r2, c2 in cells[i:]:
-            plane = planes[lag(r2 - r, c2 - c)]
-            plane[r : r + high, c : c + wide] += difference[r, c] * difference[r2, c2] * at
 
 
 def _middle(length):

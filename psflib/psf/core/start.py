@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from scipy.ndimage import maximum_filter, spline_filter, zoom
 
+from psflib.psf.core.mesh import mesh_for
 from psflib.psf.core.state import FIRST_ERROR, State
 
 TEMPLATE_STARS = 300
@@ -15,7 +16,7 @@ WRONG = 4.0  # factor within which given standard deviations are believed at the
 OUTLIER = 5.0  # sigma above the median star
 
 
-def start(data, weight, delta, oversample, psi=None):
+def start(data, weight, delta, oversample, psi=None, mesh=None):
     """First `State`: border median, aperture flux, and the median of the normalised stars.
 
     Offsets do not enter the median; they enter the first solution of the model.  Pixels that
@@ -48,9 +49,10 @@ def start(data, weight, delta, oversample, psi=None):
         psi = zoom(template, oversample, order=1, grid_mode=True, mode="nearest")
         psi = np.maximum(psi, 1e-6 * psi.max())
     coef = spline_filter(psi, order=3, mode="nearest")[None]
+    mesh = mesh or mesh_for(psi, oversample)
     return State(
         data, weight, oversample, coef, np.ones((n, 1)), delta.copy(),
-        np.where(ok, flux, np.nan), np.where(ok, background, np.nan), ok, first, noise=noise,
+        np.where(ok, flux, np.nan), np.where(ok, background, np.nan), ok, first, mesh, noise=noise,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from scipy.ndimage import shift, spline_filter
 from psflib.loops import joint
 from psflib.loops.starfit import B_SPLINE, CATMULL_ROM, fit_stars, render_stars
 from psflib.psf.core import phases
+from psflib.psf.core.mesh import Mesh
 
 TUKEY = 6.0  # sigma, where a pixel is given up
 FIRST_ERROR = 0.1  # of the model, relative, before it is known
@@ -49,6 +50,8 @@ class State:
         Of the stars.
     weight : ndarray (n, s, s)
         Weights of the present round.
+    mesh : Mesh
+        Of the splines that the model is solved on; `coef` are theirs, spread over the nodes.
     may_fix : bool
         Whether `phases_free` may be true at all.
     """
@@ -63,6 +66,7 @@ class State:
     background: np.ndarray
     ok: np.ndarray
     weight: np.ndarray
+    mesh: Mesh
     error: float = FIRST_ERROR
     noise: float = 1.0
     may_fix: bool = True
@@ -101,7 +105,8 @@ class State:
         """Weigh every pixel anew, by noise and model error as given or as estimated."""
         self.noise, self.error = misfit(self) if noise is None else (noise, error)
         joint.tukey_weights(
-            self.coef, self.design, self.oversample, self.data, self.given, self.light, self.sky,
+            self.mesh.restrict(self.coef), self.design, self.oversample, self.mesh.first,
+            self.mesh.blocks, self.data, self.given, self.light, self.sky,
             self.delta, self.noise, self.error, WEIGHT_CAP, TUKEY,
             self.weight, self.tally,
         )  # fmt: skip

@@ -9,13 +9,14 @@ from psflib.psf.core import phases
 from psflib.psf.core.conjugate import conjugate, constrained
 from psflib.psf.core.smoothness import times
 
+MOVED = 1e-2  # relative change of a model, above which its free directions are taken anew
 CG_TOL = 0.1  # of the preconditioned residual; with less the steps converge no faster
 
 
 def pull(state, terms, slopes, residual, out):
     joint.pull(
-        terms, state.design, state.oversample, state.data, state.weight, state.light, state.sky,
-        state.delta, slopes, residual, out,
+        terms, state.design, state.oversample, state.mesh.first, state.mesh.blocks, state.data,
+        state.weight, state.light, state.sky, state.delta, slopes, residual, out,
     )  # fmt: skip
 
 
@@ -37,6 +38,8 @@ class JointSystem:
     values: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     vectors: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
     phases: np.ndarray | None = None
+    known: tuple | None = None  # free directions and their answers, and the last change
+    change: float = np.inf
 
     def step(self, state):
         """Move the model; returns the relative change.
@@ -44,29 +47,31 @@ class JointSystem:
         The slow directions of the longest solution stay in `values` and `vectors`: there the
         model gives way to the offsets of the stars, and its uncertainty is larger.
         """
-        slopes = np.empty((len(state.data), 4, *state.data.shape[1:]), np.float32)
+        mesh, slopes = state.mesh, np.empty((len(state.data), 4, *state.data.shape[1:]), np.float32)
+        coef = mesh.restrict(state.coef)
         joint.whiten_slopes(
-            state.coef, state.design, state.oversample, state.weight, state.light, state.delta,
-            slopes,
+            coef, state.design, state.oversample, mesh.first, mesh.blocks, state.weight,
+            state.light, state.delta, slopes,
         )  # fmt: skip
 
         def matrix(terms):
-            out = np.empty(terms.shape, np.float32)
-            pull(state, terms.astype(np.float32), slopes, False, out)
+            out = np.empty_like(terms)
+            pull(state, terms, slopes, False, out)
             return out + self.smooth(terms)
 
-        inverse = constrained(self.inverse, *self.free(state))
-        right = self._gradient(state, slopes)
+        if self.known is None or self.change > MOVED:
+            self.known = self.free(state)
+        inverse = constrained(self.inverse, *self.known)
+        right = np.empty_like(coef)
+        pull(state, coef, slopes, True, right)
+        right -= self.smooth(coef)
         change, values, vectors = conjugate(matrix, right, inverse, CG_TOL)
         if len(values) >= len(self.values):
             self.values, self.vectors = values, vectors
-        state.coef = state.coef + change
-        return np.linalg.norm(change) / np.linalg.norm(state.coef)
-
-    def _gradient(self, state, slopes):
-        out = np.empty_like(state.coef)
-        pull(state, state.coef, slopes, True, out)
-        return out - self.smooth(state.coef)
+        change = mesh.extend(change)
+        state.coef = mesh.extend(coef) + change
+        self.change = np.linalg.norm(change) / np.linalg.norm(state.coef)
+        return self.change
 
     def smooth(self, terms):
         return np.stack([times(p, term) for p, term in zip(self.priors, terms, strict=True)])
@@ -79,17 +84,21 @@ class JointSystem:
         return np.concatenate([first, self.factors[1].solve(terms[1:])])
 
     def free(self, state):
-        """Directions (m, k, n, n) that the stars can undo, and the preconditioner's answers."""
-        whole, answers = self.solved(free_directions(state.coef))
+        """Directions (m, k, n, n) that the stars can undo, and the preconditioner's answers.
+
+        A step has no part of them on the nodes, whatever the splines: hence the adjoint.
+        """
+        whole, answers = self.solved(state.mesh.adjoint(free_directions(state.coef)))
         if not state.phases_free:
             return whole, answers
         if self.phases is None:
             # They change as little as the model does, and cost a solution each.
             shapes = phases.free_phases(state.coef[0], state.oversample)
-            self.phases = np.zeros((2, len(shapes), *state.coef.shape))
+            shapes = state.mesh.adjoint(shapes)
+            self.phases = np.zeros((2, len(shapes), *whole.shape[1:]))
             self.phases[0, :, 0], self.phases[1, :, 0] = shapes, self.factors[0].solve(shapes)
         # The scale of the first term is the sum of its phases.
-        return (
+        return tuple(
             np.concatenate([v[1:], p]) for v, p in zip((whole, answers), self.phases, strict=True)
         )
 

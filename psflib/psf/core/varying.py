@@ -9,9 +9,8 @@ from threadpoolctl import threadpool_limits
 
 from psflib.errors import NotEnoughStars, SingularFit
 from psflib.image import polynomial
-from psflib.loops.stencil import normal_planes
-from psflib.psf.core.normal import Solution, settle, solve_constant
-from psflib.psf.core.smoothness import N_PLANES, Factor
+from psflib.psf.core.normal import Solution, normal_matrix, settle, solve_constant
+from psflib.psf.core.smoothness import Factor
 from psflib.psf.core.state import State
 from psflib.psf.core.system import JointSystem
 
@@ -21,6 +20,8 @@ STARS_PER_TERM = 3
 FEWEST_HELD_OUT = 5
 VARIATION = 0.6  # of the light, expected over the field: sets the prior of the higher terms
 JUDGE_STEPS = 10
+LAST_REWEIGHED = 3  # of the steps of the model that is taken, which has its weights already
+LOOSE = 1e-3  # relative change of a model that is only compared: below what its stars tell of it
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,6 +51,7 @@ class FieldSolution:
     mix: np.ndarray
     constant: Solution
     state: State
+    system: JointSystem
     scores: dict[int, float]
     notes: list[str]
     iterations: int
@@ -77,20 +79,31 @@ def solve_field(sample, held_out, shape, oversample, *, order=None, most=3, max_
     FieldSolution
         `scores`: mean χ² per degree of freedom of the held-out stars, by order.
     """
+    loose = max(tol, LOOSE)
     constant = solve_constant(
-        sample.data, sample.weight, sample.delta, oversample, max_iter=max_iter, tol=tol
+        sample.data, sample.weight, sample.delta, oversample, max_iter=max_iter, tol=loose
     )
     if sample.refine is not None:
         usable = constant.state.given > 0
         constant.state.given = np.where(usable, sample.refine(constant.state.expected()), 0)
         constant.iterations, constant.converged = settle(
-            constant.state, constant.system, max_iter, tol
+            constant.state, constant.system, max_iter, loose
         )
-    best = FieldSolution(0, np.eye(1), constant, constant.state, {}, [], constant.iterations,
-                         constant.converged)  # fmt: skip
+    best = FieldSolution(0, np.eye(1), constant, constant.state, constant.system, {}, [],
+                         constant.iterations, constant.converged)  # fmt: skip
     best.notes, wanted = lowered(constant.state, held_out, order, most)
-    if wanted == 0:
-        return best
+    if wanted:
+        best = _raised_as_far(best, sample, held_out, shape, wanted, order, max_iter, loose)
+    if tol < loose:
+        steps, best.converged = settle(
+            best.state, best.system, max_iter, tol, LAST_REWEIGHED, judged=True
+        )
+        best.iterations += steps
+    return best
+
+
+def _raised_as_far(best, sample, held_out, shape, wanted, order, max_iter, tol):
+    """The best of orders up to `wanted`; that one if `order` is told."""
     before = judged(best.state, held_out, shape, 0, best.mix).chi2
     best.scores[0] = mean_known(before)
     last = best
@@ -142,14 +155,14 @@ def raised(found, sample, shape, order, max_iter, tol):
         design=np.ascontiguousarray(terms @ mix), delta=state.delta.copy(), flux=state.flux.copy(),
         background=state.background.copy(), ok=state.ok.copy(), weight=state.weight.copy(),
     )  # fmt: skip
-    planes = np.zeros((N_PLANES, *coef.shape[1:]))
-    normal_planes(state.weight, state.light, state.delta, state.oversample, planes)
+    planes = normal_matrix(state)
     priors = [choice.strength * choice.penalty]
     priors += (len(coef) - 1) * [priors[0] / VARIATION**2]
     factors = [Factor(planes + prior, rough=True) for prior in priors[:2]]
-    steps, converged = settle(state, JointSystem(factors, priors), max_iter, tol)
+    system = JointSystem(factors, priors)
+    steps, converged = settle(state, system, max_iter, tol)
     return FieldSolution(
-        order, mix, found.constant, state, found.scores, found.notes, steps, converged
+        order, mix, found.constant, state, system, found.scores, found.notes, steps, converged
     )
 
 
@@ -197,7 +210,7 @@ def judged(state, sample, shape, order, mix):
         np.where(use, sample.data, 0), given, state.oversample, state.coef,
         np.ascontiguousarray(sample.terms(order, shape) @ mix), sample.delta.copy(),
         np.empty(n), np.empty(n),
-        np.ones(n, bool), given.astype(float), state.error, state.noise,
+        np.ones(n, bool), given.astype(np.float32), state.mesh, state.error, state.noise,
     )  # fmt: skip
     other.fit(JUDGE_STEPS)
     # The noise and the model's error are those of the fit: few stars cannot tell them.

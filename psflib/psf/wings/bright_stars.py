@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.psf.wings.stars import WingStar
-from psflib.stamps.build import pixels, smooth_weight
+from psflib.stamps.build import pixels
 
 #: Reasons not to be a PSF star that do not matter for the wing.
 ACCEPTED_REASONS = ("", "saturated", "more than needed", "crowded")
@@ -58,7 +58,8 @@ def candidates(exposure, stars, profile, fwhm, min_snr, core_half):
         Those with a reason are bright but not fit.
     """
     x, y = pixels(stars["x"]), pixels(stars["y"])
-    found = saturated_groups(exposure, profile, fwhm)
+    usable = exposure.usable
+    found = saturated_groups(exposure, usable, profile, fwhm)
     taken = np.zeros(len(stars), bool)
     for star in found:
         near = np.hypot(x - star.x, y - star.y)
@@ -76,21 +77,21 @@ def candidates(exposure, stars, profile, fwhm, min_snr, core_half):
         flux = float(pixels(stars["flux"])[i]) / share
         star = Candidate(float(x[i]), float(y[i]), flux, 0.0, int(i), why)
         if reason[i] in FILLED_REASONS:
-            _find_filled(star, exposure, profile, core_half)
+            _find_filled(star, exposure.image, usable, profile, core_half)
         found.append(star)
     return sorted(found, key=lambda star: -star.flux)
 
 
-def _find_filled(star, exposure, profile, reach):
+def _find_filled(star, image, usable, profile, reach):
     """Radius and flux of a star whose core was filled in, in place.
 
     Image over PSF rises outwards and then stays: the core is saturated to there.  A galaxy rises
     on; one whose ratio is flat by chance is found out by its fit.
     """
-    box, rows, cols = _box(exposure.shape, star.x, star.y, reach)
+    box, rows, cols = _box(image.shape, star.x, star.y, reach)
     r = np.hypot(rows[:, None] - star.y, cols - star.x)
-    use = exposure.usable[box] & (r < reach)
-    ratio = exposure.image[box] / profile(r)
+    use = usable[box] & (r < reach)
+    ratio = image[box] / profile(r)
     edges = np.arange(0, reach + 0.1, RING)
     rings = [ratio[use & (r >= a) & (r < a + RING)] for a in edges[:-1]]
     levels = np.array([np.median(v) if len(v) else np.nan for v in rings])
@@ -103,7 +104,7 @@ def _find_filled(star, exposure, profile, reach):
             return
 
 
-def saturated_groups(exposure, profile, fwhm):
+def saturated_groups(exposure, usable, profile, fwhm):
     """Candidates from connected saturated pixels.
 
     Their place is that farthest from unsaturated pixels, which a bleed trail does not move; their
@@ -119,21 +120,21 @@ def saturated_groups(exposure, profile, fwhm):
         depth = ndimage.distance_transform_edt(own)
         radius = float(depth.max())
         y, x = np.argwhere(depth >= radius - 0.5).mean(axis=0) - 1 + [s.start for s in box]
-        flux = _ring_flux(exposure, x, y, radius, profile, fwhm)
+        flux = _ring_flux(exposure.image, usable, x, y, radius, profile, fwhm)
         reason = "" if flux > 0 else "no light around its saturated core"
         found.append(Candidate(float(x), float(y), flux, radius, reason=reason))
     return found
 
 
-def _ring_flux(exposure, x, y, radius, profile, fwhm):
+def _ring_flux(image, usable, x, y, radius, profile, fwhm):
     """Flux of a star from the median ratio of image and PSF just outside the saturated core."""
     outer = radius + 2 + fwhm
-    box, rows, cols = _box(exposure.shape, x, y, int(np.ceil(outer)))
+    box, rows, cols = _box(image.shape, x, y, int(np.ceil(outer)))
     r = np.hypot(rows[:, None] - y, cols - x)
-    use = (r > radius + 1) & (r <= outer) & exposure.usable[box]
+    use = (r > radius + 1) & (r <= outer) & usable[box]
     if use.sum() < 8:
         return 0.0
-    return float(np.median(exposure.image[box][use] / profile(r[use])))
+    return float(np.median(image[box][use] / profile(r[use])))
 
 
 def _box(shape, x, y, half):
@@ -145,6 +146,7 @@ def _box(shape, x, y, half):
 def choose(found, shape, profile, fwhm, match_radius, most):
     """Candidates to be used, in order; the others get a reason, in place."""
     edge = 2 * fwhm
+    x, y, flux = (np.array([getattr(star, name) for star in found]) for name in ("x", "y", "flux"))
     for k, star in enumerate(found):
         if star.reason:
             continue
@@ -153,11 +155,9 @@ def choose(found, shape, profile, fwhm, match_radius, most):
             star.reason = "edge"
             continue
         own = star.flux * profile(np.array([max(2 * fwhm, star.saturated + fwhm)]))[0]
-        for other in found[:k]:
-            d = np.hypot(other.x - star.x, other.y - star.y)
-            if other.flux * profile(np.array([d]))[0] > OUTSHONE * own:
-                star.reason = "in the halo of a brighter star"
-                break
+        light = flux[:k] * profile(np.hypot(x[:k] - star.x, y[:k] - star.y))
+        if (light > OUTSHONE * own).any():
+            star.reason = "in the halo of a brighter star"
     fit = [star for star in found if star.reason == ""]
     core = [star for star in fit if range_of(star, match_radius) == "core"]
     others = [star for star in fit if range_of(star, match_radius) != "core"]
@@ -183,17 +183,19 @@ def reach_of(flux, profile, sigma, least, most) -> int:
     return int(r[bright][-1]) if bright.any() else least
 
 
-def cut_stars(exposure, stars, chosen, profile, fwhm, match_radius, halves, radius):
+def cut_stars(exposure, weight, stars, chosen, profile, fwhm, match_radius, halves, radius):
     """`WingStar`s of the chosen candidates; those with too few usable pixels get a reason.
 
     Parameters
     ----------
+    weight : ndarray (ny, nx) float32
+        `smooth_weight` of the exposure.
     halves : sequence of int
         Half side of each stamp, px.
     radius : float
         Least radius of the mask on a neighbour, FWHM.
     """
-    weight = smooth_weight(exposure)
+    weight = weight.copy()
     weight[neighbours(exposure.shape, stars, chosen, profile, fwhm, radius)] = 0
     cut = []
     for star, half in zip(chosen, halves, strict=True):

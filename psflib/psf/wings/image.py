@@ -7,7 +7,7 @@ from psflib.psf.wings import bright_stars
 from psflib.psf.wings.field import WingShape, stamp_of
 from psflib.psf.wings.result import profile_of
 from psflib.psf.wings.sky import FEWEST_CELLS, OutsideSky, sky_cells
-from psflib.stamps.build import smooth_weight
+from psflib.psf.wings.stars import search_norm
 
 FARTHER = 2  # times the stamp's half side: what is taken from other stars' stamps and the sky
 
@@ -15,9 +15,9 @@ FARTHER = 2  # times the stamp's half side: what is taken from other stars' stam
 class HaloFreeImage:
     """The image between rounds: free of haloes, with the sky outside them."""
 
-    def __init__(self, exposure, fwhm):
-        self.exposure, self.fwhm = exposure, fwhm
-        self.weight = smooth_weight(exposure)
+    def __init__(self, exposure, weight, fwhm):
+        self.exposure, self.weight, self.fwhm = exposure, weight, fwhm
+        self.norm = search_norm(weight, fwhm)
         self.sky = None
 
     def refresh(self, stars, shape):
@@ -27,8 +27,9 @@ class HaloFreeImage:
         plane = _continued(shape, self.exposure.shape)
         for star in used:
             add_star(haloes[0], plane, star)
+        beyond = lift_planes(plane.wing, len(shape.wing) // 2)
         for star in used:
-            add_lift(haloes[1:], plane, star, len(shape.wing) // 2)
+            add_lift(haloes[1:], beyond, star)
         for star in used:
             star.crowding = max(1.0, float(haloes[2, star.row, star.col]) / star.flux)
         rest = self.exposure.image - haloes[0]
@@ -41,7 +42,7 @@ class HaloFreeImage:
         self._set_skies(used, rest, haloes)
 
     def _set_skies(self, stars, rest, haloes):
-        cells = sky_cells(rest, self.weight, haloes, self.fwhm)
+        cells = sky_cells(rest, self.weight, haloes, self.fwhm, self.norm)
         if len(cells) < FEWEST_CELLS:
             self.sky = None
         else:
@@ -76,20 +77,28 @@ def add_star(image, shape, star):
     image[box] += (star.flux * stamp_of(shape, star.delta, size)).astype(np.float32)[part]
 
 
-def add_lift(planes, shape, star, known):
-    """Add to planes (2, ny, nx), in place: light beyond `known` px, and the lift.
+def lift_planes(wing, known):
+    """Wing (3, h, h) float32 beyond `known` px, and 0 within; the lift; distances, px.
 
-    The lift is what the star's light changes by if the wing is raised by 1 to `known` px, and in
+    The lift is what light of flux 1 changes by if the wing is raised by 1 to `known` px, and in
     proportion to itself beyond.
     """
-    size = len(shape.wing)
-    box, part = _overlap(star, size, planes.shape[1:])
-    radius, wing = radii(shape.wing.shape)[part], shape.wing[part]
-    edge = np.maximum(shape.wing[size // 2, min(size // 2 + known, size - 1)], 1e-300)
+    size, radius = len(wing), radii(wing.shape)
+    edge = np.maximum(wing[size // 2, min(size // 2 + known, size - 1)], 1e-300)
     beyond = radius > known
-    reached = radius <= FARTHER * star.half  # as in `add_star`
-    planes[0][box] += star.flux * np.where(beyond & reached, wing, 0)
-    planes[1][box] += star.flux * np.where(beyond, np.clip(wing / edge, 0, 1), 1)
+    lift = np.where(beyond, np.clip(wing / edge, 0, 1), 1)
+    return np.stack([np.where(beyond, wing, 0), lift, radius]).astype(np.float32)
+
+
+def add_lift(planes, beyond, star):
+    """Add a star to planes (2, ny, nx), in place: its far light, and its lift."""
+    full = beyond.shape[1]
+    box, part = _overlap(star, full, planes.shape[1:])
+    planes[1][box] += star.flux * beyond[1][part]
+    reach = min(full // 2, FARTHER * star.half)  # as in `add_star`
+    box, part = _overlap(star, 2 * reach + 1, planes.shape[1:])
+    wing, _, radius = beyond[:, full // 2 - reach :, full // 2 - reach :][:, *part]
+    planes[0][box] += star.flux * np.where(radius <= reach, wing, np.float32(0))
 
 
 def _overlap(star, size, shape):

@@ -71,16 +71,21 @@ def radial_profile(plane) -> QTable:
 
     `enclosed` is the sum within r, pixels on the circle with the share that is inside.
     """
-    radius = radii(plane.shape).ravel()
-    ring = np.round(radius).astype(int)
-    n = plane.shape[0] // 2 + 1
-    count = np.bincount(ring)[:n]
-    mean = np.bincount(ring, plane.ravel())[:n] / count
+    ring, count, mean = ring_means(plane)
+    n = len(mean)
     square = np.bincount(ring, plane.ravel() ** 2)[:n] / count
     scatter = np.sqrt(np.maximum(square - mean**2, 0) / count)
     enclosed = enclosed_energy(plane, np.arange(n))
     return QTable({"r": np.arange(n) * u.pix, "value": mean, "error": scatter,
                    "enclosed": enclosed})  # fmt: skip
+
+
+def ring_means(plane):
+    """Ring of each pixel (h·h,), number of pixels and mean of the rings 0, 1, ... h // 2."""
+    ring = np.round(radii(plane.shape)).astype(int).ravel()
+    n = plane.shape[0] // 2 + 1
+    count = np.bincount(ring)[:n]
+    return ring, count, np.bincount(ring, plane.ravel())[:n] / count
 
 
 def ring_errors(solution, value, core_error):
@@ -170,7 +175,7 @@ def continue_wing(wing, tail: PowerLaw | None):
 def profile_of(shape: WingShape):
     """Ring means of a PSF as a function of radius (px), in log-log beyond the data."""
     whole = stamp_of(shape, (0.0, 0.0), len(shape.wing))
-    value = np.asarray(radial_profile(whole)["value"])
+    _, _, value = ring_means(whole)
     r = np.maximum(np.arange(len(value)), 0.5)
     floor = np.maximum(value, 1e-300)
     slope = np.log(floor[-1] / floor[len(r) // 2]) / np.log(r[-1] / r[len(r) // 2])

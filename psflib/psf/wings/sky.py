@@ -10,6 +10,7 @@ remains is common to all stars, and so is its error.
 import numpy as np
 
 from psflib.image import polynomial
+from psflib.loops import cells
 from psflib.psf.wings.stars import TUKEY, sources_in
 
 BOX = 48  # px, side of a cell; larger in images with more than 24 of them a side
@@ -19,10 +20,11 @@ ORDER = 2  # as in `prepare`, whose polynomial took a part of the haloes for sky
 HALO_ERROR = 0.4  # relative, of what was taken off beyond all stamps: an aureole has twice as much
 KNOWN_ERROR = 0.02  # the same within them
 FEWEST_CELLS = 8
+PASSES = 4  # of the robust mean of a cell
 OUTSIDE = 2.0  # a cell is outside if its halo is below this many times its own error
 
 
-def sky_cells(rest, weight, haloes, fwhm):
+def sky_cells(rest, weight, haloes, fwhm, norm=None):
     """Clipped means of the cells of an image without haloes.
 
     Parameters
@@ -31,6 +33,8 @@ def sky_cells(rest, weight, haloes, fwhm):
         Image minus haloes, and inverse variance.
     haloes : ndarray (3, ny, nx) float32
         The haloes; their part beyond the stamps; the lift, ADU per unit of the wing.
+    norm : ndarray (ny, nx), optional
+        `search_norm` of `weight`, if it is known already.
 
     Returns
     -------
@@ -38,33 +42,20 @@ def sky_cells(rest, weight, haloes, fwhm):
         x, y, mean, its error, and the means of `haloes`.
     """
     box = max(16, min(BOX, min(rest.shape) // 5), max(rest.shape) // 24)
-    good = (weight > 0) & ~sources_in(rest, weight, fwhm)
-    cells = []
-    for top in range(0, rest.shape[0], box):
-        for left in range(0, rest.shape[1], box):
-            cut = (slice(top, top + box, STRIDE), slice(left, left + box, STRIDE))
-            use = good[cut]
-            if use.mean() < LEAST_FREE:
-                continue
-            level, error = tukey_mean(rest[cut][use], weight[cut][use])
-            y, x = np.argwhere(use).mean(axis=0) * STRIDE + (top, left)
-            cells.append((x, y, level, error, *(plane[cut][use].mean() for plane in haloes)))
-    known = np.array(cells, float).reshape(-1, 7)
+    good = (weight > 0) & ~sources_in(rest, weight, fwhm, norm=norm)
+    rows, columns = (-(-n // box) for n in rest.shape)
+    known = np.empty((rows * columns, 7))
+    cells.robust_cells(
+        rest, weight, good, haloes, box, STRIDE, LEAST_FREE, TUKEY, PASSES, known
+    )  # fmt: skip
     return known[np.isfinite(known).all(1)]  # a halo may be beyond what float32 holds
 
 
-def tukey_mean(values, weight, passes=4):
+def tukey_mean(values, weight):
     """Mean with Tukey's weights, as skies are fitted beside a star, and its error."""
-    values, weight = values.astype(float), weight.astype(float)
-    level = float(np.median(values))
-    for _ in range(passes):
-        z = (values - level) * np.sqrt(weight)
-        scale = max(1.0, 1.4826 * float(np.median(np.abs(z))))
-        robust = weight * np.maximum(1 - (z / (TUKEY * scale)) ** 2, 0) ** 2
-        if not np.sum(robust) > 0:  # more than half of the values are one value
-            break
-        level = float(np.sum(robust * values) / np.sum(robust))
-    return level, scale / np.sqrt(np.sum(robust if np.sum(robust) > 0 else weight))
+    found = np.empty(2)
+    cells.tukey_mean(values.astype(float), weight.astype(float), TUKEY, PASSES, found)
+    return float(found[0]), float(found[1])
 
 
 class OutsideSky:

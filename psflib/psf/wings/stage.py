@@ -17,6 +17,7 @@ from psflib.psf.wings.result import assemble, profile_of, radial_profile
 from psflib.psf.wings.solve import rings_of, solve_wing, start_shape
 from psflib.psf.wings.stack import combine
 from psflib.settings.extended_psf import ExtendedSettings
+from psflib.stamps.build import smooth_weight
 
 __all__ = ["ExtendedPsfField", "ExtendedSettings", "extended_psf", "radial_profile"]
 
@@ -67,12 +68,20 @@ def extended_psf(
     chosen = bright_stars.choose(found, exposure.shape, profile, fwhm, match, settings.most_stars)
     rejected = [star for star in found if star.reason][:LISTED]
     halves = _halves(exposure, chosen, profile, psf.size, aperture, most)
+    image = HaloFreeImage(exposure, smooth_weight(exposure), fwhm)
     used = bright_stars.cut_stars(
-        exposure, stars, chosen, profile, fwhm, match, halves, settings.neighbor_radius
+        exposure,
+        image.weight,
+        stars,
+        chosen,
+        profile,
+        fwhm,
+        match,
+        halves,
+        settings.neighbor_radius,
     )
     for star in used:
         star.trusted = _core_reaches(star, psf.size)
-    image = HaloFreeImage(exposure, fwhm)
     solution, failure = None, ""
     if any(star.reason == "" for star in used):
         side = 2 * max(halves) + 1

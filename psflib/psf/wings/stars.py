@@ -127,7 +127,7 @@ def mask_neighbours(star: WingStar, fwhm, core_radius) -> None:
     star.clean = np.where(found, np.float32(0), star.weight)
 
 
-def sources_in(rest, weight, fwhm, rings=None):
+def sources_in(rest, weight, fwhm, rings=None, norm=None):
     """Pixels of sources above S/N 5 in a Gaussian of the stars' FWHM, grown by 2 px.
 
     Parameters
@@ -139,16 +139,25 @@ def sources_in(rest, weight, fwhm, rings=None):
     rings : ndarray (ny, nx) of int, optional
         Where not negative, a pixel is compared with the others of its ring: with their median,
         and with their scatter if that is above the noise.
+    norm : ndarray (ny, nx), optional
+        `search_norm` of `weight`, if it is known already.
     """
     sigma = fwhm / 2.3548
     weight = np.asarray(weight, np.float32)
     top = gaussian_filter(weight * rest, sigma, mode="constant", truncate=3)
-    norm = gaussian_filter(weight, sigma / np.sqrt(2), mode="constant", truncate=3)
-    norm /= 4 * np.pi * sigma**2  # the square of a Gaussian is a narrower one
+    norm = search_norm(weight, fwhm) if norm is None else norm
     significance = top / np.sqrt(np.maximum(norm, 1e-30))
     if rings is not None:
         within_rings(significance, np.asarray(rings, int), norm > 1e-30)
     return binary_dilation(significance > HIDDEN, iterations=GROW)
+
+
+def search_norm(weight, fwhm):
+    """Variance (ny, nx) of the weighted Gaussian sum by which `sources_in` judges."""
+    sigma = fwhm / 2.3548
+    norm = gaussian_filter(weight, sigma / np.sqrt(2), mode="constant", truncate=3)
+    norm /= 4 * np.pi * sigma**2  # the square of a Gaussian is a narrower one
+    return norm
 
 
 def within_rings(significance, rings, known) -> None:

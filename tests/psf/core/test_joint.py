@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from psflib.loops import joint
-from psflib.loops.interleaved import gather_pixels, gather_row, interleave
+from psflib.loops import joint, splines
+from psflib.psf.core.mesh import coarse_mesh, whole_mesh
 from tests.psf.core import naive_core as naive
 
 SIZE = 7
 ROUNDING = 1e-12
-SINGLE = 1e-5  # a float32 sum of 50 terms
 
 
 def scene(oversample, n_terms=1, n=5, seed=1):
@@ -36,15 +35,22 @@ def scene(oversample, n_terms=1, n=5, seed=1):
 
 def whitened(terms, design, oversample, weight, flux, delta):
     slopes = np.full((len(weight), 4, SIZE, SIZE), np.nan)
-    joint.whiten_slopes(terms, design, oversample, weight, flux, delta, slopes)
+    mesh = whole_mesh(terms.shape[1])
+    joint.whiten_slopes(
+        terms, design, oversample, mesh.first, mesh.blocks, weight, flux, delta, slopes
+    )
     return slopes
 
 
-def pulled(terms, design, oversample, data, weight, flux, background, delta, slopes, residual):
-    out = np.full(terms.shape, np.nan, terms.dtype)
+def pulled(
+    terms, design, oversample, data, weight, flux, background, delta, slopes, residual, mesh=None
+):
+    out = np.full(terms.shape, np.nan)
+    mesh = mesh or whole_mesh(terms.shape[1])
     joint.pull(
-        terms, design, oversample, data, weight, flux, background, delta, slopes, residual, out
-    )
+        terms, design, oversample, mesh.first, mesh.blocks, data, weight, flux, background, delta,
+        slopes, residual, out,
+    )  # fmt: skip
     return out
 
 
@@ -72,17 +78,17 @@ def test_pull_is_the_dense_gradient_and_reduced_matrix(n_terms, oversample, elim
 
 
 @pytest.mark.parametrize("n_terms", [1, 3])
-def test_pull_in_float32(n_terms):
-    terms, design, data, weight, flux, background, delta = scene(3, n_terms)
-    slopes = whitened(terms, design, 3, weight, flux, delta)
-    change = np.random.default_rng(2).normal(size=terms.shape)
-    double = pulled(change, design, 3, data, weight, flux, background, delta, slopes, False)
-    single = pulled(
-        change.astype(np.float32), design, 3, data, weight.astype(np.float32), flux, background,
-        delta, slopes.astype(np.float32), False,
-    )  # fmt: skip
-    assert single.dtype == np.float32
-    assert_close(single, double, SINGLE)
+def test_pull_on_a_mesh_is_that_of_its_splines_on_the_nodes(n_terms):
+    _, design, data, weight, flux, background, delta = scene(3, n_terms)
+    mesh = coarse_mesh(3 * SIZE, 3)
+    size = (n_terms, *2 * (mesh.spread.shape[1],))
+    model, change = np.random.default_rng(2).normal(size=(2, *size))
+    slopes = whitened(mesh.extend(model), design, 3, weight, flux, delta)
+    stars = (data, weight, flux, background, delta, slopes)
+    for few, residual in ((model, True), (change, False)):
+        found = pulled(few, design, 3, *stars, residual, mesh)
+        expected = mesh.adjoint(pulled(mesh.extend(few), design, 3, *stars, residual))
+        assert_close(found, expected, ROUNDING)
 
 
 def test_the_reduced_matrix_does_not_see_what_stars_can_undo():
@@ -129,8 +135,24 @@ def test_tukey_weights_pixel_by_pixel(n_terms, error):
     weight[3, 1, 1], weight[3, 2, 2], weight[3, 4, 4] = np.nan, np.inf, -1
     flux[4] = 0
     out, tally = np.full(data.shape, np.nan), np.full((6, 4), np.nan)
+    mesh = whole_mesh(3 * SIZE)
     joint.tukey_weights(
-        terms, design, 3, data, weight, flux, background, delta, 1.3, error, 0.1, 4.0, out, tally
+        terms,
+        design,
+        3,
+        mesh.first,
+        mesh.blocks,
+        data,
+        weight,
+        flux,
+        background,
+        delta,
+        1.3,
+        error,
+        0.1,
+        4.0,
+        out,
+        tally,
     )
     assert not out[4].any() and not tally[4].any()
     for n in (0, 1, 2, 3, 5):
@@ -150,38 +172,53 @@ def test_tukey_weights_of_float32_are_those_of_the_same_values():
     found = []
     for stamps, given in (single, double):
         out, tally = np.empty(data.shape), np.empty((len(data), 4))
+        mesh = whole_mesh(3 * SIZE)
         joint.tukey_weights(
-            terms, design, 3, stamps, given, flux, background, delta, 1.0, 0.02, 0.1, 6.0, out,
-            tally,
+            terms, design, 3, mesh.first, mesh.blocks, stamps, given, flux, background, delta, 1.0,
+            0.02, 0.1, 6.0, out, tally,
         )  # fmt: skip
         found.append(np.append(out, tally))
     np.testing.assert_array_equal(*found)
 
 
-def test_spreading_is_the_transpose_of_gathering():
-    rng = np.random.default_rng(3)
-    grid = interleave(rng.normal(size=(1, 21, 21)), 3, 1)[0]
-    taps, pixels, line = rng.normal(size=4), rng.normal(size=SIZE), rng.normal(size=(3, 9))
-    for first in range(6):
-        values = np.empty(SIZE)
-        gather_pixels(line, first, taps, values)
-        spread = np.zeros_like(line)
-        joint.spread_pixels(pixels, first, taps, spread)
-        np.testing.assert_allclose((spread * line).sum(), pixels @ values, rtol=ROUNDING * 100)
-        gathered = np.empty_like(line)
-        gather_row(grid, first, taps, gathered)
-        image = np.zeros_like(grid)
-        joint.spread_row(line, first, taps, image)
-        np.testing.assert_allclose(
-            (image * grid).sum(), (gathered * line).sum(), rtol=ROUNDING * 100
-        )
+def seen(mesh, size, delta):
+    """What `splines.place` fills for a stamp of `size` at 3 samples a pixel."""
+    start, taps, slope = np.empty(size, int), np.empty((size, 4)), np.empty((size, 4))
+    whole = splines.place(3, delta, mesh.first, mesh.blocks, start, taps, slope)
+    expected = np.flatnonzero(naive.whole_pixels(3 * SIZE, 3, (delta, 0))[:, SIZE // 2])
+    assert whole == (expected[0], expected[-1] + 1)
+    return start, taps, slope
 
 
-def test_separate_undoes_interleave():
-    model = np.random.default_rng(4).normal(size=(1, 15, 15))
-    out = np.empty((15, 15))
-    joint.separate(interleave(model, 3, 2)[0], 3, 2, out)
-    np.testing.assert_array_equal(out, model[0])
+@pytest.mark.parametrize("delta", [0.0, 0.31, -0.8])
+@pytest.mark.parametrize("reach", [3, None])
+def test_gathering_and_spreading_on_a_mesh(reach, delta):
+    mesh = whole_mesh(3 * SIZE) if reach is None else coarse_mesh(3 * SIZE, reach)
+    rng, m = np.random.default_rng(3), mesh.spread.shape[1]
+    grid, stamp, line = rng.normal(size=(m, m)), np.empty((SIZE, SIZE)), np.empty(m)
+    rows, cols = seen(mesh, SIZE, delta), seen(mesh, SIZE, 0.2)
+    splines.gather(grid, *rows[:2], *cols[:2], line, stamp)
+    matrix = naive.star_matrix(3 * SIZE, 3, (delta, 0.2))
+    assert_close(stamp.ravel(), matrix @ mesh.extend(grid).ravel(), ROUNDING)
+    pixels, image = rng.normal(size=(SIZE, SIZE)), np.zeros((m, m))
+    splines.spread(pixels, *rows[:2], *cols[:2], line, image)
+    np.testing.assert_allclose((image * grid).sum(), (pixels * stamp).sum(), rtol=ROUNDING * 100)
+
+
+def test_slopes_of_the_taps():
+    mesh, step = coarse_mesh(3 * SIZE, 3), 1e-6
+    _, taps, slope = seen(mesh, SIZE, 0.2)
+    change = (seen(mesh, SIZE, 0.2 + step)[1] - seen(mesh, SIZE, 0.2 - step)[1]) / (2 * step)
+    np.testing.assert_allclose(slope, change, atol=1e-8)
+    np.testing.assert_allclose(taps.sum(axis=1), [taps[0].sum(), *6 * [1]], rtol=ROUNDING)
+    assert taps[0].sum() < 1  # it is cut off
+
+
+def test_terms_mixed():
+    rng = np.random.default_rng(4)
+    terms, grid = rng.normal(size=(3, 5, 5)), np.full((5, 5), np.nan)
+    splines.mix(terms, np.array([1.0, -2.0, 0.5]), grid)
+    assert_close(grid, terms[0] - 2 * terms[1] + 0.5 * terms[2], ROUNDING)
 
 
 def test_gram_and_its_factor():
@@ -199,10 +236,10 @@ def test_gram_and_its_factor():
     assert not joint.factorise(np.full((4, 4), np.nan))
 
 
-def test_project():
+def test_slopes_removed():
     rng = np.random.default_rng(6)
     stamp, weight, q = rng.normal(size=(5, 5)), rng.uniform(size=(5, 5)), rng.normal(size=(4, 5, 5))
-    left, flat = np.empty((5, 5)), q.reshape(4, -1)
-    joint.project(stamp, weight, q, left)
+    flat = q.reshape(4, -1)
     expected = weight.ravel() * stamp.ravel() - flat.T @ (flat @ stamp.ravel())
-    assert_close(left.ravel(), expected, ROUNDING)
+    joint.remove_slopes(stamp, weight, q)
+    assert_close(stamp.ravel(), expected, ROUNDING)

@@ -6,6 +6,7 @@ import pytest
 from psflib.errors import SingularFit
 from psflib.loops.stencil import normal_planes
 from psflib.psf.core.conjugate import conjugate, constrained
+from psflib.psf.core.mesh import coarse_mesh, whole_mesh
 from psflib.psf.core.smoothness import Choice, Factor, expected_light, penalty_planes, times
 from tests.psf.core import naive_core as naive
 
@@ -20,6 +21,10 @@ def light(side=12, seed=1):
     return core + np.random.default_rng(seed).uniform(0.01, 0.03, core.shape)
 
 
+def penalty_of(glow):
+    return penalty_planes(glow, whole_mesh(len(glow)))
+
+
 def problem(noise=1.0, n=30, size=5, oversample=3, seed=2):
     """Normal matrix (planes), penalty (planes), right side and power of noisy stars."""
     rng = np.random.default_rng(seed)
@@ -28,19 +33,20 @@ def problem(noise=1.0, n=30, size=5, oversample=3, seed=2):
     weight = np.full((n, size, size), 1 / noise**2)
     delta, scale = rng.uniform(-0.5, 0.5, (n, 2)), rng.uniform(20, 50, n)
     planes, right, power = np.zeros((25, side, side)), np.zeros(side**2), 0.0
-    normal_planes(weight, scale, delta, oversample, planes)
+    mesh = whole_mesh(side)
+    normal_planes(weight, scale, delta, oversample, mesh.first, mesh.blocks, planes)
     for f, d in zip(scale, delta, strict=True):
         use = naive.whole_pixels(side, oversample, d).ravel()
         a = f * naive.star_matrix(side, oversample, d)[use]
         data = a @ truth.ravel() + noise * rng.normal(size=use.sum())
         right += a.T @ data / noise**2
         power += data @ data / noise**2
-    return planes, penalty_planes(truth), right.reshape(side, side), power
+    return planes, penalty_of(truth), right.reshape(side, side), power
 
 
 def test_penalty_is_the_sum_of_squared_third_differences():
     glow, rng = light(), np.random.default_rng(4)
-    planes = penalty_planes(glow)
+    planes = penalty_of(glow)
     matrix = naive.dense(planes)
     for coef in rng.normal(size=(3, *glow.shape)):
         expected = naive.penalty(glow, coef)
@@ -48,9 +54,17 @@ def test_penalty_is_the_sum_of_squared_third_differences():
         np.testing.assert_allclose(np.sum(coef * times(planes, coef)), expected, rtol=1e-11)
 
 
+def test_penalty_on_a_mesh_is_that_of_its_splines_on_the_nodes():
+    glow, mesh = light(21), coarse_mesh(21, 3)
+    spread = np.kron(mesh.spread, mesh.spread)
+    expected = spread.T @ naive.dense(penalty_of(glow)) @ spread
+    found = naive.dense(penalty_planes(glow, mesh))
+    np.testing.assert_allclose(found, expected, atol=ROUNDING * expected.max())
+
+
 def test_parabolas_are_free_and_nothing_else():
     glow = light()
-    matrix = naive.dense(penalty_planes(glow))
+    matrix = naive.dense(penalty_of(glow))
     row, col = np.mgrid[: len(glow), : len(glow)] / len(glow)
     for parabola in (np.ones_like(row), row, col, row * col, row**2, col**2):
         pull = matrix @ parabola.ravel()
@@ -60,9 +74,9 @@ def test_parabolas_are_free_and_nothing_else():
 
 
 def test_strength_is_1_at_the_peak_and_grows_outwards():
-    flat = penalty_planes(np.full((12, 12), 7.0))
-    np.testing.assert_array_equal(flat, penalty_planes(np.full((12, 12), 0.1)))
-    assert (penalty_planes(light())[0] >= flat[0] * (1 - ROUNDING)).all()
+    flat = penalty_of(np.full((12, 12), 7.0))
+    np.testing.assert_array_equal(flat, penalty_of(np.full((12, 12), 0.1)))
+    assert (penalty_of(light())[0] >= flat[0] * (1 - ROUNDING)).all()
 
 
 def test_expected_light_is_positive_and_follows_the_model():

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from psflib.loops.stencil import add_products, apply_planes, lag, normal_planes
+from psflib.loops.stencil import add_gram, apply_planes, lag, normal_planes
+from psflib.psf.core.mesh import coarse_mesh, whole_mesh
 from tests.psf.core import naive_core as naive
 
 SIZE = 7
@@ -22,8 +23,13 @@ def stars(n, oversample, seed=1):
 def planes_of(weight, scale, delta, oversample):
     side = weight.shape[1] * oversample
     planes = np.zeros((25, side, side))
-    normal_planes(weight, scale, delta, oversample, planes)
+    add_planes(weight, scale, delta, oversample, planes)
     return planes
+
+
+def add_planes(weight, scale, delta, oversample, planes):
+    mesh = whole_mesh(weight.shape[1] * oversample)
+    normal_planes(weight, scale, delta, oversample, mesh.first, mesh.blocks, planes)
 
 
 def test_lags_are_numbered_without_a_gap():
@@ -44,7 +50,7 @@ def test_planes_are_added_to_what_is_there():
     weight, scale, delta = stars(4, 3)
     whole = planes_of(weight, scale, delta, 3)
     parts = planes_of(weight[:2], scale[:2], delta[:2], 3)
-    normal_planes(weight[2:], scale[2:], delta[2:], 3, parts)
+    add_planes(weight[2:], scale[2:], delta[2:], 3, parts)
     np.testing.assert_allclose(parts, whole, atol=ROUNDING * whole.max())
 
 
@@ -57,16 +63,29 @@ def test_stars_without_light_and_lines_beyond_the_grid_are_left_out():
     np.testing.assert_array_equal(planes_of(weight, scale, delta, 3), only)
 
 
-def test_products_of_one_row():
-    weight, taps = np.array([2.0, 0.0, 3.0]), np.array([0.1, 0.2, 0.3, 0.4])
-    products = np.full((4, 9), np.nan)
-    add_products(weight, taps, 1, 2, products)
-    expected = np.zeros((4, 9))
-    for base, w in ((1, 2.0), (5, 3.0)):
-        for d in range(4):
-            for b in range(4 - d):
-                expected[d, base + b] += w * taps[b] * taps[b + d]
-    np.testing.assert_allclose(products, expected, rtol=ROUNDING)
+def test_gram_of_places_with_their_own_taps():
+    rng = np.random.default_rng(8)
+    weight = rng.uniform(-0.5, 2, (6, 5))
+    rows, cols = np.sort(rng.integers(0, 6, 6)), np.sort(rng.integers(0, 6, 5))
+    row_taps, col_taps = rng.normal(size=(6, 4)), rng.normal(size=(5, 4))
+    planes = np.zeros((25, 9, 9))
+    add_gram(weight, rows, row_taps, cols, col_taps, planes)
+    matrix = np.zeros((81, 81))
+    for i, j in np.argwhere(weight > 0):
+        seen = np.zeros((9, 9))
+        seen[rows[i] : rows[i] + 4, cols[j] : cols[j] + 4] = np.outer(row_taps[i], col_taps[j])
+        matrix += weight[i, j] * np.outer(seen, seen)
+    np.testing.assert_allclose(naive.dense(planes), matrix, atol=ROUNDING * matrix.max())
+
+
+def test_planes_on_a_mesh_are_those_of_all_nodes_between_its_splines():
+    weight, scale, delta = stars(4, 3)
+    mesh = coarse_mesh(21, 3)
+    planes = np.zeros((25, *2 * (mesh.spread.shape[1],)))
+    normal_planes(weight, scale, delta, 3, mesh.first, mesh.blocks, planes)
+    spread = np.kron(mesh.spread, mesh.spread)
+    expected = spread.T @ naive.normal_matrix(weight, scale, delta, 3) @ spread
+    np.testing.assert_allclose(naive.dense(planes), expected, atol=ROUNDING * expected.max())
 
 
 @pytest.mark.parametrize("side", [4, 9])

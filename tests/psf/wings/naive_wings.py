@@ -90,3 +90,34 @@ def ray_power(square, i, j, share, side):
             if 0 <= row < len(square) and 0 <= col < len(square):
                 found.append(square[row, col])
     return np.mean(found)
+
+
+def tukey_mean(values, weight, cut, passes):
+    """Mean with Tukey's weights, and its error."""
+    level = np.median(values)
+    for _ in range(passes):
+        z = (values - level) * np.sqrt(weight)
+        scale = max(1.0, 1.4826 * np.median(np.abs(z)))
+        robust = weight * np.maximum(1 - (z / (cut * scale)) ** 2, 0) ** 2
+        if not robust.sum() > 0:
+            robust = weight
+            break
+        level = np.sum(robust * values) / robust.sum()
+    return level, scale / np.sqrt(robust.sum())
+
+
+def robust_cells(plane, weight, use, others, box, stride, least, cut, passes):
+    """Rows x, y, mean, error and means of the others, cells along rows first."""
+    rows = []
+    for top in range(0, plane.shape[0], box):
+        for left in range(0, plane.shape[1], box):
+            part = (slice(top, top + box, stride), slice(left, left + box, stride))
+            own = use[part]
+            if own.mean() < least:
+                rows.append(np.full(4 + len(others), np.nan))
+                continue
+            y, x = np.argwhere(own).mean(axis=0) * stride + (top, left)
+            mean = tukey_mean(plane[part][own].astype(float), weight[part][own].astype(float),
+                              cut, passes)  # fmt: skip
+            rows.append([x, y, *mean, *(other[part][own].mean(dtype=float) for other in others)])
+    return np.array(rows)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from psflib.loops import wings
+from psflib.loops import cells, select, wings
 from tests.psf.wings import naive_wings as naive
 
 
@@ -75,3 +75,30 @@ def test_ray_power(plane):
     for i, j in np.random.default_rng(2).integers(0, 41, (60, 2)):
         twin = naive.ray_power(plane[0], i, j, 0.3, 1.5)
         np.testing.assert_allclose(out[i, j], twin, rtol=1e-11)
+
+
+def test_robust_cells():
+    rng = np.random.default_rng(11)
+    plane = rng.normal(5, 2, (50, 70)).astype(np.float32)
+    plane[rng.random(plane.shape) < 0.1] += 40
+    plane[:10, :10] = 3  # more than half of a cell is one value
+    weight = rng.uniform(0.1, 0.4, plane.shape).astype(np.float32)
+    use = rng.random(plane.shape) < 0.7
+    use[20:40, 20:40] = False
+    others = rng.normal(size=(3, 50, 70)).astype(np.float32)
+    out = np.empty((3 * 4, 7))
+    cells.robust_cells(plane, weight, use, others, 20, 2, 0.25, 4.0, 4, out)
+    twin = naive.robust_cells(plane, weight, use, others, 20, 2, 0.25, 4.0, 4)
+    assert np.isnan(twin[:, 0]).sum() == 1
+    # sums of a hundred terms in another order
+    np.testing.assert_allclose(out, twin, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 101])
+def test_median(n):
+    values = np.random.default_rng(n).integers(0, 40, n).astype(float)
+    assert select.median(values.copy()) == np.median(values)
+    for k in (0, n // 3, n - 1):
+        found = values.copy()
+        select.partition(found, k)
+        assert found[k] == np.sort(values)[k] == found[: k + 1].max() == found[k:].min()
