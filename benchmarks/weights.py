@@ -23,10 +23,11 @@ from psflib.psf.core.stage import build_epsf_field  # noqa: E402
 from psflib.simulation.psf_model import PsfModel  # noqa: E402
 from psflib.simulation.star_stamps import EpsfTruth, FieldTruth, simulate_stamps  # noqa: E402
 from psflib.stamps.build import Stamps  # noqa: E402
-from psflib.subtraction import run_hotpants, run_sfft  # noqa: E402
+from psflib.subtraction import METHODS, SubtractSettings, run_hotpants, run_sfft  # noqa: E402
 
-GAIN, READ, SHAPE, SEEDS = 1.5, 3.0, (1024, 1024), (1, 2, 3, 4)
-SKIES = 5000.0, 300.0, 40.0, 5.0  # electrons
+GAIN, READ, SHAPE, SEEDS = 1.5, 3.0, (768, 768), (1, 2, 3, 4)
+WIDTHS = 3.6, 2.6  # FWHM of science image and template, px
+SKIES = 5000.0, 40.0, 5.0  # electrons
 PLANES = {
     "the pixel's counts": lambda seen, light: np.maximum(seen, 1) / GAIN + READ**2,
     "counts smoothed over 3 x 3": lambda seen, light: (
@@ -44,7 +45,7 @@ def lights(sky, seed):
     x, y = rng.uniform(0, SHAPE[0], (2, count))
     flux = 10 ** rng.uniform(2.8, 5, count)
     made = []
-    for fwhm, scale, level in ((3.6, 1.2, sky), (2.6, 1.0, 1.5 * sky)):
+    for fwhm, scale, level in zip(WIDTHS, (1.2, 1.0), (sky, 1.5 * sky), strict=True):
         light = np.zeros(SHAPE)
         PsfModel(fwhm, wing=0.0, shape=SHAPE).render(x, y, scale * flux, light)
         made.append(light + level)
@@ -67,7 +68,16 @@ def observed(sky, plane, seed):
 def sky_of(sky, plane, method, seed):
     """Mean of the difference (ADU), its standard error, and mean of the score, in empty sky."""
     pair, empty = observed(sky / GAIN, plane, seed)
-    raw = psflib.subtract(*(psflib.Exposure(*planes, gain=GAIN) for planes in pair), method=method)
+    science, template = (
+        psflib.prepare(psflib.Exposure(*planes, gain=GAIN, meta={"fwhm": fwhm}))
+        for planes, fwhm in zip(pair, WIDTHS, strict=True)
+    )
+
+    def psf_of(exposure):
+        return PsfModel(WIDTHS[exposure is template], wing=0.0, shape=SHAPE)
+
+    settings = getattr(SubtractSettings(), method)
+    raw = METHODS[method](science, template, settings, psf_of)
     score = psflib.decorrelate(raw).score
     use = empty & (raw.mask == 0)
     values = raw.image[use].astype(float)
@@ -85,7 +95,7 @@ def bias():
              f"{found[:, 2].mean():+.3f}"]
         )  # fmt: skip
     columns = ["sky, e-", "variance from", "method", "mean of the difference, ADU", "of the score"]
-    title = "Empty sky of differences, 4 pairs of 1024 x 1024, gain 1.5 (goal: 1 error)"
+    title = "Empty sky of differences, 4 pairs of 768 x 768, gain 1.5 (goal: 1 error)"
     return title, columns, rows
 
 
@@ -108,7 +118,7 @@ def peers():
         error = np.sqrt(np.sum(error**2)) / len(SEEDS)
         name = plane if plane != "measured by prepare" else "not given"
         rows.append([f"{sky:g}", name, call.__name__, f"{level.mean():+.3f} ± {error:.3f}"])
-    title = "Empty sky of `run_hotpants` and `run_sfft`, 4 pairs of 1024 x 1024 (goal: 1 error)"
+    title = "Empty sky of `run_hotpants` and `run_sfft`, 4 pairs of 768 x 768 (goal: 1 error)"
     return title, ["sky, e-", "variance from", "call", "mean of the difference, ADU"], rows
 
 
