@@ -6,7 +6,9 @@ from psflib.image.threads import bands, for_each
 from psflib.loops import footprints as loops
 
 
-def smoothed(plane: np.ndarray, sigma: float, reach: float = 4.0) -> np.ndarray:
+def smoothed(
+    plane: np.ndarray, sigma: float, reach: float = 4.0, within: int | None = None
+) -> np.ndarray:
     """The plane (ny, nx) convolved with a Gaussian, float32, mirrored at its borders.
 
     Parameters
@@ -16,8 +18,10 @@ def smoothed(plane: np.ndarray, sigma: float, reach: float = 4.0) -> np.ndarray:
         px.
     reach : float
         Of the Gaussian, in `sigma`.
+    within : int, optional
+        Only what it takes from pixels so near in both directions.
     """
-    taps = _taps(sigma, reach)
+    taps = taps_of(sigma, reach)[: None if within is None else within + 1]
     half = len(taps) - 1
     wide = np.pad(plane.astype(np.float32, copy=False), half, mode="symmetric")
     out = np.empty(plane.shape, np.float32)
@@ -32,12 +36,13 @@ def smoothed(plane: np.ndarray, sigma: float, reach: float = 4.0) -> np.ndarray:
     return out
 
 
-def own_share(sigma: float, reach: float = 4.0) -> float:
-    """What a pixel's own value counts in its average of `smoothed`."""
-    return float(_taps(sigma, reach)[0]) ** 2
+def own_share(sigma: float, reach: float = 4.0, within: int = 0) -> float:
+    """What a pixel's own value, and those of pixels so near, count in its average of `smoothed`."""
+    taps = taps_of(sigma, reach)[: within + 1]
+    return float(2 * taps.sum() - taps[0]) ** 2
 
 
-def _taps(sigma, reach):
-    """Of unit sum in both directions together, the central one first, float32."""
+def taps_of(sigma, reach):
+    """Of the Gaussian (px; `reach` in sigma), unit sum of both sides, the central one first."""
     taps = np.exp(-0.5 * np.square(np.arange(int(np.ceil(reach * sigma)) + 1) / sigma))
     return (taps / (2 * taps.sum() - 1)).astype(np.float32)

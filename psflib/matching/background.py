@@ -9,7 +9,6 @@ import math
 import numpy as np
 
 from psflib.image.noise import clipped
-from psflib.image.weights import weight_variance
 from psflib.matching import pixels
 from psflib.matching.equations import fit_background
 
@@ -43,7 +42,9 @@ def background_of_sky(rest, variance, matched, usable, fwhm, order):
     Parameters
     ----------
     rest, variance : ndarray (ny, nx) float32
-        The difference, and its variance as claimed.
+        The difference, and the variance that weighs it: made of both images' `weight_variance`.
+        What the convolved image's counts add to the difference's own variance follows its noise
+        over the width of the kernel, which no regression pixel by pixel takes away.
     matched, usable, fwhm
         As of `dark_pixels`.
     order : int
@@ -52,4 +53,4 @@ def background_of_sky(rest, variance, matched, usable, fwhm, order):
     dark = dark_pixels(matched, usable, fwhm) & usable & (variance > 0)
     if dark.sum() < LEAST_DARK * usable.sum():
         return None
-    return fit_background(rest, weight_variance(rest, variance, usable), dark, order)
+    return fit_background(rest, variance, dark, order)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ENOUGH = 5  # sources of an image in the common part; fewer that do not match prove nothing
 SIGNIFICANT = 3.0  # standard errors that a shift must have to be corrected
+UNDERSAMPLED = 2.0  # px of FWHM, below which a template that is resampled is said to alias
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +103,14 @@ def register(
     place = locate(science, template, settings)
     log.info("%s", place.note)
     aligned, facts = align(template, science, place.nodes)
-    return aligned, facts | place.facts() | {"notes": [place.note]}
+    notes, width = [place.note], template.meta.get("fwhm")
+    if aligned is not template and width is not None and width < UNDERSAMPLED:
+        notes.append(
+            f"the template, of FWHM {width:.2f} px, was resampled: below {UNDERSAMPLED:g} px its "
+            "pixels do not hold all of the PSF, stars alias, and no kernel follows what that leaves"
+        )
+        log.warning("%s", notes[-1])
+    return aligned, facts | place.facts() | {"notes": notes}
 
 
 def locate(

@@ -65,14 +65,13 @@ def subtract_fitted(fit, science, template, settings, psf_of) -> Difference:
         weight_variance(image, variance, ~bad),
     )
     kernel = fit((target.image, weights[0], usable), (image, weights[1], ~bad), fwhms, direction)
-    del weights
     rho = correlation(target), correlation(convolved)
     usable &= ~bad
     doubt = doubts.doubt_of_fill(kernel, image, bad, np.median(pixels.sample(variance, ~bad)))
     kernel, difference, noise, added = _apply(
-        kernel, target, image, variance, usable, rho[1], doubt
+        kernel, target, image, variance, weights, usable, rho[1], doubt
     )
-    del image, variance, usable  # the peak of the memory comes now
+    del image, variance, weights, usable  # the peak of the memory comes now
     mask = _mask(kernel, science, template, bad, doubt, noise, added, settings)
     del doubt
     _to_science_units(kernel, difference, noise)
@@ -120,9 +119,10 @@ def _patches(exposure):
     return Exposure(image, variance, mask, meta=meta, mask_bits=OWN_BITS)
 
 
-def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
+def _apply(kernel: MatchingKernel, target, image, variance, weights, usable, rho, doubt):
     """Kernel, target minus matched image, its variance, and what the latter has beyond the inputs'.
 
+    weights : `weight_variance` of target and image
     A doubt is the same all over the width of a PSF, so that as independent noise of each pixel it
     has to be as many times larger as there are pixels in the PSF.
     """
@@ -134,11 +134,15 @@ def _apply(kernel: MatchingKernel, target, image, variance, usable, rho, doubt):
     dark = dark_pixels(matched, usable, target.meta["fwhm"])
     difference = np.subtract(target.image, matched, out=matched)
     difference -= kernel.background_map()
-    weights = weight_variance(difference, noise, usable)
     dark &= usable
     crowded = dark.sum() < LEAST_DARK * usable.sum()
-    kernel = _refit_background(kernel, difference, weights, sky if crowded else dark)
-    del dark, weights
+    if any(w is not v for w, v in zip(weights, (target.variance, variance), strict=True)):
+        spread = propagated(kernel, weights[1], rho)
+        spread += weights[0]
+    else:
+        spread = noise
+    kernel = _refit_background(kernel, difference, spread, sky if crowded else dark)
+    del dark, spread
     area = 4 * np.pi * (target.meta["fwhm"] / 2.355) ** 2
     added = np.float32(area) * np.square(doubt)
     limit = np.float32(doubts.BRIGHT * np.sqrt(np.median(pixels.sample(variance, usable))))

@@ -8,7 +8,6 @@ from psflib.image.exposure import Exposure
 from psflib.image.smooth import own_share, smoothed
 from psflib.image.weights import weight_variance, weights
 from psflib.simulation.psf_model import PsfModel
-from psflib.subtraction import run_hotpants, run_sfft
 
 SHAPE, GAIN, READ = (400, 400), 1.5, 3.0
 
@@ -86,28 +85,6 @@ def test_same_in_any_unit():
     )
 
 
-@pytest.mark.parametrize("method", ["al", "sfft"])
-def test_the_sky_of_a_difference_is_unbiased(method):
-    """Variance from counts: 0.6 ADU and 0.1 sigma of the score before, 8 and 10 errors."""
-    means, scores = [], []
-    truth = {"science": 1.2 * starlight(3.6) + 300, "template": starlight(2.6) + 450}
-    empty = truth["science"] - 300 < 0.02
-    empty[:20], empty[-20:], empty[:, :20], empty[:, -20:] = False, False, False, False
-    for seed in (1, 2):
-        pair = []
-        for k, light in enumerate(truth.values()):
-            seen = observed(light - 300, 300.0, 10 * seed + k)
-            variance = variances(seen, light)["counts"]
-            pair.append(Exposure(seen.astype("f4"), variance.astype("f4"), gain=GAIN))
-        raw = psflib.subtract(*pair, method=method)
-        sky = empty & (raw.mask == 0)
-        means.append(raw.image[sky].mean() / np.sqrt(raw.variance[sky].mean() / sky.sum()))
-        scores.append(psflib.decorrelate(raw).score[sky].mean())
-    # a background of degree 3 follows the noise, so that the mean is better than its own error
-    assert abs(np.mean(means)) < 2
-    assert abs(np.mean(scores)) < 0.04
-
-
 @pytest.mark.parametrize("plane", ["counts", "measured"])
 def test_no_weight_knows_the_noise_of_its_pixel(plane):
     """Sky and cores: 0.7 ADU low by counts, and cores by what `prepare` measures too."""
@@ -140,25 +117,3 @@ def test_own_share():
     plane[20, 20] = 1
     for sigma in (1.0, 3.0):
         assert smoothed(plane, sigma)[20, 20] == pytest.approx(own_share(sigma), rel=1e-5)
-
-
-@pytest.mark.parametrize("given", ["counts", "nothing"])
-@pytest.mark.parametrize("call", [run_hotpants, run_sfft])
-def test_the_sky_of_peers_calls_is_unbiased(call, given):
-    """-0.3 to -0.5 ADU while their background was fitted to what is around stars."""
-    images, sigmas = [], []
-    for k, (fwhm, level) in enumerate(((3.6, 300.0), (2.6, 450.0))):
-        light = starlight(fwhm)
-        images.append(observed(light, level, 20 + k))
-        sigmas.append(np.sqrt(variances(images[-1], light)["counts"]))
-    sigmas = [None, None] if given == "nothing" else sigmas
-    widths = {"image_fwhm": 3.6, "template_fwhm": 2.6} if call is run_hotpants else {}
-    made = call(
-        *images, err=sigmas[0], template_err=sigmas[1], image_gain=GAIN, template_gain=GAIN,
-        **widths,
-    )  # fmt: skip
-    empty = starlight(3.6) < 0.02
-    empty[:24], empty[-24:], empty[:, :24], empty[:, -24:] = False, False, False, False
-    sky = made[empty & (np.abs(made) > 1e-20)]
-    # 3 standard errors; of a background of degree 2 by stars and sky 1.5 of them scatter
-    assert abs(sky.mean()) < 3 * 1.5 * sky.std() / np.sqrt(sky.size)

@@ -8,6 +8,8 @@ from astropy.io import fits
 from astropy.table import Table
 from scipy import ndimage
 
+from psflib.image.fill import fill_masked
+from psflib.image.weights import weight_variance
 from psflib.matching.apply import convolved_exposure, subtract_matched
 from psflib.matching.background import background_of_sky
 from psflib.subtraction.hotpants import header as cards
@@ -159,7 +161,7 @@ def _apply(science, template, fit, options):
     share = 0.0 if options.mous < 0 else options.kfm
     matched = convolved_exposure(kernel, convolved, share)
     target = science if kernel.convolved == "template" else template
-    kernel = _with_background_of_sky(kernel, target, matched, options.bgo)
+    kernel = _with_background_of_sky(kernel, target, convolved, matched, options.bgo)
     fit = dataclasses.replace(fit, kernel=kernel)
     difference = subtract_matched(kernel, science, template, matched)
     centre = (science.shape[1] - 1) / 2, (science.shape[0] - 1) / 2
@@ -178,13 +180,16 @@ def _apply(science, template, fit, options):
     return fit, (image, shown, scaled, noise, mask, factor)
 
 
-def _with_background_of_sky(kernel, target, matched, order):
+def _with_background_of_sky(kernel, target, convolved, matched, order):
     """The kernel with the background that the sky between the substamps asks for."""
     usable = target.usable & matched.usable
     rest = target.image - matched.image - kernel.background_map()
-    more = background_of_sky(
-        rest, target.variance + matched.variance, matched.image, usable, target.meta["fwhm"], order
-    )
+    own, spread = (weight_variance(e.image, e.variance, e.usable) for e in (target, convolved))
+    if spread is convolved.variance:
+        spread = matched.variance
+    else:
+        spread = kernel.squared().convolve(fill_masked(convolved.replace(variance=spread))[1])
+    more = background_of_sky(rest, own + spread, matched.image, usable, target.meta["fwhm"], order)
     if more is None:
         return kernel
     return dataclasses.replace(kernel, background=kernel.background + more)

@@ -129,7 +129,7 @@ def run_sfft(
     fitted = fit(model, planes, rules)
     claimed = _variances(science, reference, quiet)
     if rules.clip and not is_sparse(use, fitted.assembly):
-        fitted = _with_background_of_sky(fitted, planes, claimed, good)
+        fitted = _with_background_of_sky(fitted, planes, good)
     for note in flags:
         log.warning(note)
     light = planes.target - fitted.residual
@@ -223,13 +223,13 @@ def _good(model, science, reference):
     return good, edges
 
 
-def _with_background_of_sky(fitted: Fitted, planes, variances, good) -> Fitted:
+def _with_background_of_sky(fitted: Fitted, planes, good) -> Fitted:
     """The fit with the background that the sky asks for; plain least squares are left as they are.
 
     The seeing is not known: a third of the kernel is room enough around a source.
     """
     model = fitted.solver.model
-    noise = noise_variance(model, fitted.solution, variances)
+    noise = noise_variance(model, fitted.solution, planes.variance)
     light = planes.target - fitted.residual
     fwhm = max(2.0, max(model.kernel_shape) / 3)
     more = background_of_sky(

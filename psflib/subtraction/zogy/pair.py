@@ -16,6 +16,8 @@ from psflib.image.convolve import convolve_sparse
 from psflib.image.exposure import Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.noise import empty_sky, power_spectrum
+from psflib.image.weights import weight_variance
+from psflib.matching.background import background_of_sky
 from psflib.matching.equations import fit_background
 from psflib.settings.subtract import MOST_FLUX_RANGE
 from psflib.subtraction.zogy.filters import mean_over_frequencies
@@ -91,7 +93,13 @@ def match_pair(
     planes[3] *= np.float32(options.scale**2)
     bad = ~(science.usable & template.usable)
     sky = _sky(science, ~bad) & _sky(template, ~bad)
-    background, order = _take_background(planes, sky, options.background_order)
+    weights = [
+        weight_variance(image, variance, exposure.usable)
+        for image, variance, exposure in zip(
+            planes[::2], planes[1::2], (science, template), strict=True
+        )
+    ]
+    background, order = _take_background(planes, weights, sky, options.background_order)
     noises = [SkyVariance(plane, sky if sky.any() else ~bad) for plane in planes[1::2]]
 
     def psf_pair(x, y):
@@ -102,7 +110,11 @@ def match_pair(
         lambda x, y: (noises[0](x, y), noises[1](x, y)), psf_pair, power=_powers(options.rho),
     )  # fmt: skip
     fwhm = max(e.meta["fwhm"] for e in (science, template))
-    alignment = _align(pair, tiles, support, bad, fwhm, options)
+    alignment, matched = _align(pair, weights, tiles, support, bad, fwhm, options)
+    if matched is not None and options.background_order >= 0:
+        more = matched.background(~bad, fwhm, order)
+        background = background + more
+        planes[0] -= polynomial.product_map(more, order, bad.shape)
     pair = _aligned(pair, alignment)
     scale = options.scale * alignment.scale
     return MatchedPair(pair, bad, scale, alignment.order, background, order, alignment)
@@ -112,13 +124,38 @@ def _sky(exposure, usable):
     return empty_sky(exposure.image, exposure.variance, usable, exposure.meta["fwhm"])
 
 
-def _take_background(planes, sky, order):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Matched:
+    """Both images as they enter D, aligned; their light tells nothing of the background any more.
+
+    Where the wider PSF has its wings, beside sources, the images themselves differ (-0.03 ADU, 3
+    standard errors of a Mpx, in a sky of 5 electrons).
+
+    template, rest, variance : ndarray (ny, nx) float32;  gain : of a level of the science image
+    """
+
+    template: np.ndarray
+    rest: np.ndarray
+    variance: np.ndarray
+    gain: float
+
+    def background(self, usable, fwhm, order):
+        """Coefficients of the science image's background that is left, ADU."""
+        edge = int(np.ceil(2 * fwhm))  # the filters reach beyond it
+        usable = ndimage.binary_erosion(usable, iterations=edge)
+        found = background_of_sky(self.rest, self.variance, self.template, usable, fwhm, order)
+        if found is None:
+            return np.zeros(polynomial.n_terms(order))
+        return found / self.gain
+
+
+def _take_background(planes, weights, sky, order):
     """Take the difference of the backgrounds off the science image; coefficients and degree."""
     if order < 0:
         return np.zeros(1), 0
     rest = planes[0] - planes[2]
     for lower in range(order, -1, -1):
-        found = fit_background(rest, planes[1] + planes[3], sky, lower)
+        found = fit_background(rest, weights[0] + weights[1], sky, lower)
         if found is not None:
             planes[0] -= polynomial.product_map(found, lower, rest.shape)
             return found, lower
@@ -132,19 +169,20 @@ def _powers(rho):
     )
 
 
-def _align(pair, tiles, support, bad, fwhm, options) -> Alignment:
+def _align(pair, weights, tiles, support, bad, fwhm, options) -> tuple[Alignment, _Matched | None]:
     """Scale and displacement; twice if the displacement is large."""
     if not (options.fit_scale or options.fit_shift):
-        return Alignment(np.ones(1), 0, (0.0, 0.0), 0, [])
-    first = _fit(pair, tiles, support, bad, fwhm, options)
+        return Alignment(np.ones(1), 0, (0.0, 0.0), 0, []), None
+    first, matched = _fit(pair, weights, tiles, support, bad, fwhm, options)
     if not options.fit_shift or np.abs(first.shift).max() < REDONE:
-        return first
-    again = _fit(dataclasses.replace(pair, shift=first.shift), tiles, support, bad, fwhm, options)
+        return first, matched
+    moved = dataclasses.replace(pair, shift=first.shift)
+    again, matched = _fit(moved, weights, tiles, support, bad, fwhm, options)
     shift = tuple(np.clip(np.add(first.shift, again.shift), -0.5, 0.5).tolist())
-    return dataclasses.replace(again, shift=shift, notes=[*first.notes, *again.notes])
+    return dataclasses.replace(again, shift=shift, notes=[*first.notes, *again.notes]), matched
 
 
-def _fit(pair, tiles, support, bad, fwhm, options):
+def _fit(pair, weights, tiles, support, bad, fwhm, options):
     planes = filtered_images(pair, tiles, support)
     middle = next(iter(tiles))
     filters = pair.filters(middle, support)
@@ -152,15 +190,23 @@ def _fit(pair, tiles, support, bad, fwhm, options):
         mean_over_frequencies(np.square(np.abs(f)), filters.shape)
         for f in (filters.science, filters.template)
     ]
-    variances = [v * np.float32(g) for v, g in zip((pair.var_n, pair.var_r), gains, strict=True)]
+    variances = [v * np.float32(g) for v, g in zip(weights, gains, strict=True)]
     select = _telling(planes, variances, fwhm)
     if options.good is not None:
         select &= options.good
     select &= ~ndimage.binary_dilation(bad, iterations=max(1, round(fwhm)))
-    return fit_alignment(
+    found = fit_alignment(
         planes, variances, select, options.scale_order, options.fit_scale, options.fit_shift,
         options.flux_range,
     )  # fmt: skip
+    scale = polynomial.product_map(found.scale, found.order, bad.shape)
+    template = planes["template"]
+    for shift, axis in zip(found.shift, "xy", strict=True):
+        template -= np.float32(shift) * planes[f"slope_{axis}"]
+    template *= scale
+    rest = np.subtract(planes["science"], template, out=planes["science"])
+    variance = variances[0] + np.square(scale) * variances[1]
+    return found, _Matched(template, rest, variance, float(filters.science[0, 0].real))
 
 
 def _telling(planes, variances, fwhm):
