@@ -69,7 +69,8 @@ def candidate_gallery(difference, candidates, science, template, top=12, size=41
     planes = _planes(difference, science, template)
     names = list(planes)
     pairs = zip(*[iter([*order, *[None] * (len(order) % 2)])] * 2, strict=True)
-    tiles, texts = [], []
+    tiles: list = []
+    texts: list[str] = []
     for pair in pairs:
         for index in pair:
             row = None if index is None else candidates[int(index)]
@@ -91,7 +92,8 @@ def _planes(difference, science, template):
 def _tile(row, image, name, size):
     if row is None:
         return None
-    cut = _cutout(image, *(float(getattr(row[n], "value", row[n])) for n in ("x", "y")), size)
+    x, y = (float(getattr(row[n], "value", row[n])) for n in ("x", "y"))
+    cut = _cutout(image, x, y, size)
     if name in ("difference / σ", "score"):
         return canvas.coloured(cut, Normalize(-8, 8, clip=True), canvas.DIVERGING)
     return canvas.coloured(cut, canvas.asinh_norm(cut))
