@@ -93,8 +93,8 @@ def coarse_mesh(side, reach) -> Mesh:
     half = list(range(middle, middle + reach + 1))
     while last - half[-1] >= 2 * COARSER:
         half.append(half[-1] + COARSER)
-    half = np.array([*half, last])
-    knots = np.unique(np.concatenate([side - 1 - half, half]))
+    outwards = np.array([*half, last])
+    knots = np.unique(np.concatenate([side - 1 - outwards, outwards]))
     first = np.searchsorted(knots, np.arange(1, side - 2), side="right") - 1
     spread = _on_nodes(knots, side)
     blocks = np.array([

@@ -70,7 +70,7 @@ class JointSystem:
             self.values, self.vectors = values, vectors
         change = mesh.extend(change)
         state.coef = mesh.extend(coef) + change
-        self.change = np.linalg.norm(change) / np.linalg.norm(state.coef)
+        self.change = float(np.linalg.norm(change) / np.linalg.norm(state.coef))
         return self.change
 
     def smooth(self, terms):
