@@ -9,8 +9,8 @@ import dataclasses
 import functools
 
 import numpy as np
-from scipy.interpolate import BSpline
 
+from psflib.image.splines import b_splines
 from psflib.psf.core.smoothness import expected_light
 
 COARSER = 3  # nodes between knots in the wing
@@ -113,8 +113,6 @@ def _on_nodes(knots, side):
     nodes = np.arange(-2.0, side + 2)
     # four places a cell determine a cubic; they are the middles of its quarters
     at = np.arange(1, side - 2)[:, None] + (np.arange(4) + 0.5) / 4
-    fine, coarse = (
-        BSpline.design_matrix(at.ravel(), k, 3).toarray() for k in (nodes, own)
-    )  # fmt: skip
+    fine, coarse = (b_splines(at.ravel(), np.asarray(k, float), 3).T for k in (nodes, own))
     spread = np.linalg.lstsq(fine, coarse, rcond=None)[0]
     return np.where(np.abs(spread) > ROUNDING, spread, 0.0)
