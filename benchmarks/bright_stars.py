@@ -49,7 +49,7 @@ def survey(science, template):
 
 
 def scene(name, seed=71):
-    """One of the scenes of matching.py, whose variable and new sources count among the candidates."""
+    """One of the scenes of matching.py; its variable and new sources are candidates too."""
 
     def make():
         bench = Bench(name, 1024, seed)

@@ -17,7 +17,7 @@ from psflib.image.exposure import Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.noise import empty_sky, power_spectrum
 from psflib.image.weights import weight_variance
-from psflib.matching import bounds
+from psflib.matching import bounds, pixels
 from psflib.matching.background import background_of_sky
 from psflib.matching.equations import fit_background
 from psflib.subtraction.zogy.filters import mean_over_frequencies
@@ -142,7 +142,9 @@ class _Matched:
     def background(self, usable, fwhm, order):
         """Coefficients of the science image's background that is left, ADU."""
         edge = int(np.ceil(2 * fwhm))  # the filters reach beyond it
-        usable = ndimage.binary_erosion(usable, iterations=edge)
+        usable = ~pixels.grown(~usable, edge)
+        usable[:edge] = usable[-edge:] = False
+        usable[:, :edge] = usable[:, -edge:] = False
         found = background_of_sky(self.rest, self.variance, self.template, usable, fwhm, order)
         if found is None:
             return np.zeros(polynomial.n_terms(order))
