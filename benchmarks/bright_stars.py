@@ -49,7 +49,7 @@ def survey(science, template):
 
 
 def scene(name, seed=71):
-    """One of the scenes of matching.py, without its changes in brightness."""
+    """One of the scenes of matching.py; its variable and new sources are candidates too."""
 
     def make():
         bench = Bench(name, 1024, seed)

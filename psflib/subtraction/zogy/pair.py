@@ -142,7 +142,9 @@ class _Matched:
     def background(self, usable, fwhm, order):
         """Coefficients of the science image's background that is left, ADU."""
         edge = int(np.ceil(2 * fwhm))  # the filters reach beyond it
-        usable = ndimage.binary_erosion(usable, iterations=edge)
+        usable = ~pixels.grown(~usable, edge)
+        usable[:edge] = usable[-edge:] = False
+        usable[:, :edge] = usable[:, -edge:] = False
         found = background_of_sky(self.rest, self.variance, self.template, usable, fwhm, order)
         if found is None:
             return np.zeros(polynomial.n_terms(order))
