@@ -17,6 +17,7 @@ from psflib.image.exposure import Exposure
 from psflib.image.fill import fill_masked
 from psflib.image.noise import empty_sky, power_spectrum
 from psflib.image.weights import weight_variance
+from psflib.matching import pixels
 from psflib.matching.background import background_of_sky
 from psflib.matching.equations import fit_background
 from psflib.settings.subtract import MOST_FLUX_RANGE
