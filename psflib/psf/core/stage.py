@@ -127,11 +127,23 @@ def build_epsf_field(
     notes += found.notes
     error, (shape_error, zero_error) = found.constant.uncertainty()
     terms = np.tensordot(found.mix, found.state.finish(), axes=1)
-    own = {"shape_error": shape_error, "zero_error": zero_error, "mix": found.mix.tolist()}
+    own: dict = {
+        "reserve_chi2": None,
+        "shape_error": shape_error,
+        "zero_error": zero_error,
+        "mix": found.mix.tolist(),
+    }
     psf = PsfField(terms, os, found.order, tuple(shape), None, own, error)
     groups = [(fitted, found.state)]
+    own["reserve_chi2"] = None
     if reserved.any():
-        groups.append((reserved, judged(found.state, held_out, shape, found.order, found.mix)))
+        held = judged(found.state, held_out, shape, found.order, found.mix)
+        # All of them judge the order and `reserve_chi2`; but a blend that was reserved is no
+        # better a star than one that was fitted and left out.
+        known = held.chi2[held.ok & np.isfinite(held.chi2)]
+        own["reserve_chi2"] = float(known.mean()) if known.size else None
+        held.drop_outliers()
+        groups.append((reserved, held))
     table = _star_table(stamps, groups, reserved)
     flux, error = table["flux"].value, table["flux_err"].value
     relative = psf.flux_error(table["x"].value, table["y"].value)
@@ -229,8 +241,6 @@ def _meta(psf, state, table, notes, iterations, converged):
         log.warning("%s: a trailed or moving PSF, blends, or too few stars?", notes[-1])
     if not converged:
         notes.append(f"not converged in {iterations} rounds")
-    chi2 = np.asarray(table["chi2"])[ok & ~fitted]
-    chi2 = chi2[np.isfinite(chi2)]
     lost = np.count_nonzero(fitted & ~ok)
     if lost > MANY_LOST * np.count_nonzero(fitted):
         notes.append(f"{lost} of {np.count_nonzero(fitted)} stars do not fit this PSF")
@@ -245,6 +255,5 @@ def _meta(psf, state, table, notes, iterations, converged):
         "noise": float(state.noise),
         "model_error": float(state.error),
         "phases": float(phases),
-        "reserve_chi2": float(np.mean(chi2)) if chi2.size else None,
         "notes": notes,
     }

@@ -443,3 +443,18 @@ def test_galaxies_only():
     psf = core_epsf(Stamps(*planes, table), FIELD, EpsfSettings(most_order=0))
     assert_sane(psf)
     assert psf.meta["model_error"] > 0.05 and psf.meta["reserve_chi2"] > 2
+
+
+def test_a_reserved_blend_is_told_and_still_judges():
+    """A star that would be left out of the fit is `ok` no more for having been reserved."""
+    _, stamps = scene(100)
+    data, odd = stamps.data.copy(), 10  # every fifth is reserved
+    data[odd] += np.float32(0.2) * np.roll(data[odd], 4, axis=1)
+    plain, psf = solved(100), build_epsf_field(changed(stamps, data=data), FIELD, oversample=OS)
+    row = psf.stars[odd]
+    assert row["reserved"] and not row["ok"] and row["reason"] in ("chi2", "core does not fit")
+    judges = np.asarray(psf.stars["chi2"])[np.asarray(psf.stars["reserved"])]
+    assert judges.max() == row["chi2"] and psf.meta["reserve_chi2"] == pytest.approx(judges.mean())
+    np.testing.assert_array_equal(
+        np.delete(psf.stars["ok"], odd), np.delete(plain.stars["ok"], odd)
+    )
