@@ -453,8 +453,8 @@ def test_a_reserved_blend_is_told_and_still_judges():
     plain, psf = solved(100), build_epsf_field(changed(stamps, data=data), FIELD, oversample=OS)
     row = psf.stars[odd]
     assert row["reserved"] and not row["ok"] and row["reason"] in ("chi2", "core does not fit")
-    judges = np.asarray(psf.stars["chi2"])[np.asarray(psf.stars["reserved"])]
-    assert judges.max() == row["chi2"] and psf.meta["reserve_chi2"] == pytest.approx(judges.mean())
+    others = np.asarray(psf.stars["chi2"])[np.asarray(psf.stars["reserved"] & psf.stars["ok"])]
+    assert len(others) == 19 and 20 * psf.meta["reserve_chi2"] - others.sum() > 2  # its own chi2
     np.testing.assert_array_equal(
         np.delete(psf.stars["ok"], odd), np.delete(plain.stars["ok"], odd)
     )
