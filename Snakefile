@@ -46,8 +46,8 @@ rule all:
     default_target: True
     input:
         PRODUCTS,
-        f"{OUT}/report.html",
-        f"{OUT}/summary.ecsv",
+        PAGES,
+        INDEX,
 
 
 onerror:

@@ -67,7 +67,7 @@ def _add_stage(commands, name, stage):
 
 def _stage_runner(name):
     def run(config, log, **paths):
-        settings = _read_config(config).section(name)
+        settings = _read_config(config).section(stages.SECTIONS.get(name, name))
         stages.run(name, log_file=log, settings=settings, **paths)
 
     return run

@@ -4,6 +4,7 @@ A job of the workflow calls one or a few stages; what they do not call costs it 
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +23,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable, Callab
 
     def getattr_(name: str) -> Any:
         if name not in homes:
+            if importlib.util.find_spec(f"{package}.{name}"):  # psflib.files, after `import psflib`
+                return importlib.import_module(f"{package}.{name}")
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(homes[name]), name)
         setattr(sys.modules[package], name, value)

@@ -1,1 +1,1 @@
-"""A page a field, and a row of numbers an epoch."""
+"""A page an image, an index of them, and a row of numbers an epoch."""

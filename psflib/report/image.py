@@ -49,7 +49,7 @@ def write_page(path: str | Path, table, epoch: Epoch, settings: ReportSettings) 
     )
     for file, content in (
         (SMALL, thumbnail(epoch)),
-        (ROW, json.dumps(row, indent=1).encode()),
+        (ROW, json.dumps({"difference": epoch.difference, "row": row}, indent=1).encode()),
         (Path(path).name, text.encode()),
     ):
         with atomic_path(Path(path).parent / file) as temporary:

@@ -14,6 +14,8 @@ def known_row(page: Path, epoch: Epoch) -> dict | None:
     try:
         written = row.stat().st_mtime_ns
         newer = [p for p in epoch.sources() if p.stat().st_mtime_ns > written]
-        return None if newer or not page.exists() else json.loads(row.read_text("utf-8"))
-    except (OSError, ValueError):
+        told = json.loads(row.read_text("utf-8"))
+        fits = not newer and page.exists() and told["difference"] == epoch.difference
+        return told["row"] if fits else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None

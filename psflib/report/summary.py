@@ -140,7 +140,8 @@ class Epoch:
         return [*(path for path in products if path.exists()), *self._logs()]
 
     def _logs(self):
-        return sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        logs = [path for path in self.logs.glob("*.log") if path.name != "page.log"]
+        return sorted(logs, key=lambda path: path.stat().st_mtime)
 
     def notes(self) -> list[tuple[str, str]]:
         """(stage, line) of all that the logs say, in the order of the work."""

@@ -20,7 +20,7 @@ from psflib.config import section_settings
 from psflib.errors import PsflibError
 from psflib.image.threads import use_threads
 from psflib.stages.compiling import one_compiler
-from psflib.stages.records import write_record
+from psflib.stages.records import Record
 from psflib.version import __version__
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def run(
     name: str,
     log_file: str | Path | None = None,
     settings=None,
-    record: tuple[str | Path, Mapping] | None = None,
+    record: Record | None = None,
     threads: int = 1,
     **paths: Any,
 ) -> None:
@@ -69,8 +69,9 @@ def run(
         Gets what the stage has to say; replaced if it exists.
     settings : mapping, optional
         The stage's section of the configuration; what is left out keeps its default.
-    record : (path, mapping), optional
-        A file that will say what the products were asked to be, if all goes well.
+    record : Record, optional
+        Will say what the products were made from, if all goes well; what was made from their
+        predecessors goes first.
     threads : int
         That work on the rows and tiles of an image; the results do not depend on it.
     **paths
@@ -87,10 +88,12 @@ def run(
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
         own = section_settings(SECTIONS.get(name, name), settings)
+        if record:
+            record.forget_following(name)
         with one_compiler(name), use_threads(threads):
             stage(name)(**paths, settings=own)
         if record:
-            write_record(*record, name, paths)
+            record.write(name, paths)
     except (PsflibError, ValueError, OSError) as error:
         log.exception("%s failed: %s", name, error)
         where = f"\nMore in {log_file}" if log_file else ""

@@ -32,18 +32,25 @@ def one_compiler(stage: str) -> Iterator[None]:
     if fcntl is None or done is None or done.exists():
         yield
         return
-    with (done.parent / "psflib-compiling.lock").open("w") as lock:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waits for another job that compiles")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = held.enter_context((done.parent / "psflib-compiling.lock").open("w"))
+            _wait_for(lock)
+        except OSError as problem:  # another user's, or a file system without locks
+            log.info("compiles without waiting for others: %s", problem)
         if done.exists():  # the other one has compiled all that is needed here
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            yield
-            return
+            held.close()
         yield
-        done.touch()
+        with contextlib.suppress(OSError):
+            done.touch()
+
+
+def _wait_for(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info("waits for another job that compiles")
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def compile_all(run: Callable[..., None], methods: tuple[str, ...] = ("al",)) -> None:

@@ -1,12 +1,13 @@
 """What is to be made of each image: anew as a whole, stage by stage, or not at all."""
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
 from psflib.config import Settings
 from psflib.files.fields import TEMPLATE, FieldsTable, Row
-from psflib.stages.records import asked, fits_record
+from psflib.stages.records import Record, asked
 
 #: What a row says that concerns no pixel of `exposure.fits`.
 OTHERS = ("catalog", "table", "line")
@@ -25,30 +26,37 @@ class Plan:
 
     def __init__(self, settings: Settings, fields: FieldsTable, made_here: Path):
         self.settings, self.fields, self.made_here = settings, fields, made_here
+        self.home = fields.path.parent
         self.fits = functools.cache(self._fits)
 
-    def record(self, stage: str, field: str, epoch: str) -> Path:
-        """Where it is written what a stage was asked for an image ("" for those of no image)."""
-        if stage == "simulate":
-            return self.made_here / "simulate.json"
-        return Path(self.settings.output, "made", field, epoch, f"{stage}.json")
+    def record(self, stage: str, field: str, epoch: str) -> Record:
+        """What a stage has made of an image, and is asked to ("" for those of no image)."""
+        output = self.made_here if stage == "simulate" else Path(self.settings.output)
+        folder = output if stage == "simulate" else output / "made" / field / epoch
+        told = self._asked(stage, field, epoch)
+        return Record(str(folder / f"{stage}.json"), told, str(output), str(self.home))
 
-    def asked(self, stage: str, field: str, epoch: str) -> dict[str, Any]:
-        """What a stage is asked to do for an image."""
+    def _asked(self, stage, field, epoch):
         more: dict[str, Any] = {}
         files: list[Path] = []
         row = self.fields.row(field, epoch) if field else None
+        if stage in ("page", "report"):
+            more["until"] = self.settings.until
         if row is None:
             images = [[row.field, row.epoch] for row in self.fields.rows]
-            more = {} if stage == "simulate" else {"until": self.settings.until, "images": images}
+            more |= {} if stage == "simulate" else {"images": images}
         elif stage == "prepare":
-            more["row"] = {k: str(v) for k, v in vars(row).items() if k not in OTHERS}
+            more["row"] = {k: self._told(v) for k, v in vars(row).items() if k not in OTHERS}
             files = self.image_files(row)
         elif stage == "select_stars" and row.catalog:
-            more["catalog"] = str(row.catalog)
+            more["catalog"] = self._told(row.catalog)
             files = [row.catalog] if row.catalog.is_file() else []
         files = [file for file in files if file.parent != self.made_here]
-        return asked(self.settings.section("report" if stage == "page" else stage), files, **more)
+        section = self.settings.section("report" if stage == "page" else stage)
+        return asked(section, files, self.home, **more)
+
+    def _told(self, value):
+        return os.path.relpath(value, self.home) if isinstance(value, Path) else str(value)
 
     def image_files(self, row: Row) -> list[Path]:
         """Files of an image that exist, or that the workflow makes.
@@ -73,4 +81,4 @@ class Plan:
         return not all(self.fits(s, field, e) for s, e in [*of_images, ("subtract", epoch)])
 
     def _fits(self, stage, field, epoch):
-        return fits_record(self.record(stage, field, epoch), self.asked(stage, field, epoch))
+        return self.record(stage, field, epoch).fits()

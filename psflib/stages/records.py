@@ -5,14 +5,33 @@ what was written then.  Size and time of a file stand for what is in it; where t
 changed (a copy, a touch, a clock) its hash decides.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from psflib.files.atomic import atomic_path
+from psflib.files.fields import TEMPLATE
 from psflib.version import __version__
+
+#: Files that each stage makes of an image, in the order of the work.
+FILES = {
+    "prepare": ("exposure.fits",),
+    "select_stars": ("stars.ecsv",),
+    "build_stamps": ("stamps.fits",),
+    "core_epsf": ("epsf.fits",),
+    "extended_psf": ("extended_psf.fits",),
+    "subtract_stars": ("starless.fits",),
+    "subtract": ("template.fits", "kernel.fits", "difference.fits"),
+    "decorrelate": ("decorrelated.fits",),
+    "detect": ("candidates.ecsv",),
+}
+OF_DIFFERENCE = ("subtract", "decorrelate", "detect")
 
 #: Stage -> its arguments that are products.
 OUTPUTS = {
@@ -31,7 +50,93 @@ OUTPUTS = {
 }
 
 
-def asked(settings: Mapping[str, Any], files: Iterable[str | Path] = (), **more) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Where it is written what a stage made of an image, and what it is asked to do now.
+
+    Parameters
+    ----------
+    path : str
+        The JSON file.
+    asked : dict
+        Version, settings, files and whatever else the products depend on, as JSON gives it back.
+    output : str
+        Folder to which the paths of products are relative ...
+    home : str
+        ... and those of the user's files, so that both may be moved.
+    """
+
+    path: str
+    asked: dict[str, Any]
+    output: str
+    home: str
+
+    def write(self, stage: str, paths: Mapping[str, Any]) -> None:
+        """Say what was asked, what was read and what was written."""
+        made = [os.path.relpath(paths[name], self.output) for name in OUTPUTS[stage]]
+        read = {file: _facts(Path(self.home, file)) for file in self.asked["files"]}
+        self._write(read, {file: _facts(Path(self.output, file)) for file in made})
+
+    def fits(self) -> bool:
+        """Whether the products are as they are asked for, and as they were written."""
+        try:
+            found = json.loads(Path(self.path).read_text(encoding="utf-8"))
+            if found["asked"] != self.asked:
+                return False
+            read = {f: _still(Path(self.home, f), facts) for f, facts in found["read"].items()}
+            made = {f: _still(Path(self.output, f), facts) for f, facts in found["made"].items()}
+        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+            return False
+        if not (all(read.values()) and all(made.values())):
+            return False
+        if (read, made) != (found["read"], found["made"]):
+            # so that nothing is hashed again the next time; who may only read hashes again
+            with contextlib.suppress(OSError):
+                self._write(read, made)
+        return True
+
+    def forget_following(self, stage: str) -> None:
+        """Remove what was made from the products that this stage is about to make anew.
+
+        If it fails, its old difference would else be taken for that of the new image.
+        """
+        if stage not in FILES:
+            return
+        order = list(FILES)
+        following = order[order.index(stage) + 1 :]
+        if stage == "extended_psf":
+            following = ["subtract_stars"]
+        elif stage == "subtract_stars":
+            following = []
+        folder = Path(self.path).parent
+        images = [(folder, following)]
+        if folder.name == TEMPLATE and "subtract" in following:
+            others = [p for p in folder.parent.glob("*/") if p != folder]
+            images += [(other, OF_DIFFERENCE) for other in others]
+        for image, stages in images:
+            for name in stages:
+                (image / f"{name}.json").unlink(missing_ok=True)
+                for file in FILES[name]:
+                    place = Path(self.output, image.parent.name, image.name, file)
+                    place.unlink(missing_ok=True)
+
+    def correct_times(self) -> None:
+        """Date products of the future, by whatever clock, long back: nothing would be newer."""
+        with contextlib.suppress(OSError, ValueError, LookupError, AttributeError, TypeError):
+            for file in json.loads(Path(self.path).read_text(encoding="utf-8"))["made"]:
+                path = Path(self.output, file)
+                if path.stat().st_mtime > time.time():
+                    os.utime(path, (1e9, 1e9))
+
+    def _write(self, read, made):
+        with atomic_path(self.path) as temporary:
+            text = json.dumps({"asked": self.asked, "read": read, "made": made}, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def asked(
+    settings: Mapping[str, Any], files: Iterable[str | Path] = (), home=".", **more
+) -> dict[str, Any]:
     """What a stage is asked to do, as JSON gives it back.
 
     Parameters
@@ -40,40 +145,24 @@ def asked(settings: Mapping[str, Any], files: Iterable[str | Path] = (), **more)
         The stage's section of the configuration.
     files : paths
         The user's files that it reads.
+    home : path
+        Folder to which they are told.
     **more
         Anything else that its products depend on, as JSON can hold it.
     """
-    files = [str(path) for path in files]
-    told = {"version": __version__, "settings": dict(settings), "files": files, **more}
+    told = {
+        "version": __version__,
+        "settings": dict(settings),
+        "files": [os.path.relpath(path, home) for path in files],
+        **more,
+    }
     return json.loads(json.dumps(told))
-
-
-def write_record(path: str | Path, asked: Mapping[str, Any], stage: str, paths: Mapping) -> None:
-    """Say at `path` what a stage was asked to do, what it read and what it wrote."""
-    made = [paths[name] for name in OUTPUTS[stage]]
-    _write(path, asked, {str(file): _facts(file) for file in (*asked["files"], *made)})
-
-
-def fits_record(path: str | Path, asked: Mapping[str, Any]) -> bool:
-    """Whether the products of a stage are as they are asked for, and as they were written."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        if found["asked"] != asked:
-            return False
-        files = {file: _still(file, facts) for file, facts in found["files"].items()}
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        return False
-    if not all(files.values()):
-        return False
-    if files != found["files"]:  # so that nothing is hashed again the next time
-        _write(path, asked, files)
-    return True
 
 
 def _still(file, facts):
     """The facts of a file that is what it was, with its new time; None of another one."""
     size, time, digest = facts
-    found = Path(file).stat()
+    found = file.stat()
     if found.st_size != size:
         return None
     if found.st_mtime_ns != time and _digest(file) != digest:
@@ -82,16 +171,10 @@ def _still(file, facts):
 
 
 def _facts(file):
-    found = Path(file).stat()
+    found = file.stat()
     return [found.st_size, found.st_mtime_ns, _digest(file)]
 
 
 def _digest(file):
-    with Path(file).open("rb") as opened:
+    with file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _write(path, asked, files):
-    with atomic_path(path) as temporary:
-        text = json.dumps({"asked": asked, "files": files}, indent=1)
-        temporary.write_text(text + "\n", encoding="utf-8")

@@ -50,6 +50,16 @@ def test_a_stage_that_fails_has_not_compiled_all(cache):
     assert not list(cache.glob("*.compiled"))
 
 
+def test_a_lock_that_cannot_be_had_is_no_reason_to_stop(cache, monkeypatch):
+    def refuse(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(compiling.fcntl, "flock", refuse)
+    with compiling.one_compiler("detect"):
+        pass
+    assert len(list(cache.glob("psflib-detect-*.compiled"))) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/proc/nothing")
     with compiling.one_compiler("detect"):

@@ -9,7 +9,7 @@
 rule image:
     """Exposure, stars, stamps and core PSF: {wildcards.field}, {wildcards.epoch}."""
     input:
-        as_a_whole(PLAN.image_as_a_whole),
+        as_a_whole("image", PLAN.image_as_a_whole),
         asked_anew("prepare"),
         image_files,
         catalog_file,
@@ -32,6 +32,7 @@ rule image:
         catalog=catalog,
         settings={stage: SETTINGS.section(stage) for stage in CHAINS["image"]},
         records=records("image"),
+        measured=measured("image"),
     script:
         "../scripts/run_chain.py"
 
@@ -39,7 +40,7 @@ rule image:
 rule epoch:
     """Difference, decorrelated, and candidates: {wildcards.field}, {wildcards.epoch}."""
     input:
-        as_a_whole(PLAN.epoch_as_a_whole),
+        as_a_whole("epoch", PLAN.epoch_as_a_whole),
         asked_anew("subtract"),
         **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
@@ -62,6 +63,7 @@ rule epoch:
     params:
         settings={stage: SETTINGS.section(stage) for stage in CHAINS["epoch"]},
         records=records("epoch"),
+        measured=measured("epoch"),
     script:
         "../scripts/run_chain.py"
 

@@ -6,8 +6,6 @@
 
 # A job that Snakemake starts elsewhere is told which rule to run, and plans nothing.
 ELSEWHERE = "--target-jobs" in sys.argv
-# Who names a stage on the command line (--until, --forcerun ...) wants to see it as a job.
-BY_STAGE = SETTINGS.jobs == "stage" or bool(set(STAGES) & set(sys.argv))
 # Newer than any product: the input of those that are not what is asked for.
 ANEW = Path(".snakemake/asked_anew")
 NEVER = ".snakemake/made_stage_by_stage"  # is never there: Snakemake then takes the other rules
@@ -27,8 +25,10 @@ def asked_anew(stage):
     """An input that makes Snakemake run a stage whose product is not what is asked for."""
 
     def files(wildcards):
-        fits = ELSEWHERE or PLAN.fits(stage, *image_of(wildcards))
-        return [] if fits else [str(ANEW)]
+        if ELSEWHERE or PLAN.fits(stage, *image_of(wildcards)):
+            return []
+        PLAN.record(stage, *image_of(wildcards)).correct_times()
+        return [str(ANEW)]
 
     return files
 
@@ -37,20 +37,29 @@ def record(stage):
     """Where a stage says what it has made, and from what."""
 
     def told(wildcards):
-        image = image_of(wildcards)
-        return str(PLAN.record(stage, *image)), PLAN.asked(stage, *image)
+        return PLAN.record(stage, *image_of(wildcards))
 
     return told
 
 
-def as_a_whole(planned):
+def as_a_whole(chain, planned):
     """An input that is there only if all stages of a chain are to run for this image."""
 
     def files(wildcards):
-        whole = ELSEWHERE or (not BY_STAGE and planned(*image_of(wildcards)))
+        told = workflow.dag_settings
+        named = {*told.until, *told.forcerun, *told.omit_from}
+        # who names a stage (--until, --forcerun ...) wants to see it as a job
+        if SETTINGS.jobs == "stage" or named & set(STAGES):
+            return [NEVER]
+        whole = ELSEWHERE or told.forceall or chain in named or planned(*image_of(wildcards))
         return [] if whole else [NEVER]
 
     return files
+
+
+def measured(chain):
+    """Benchmarks of single stages: Snakemake would take old ones for old products."""
+    return [f"{OUT}/benchmarks/{{field}}/{{epoch}}/{stage}.tsv" for stage in CHAINS[chain]]
 
 
 def records(chain):
@@ -58,8 +67,13 @@ def records(chain):
     return lambda wildcards: {stage: record(stage)(wildcards) for stage in CHAINS[chain]}
 
 
+def known(files):
+    """The user's files: what is in them decides, by the records, and not their times."""
+    return [path if path.parent == EMBEDDED else ancient(str(path)) for path in files]
+
+
 def image_files(wildcards):
-    return PLAN.image_files(FIELDS.row(wildcards.field, wildcards.epoch))
+    return known(PLAN.image_files(FIELDS.row(wildcards.field, wildcards.epoch)))
 
 
 def catalog(wildcards):
@@ -70,4 +84,4 @@ def catalog(wildcards):
 def catalog_file(wildcards):
     """As an input only if it exists: a missing one stops its own image, in a sentence."""
     path = catalog(wildcards)
-    return [path] if Path(path).is_file() else []
+    return known([Path(path)]) if Path(path).is_file() else []

@@ -25,7 +25,13 @@ PRODUCTS = [
 ]
 
 
-PAGES = [f"{OUT}/pages/{row.field}/{row.epoch}/index.html" for row in FIELDS.rows]
+PAGES = [
+    f"{OUT}/pages/{row.field}/{row.epoch}/{name}"
+    for row in FIELDS.rows
+    for name in ("index.html", "row.json", "small.webp")
+]
+INDEX = [f"{OUT}/pages/{field}/index.html" for field in FIELDS.fields]
+INDEX += [f"{OUT}/report.html", f"{OUT}/summary.ecsv"]
 
 
 def products(wildcards):
@@ -41,9 +47,11 @@ rule page:
         products,
         fields=ancient(FIELDS.path),
     output:
+        f"{OUT}/pages/{{field}}/{{epoch}}/row.json",
+        f"{OUT}/pages/{{field}}/{{epoch}}/small.webp",
         page=f"{OUT}/pages/{{field}}/{{epoch}}/index.html",
     log:
-        f"{OUT}/logs/pages/{{field}}/{{epoch}}.log",
+        f"{OUT}/logs/{{field}}/{{epoch}}/page.log",
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/page.tsv"
     threads: 1
@@ -67,6 +75,7 @@ rule report:
         PAGES,
         fields=ancient(FIELDS.path),
     output:
+        INDEX[:-2],
         page=f"{OUT}/report.html",
         summary=f"{OUT}/summary.ecsv",
     log:
