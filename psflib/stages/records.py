@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Record:
         elif stage == "subtract_stars":
             following = []
         folder = Path(self.path).parent
-        images = [(folder, following)]
+        images: list[tuple[Path, Sequence[str]]] = [(folder, following)]
         if folder.name == TEMPLATE and "subtract" in following:
             others = [p for p in folder.parent.glob("*/") if p != folder]
             images += [(other, OF_DIFFERENCE) for other in others]
