@@ -101,7 +101,9 @@ def thumbnail(planes, side=120):
     if not shown:
         shown = [np.ones((side, side, 3))]
     height = max(len(one) for one in shown)
-    padded = [np.pad(one, ((0, height - len(one)), (0, 4), (0, 0))) for one in shown]
+    padded = [
+        np.pad(one, ((0, height - len(one)), (0, 4), (0, 0)), constant_values=1) for one in shown
+    ]
     buffer = io.BytesIO()
     Image.fromarray((255 * np.hstack(padded)).astype(np.uint8)).save(buffer, "webp", quality=75)
     return buffer.getvalue()
