@@ -34,8 +34,6 @@ SIZES = (1024, 2048)
 SEED = 71
 NEAR = 3.0  # px between a candidate and what it is taken for
 CLEAR = 15.0  # px from masked pixels and from borders within which nothing is judged
-IMAGE = ("prepare", "select_stars", "build_stamps", "core_epsf")
-EPOCH = ("subtract", "decorrelate", "detect")
 PARAMETERS = """X_IMAGE Y_IMAGE FLUX_AUTO FLUX_RADIUS FLUX_APER(1) FLUXERR_APER(1) ELONGATION FLAGS
 SNR_WIN VIGNET(35,35)"""
 
@@ -54,15 +52,17 @@ def psflib_chain(folder, out, wings):
     settings = load_settings()
     for epoch in ("template", "1"):
         own = out / "f" / epoch
-        names = ("exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits")
-        paths = {name.split(".")[0]: own / name for name in names}
+        files = ("exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits")
+        paths = {file.split(".")[0]: own / file for file in files}
         row = {"fields": folder / "fields.csv", "field": "f", "epoch": epoch}
-        _run((*IMAGE, "extended_psf") if wings else IMAGE, settings, out, **paths, **row)
+        names = (*stages.CHAINS["image"], *["extended_psf"] * wings)
+        _run(names, settings, out, **paths, **row)
     other = out / "f/template"
     _run(
-        EPOCH, settings, out, science=own / "exposure.fits", template=other / "exposure.fits",
-        psf=own / "epsf.fits", template_psf=other / "epsf.fits", aligned=own / "template.fits",
-        kernel=own / "kernel.fits", difference=own / "difference.fits",
+        stages.CHAINS["epoch"], settings, out, science=own / "exposure.fits",
+        template=other / "exposure.fits", psf=own / "epsf.fits", template_psf=other / "epsf.fits",
+        aligned=own / "template.fits", kernel=own / "kernel.fits",
+        difference=own / "difference.fits",
         decorrelated=own / "decorrelated.fits", candidates=own / "candidates.ecsv",
     )  # fmt: skip
 

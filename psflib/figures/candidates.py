@@ -68,14 +68,12 @@ def candidate_gallery(difference, candidates, science, template, top=12, size=41
     figure = canvas.new_figure(11.0, 1.38 * lines + 0.8, subtitle)
     planes = _planes(difference, science, template)
     names = list(planes)
-    pairs = zip(*[iter([*order, *[None] * (len(order) % 2)])] * 2, strict=True)
     tiles: list = []
     texts: list[str] = []
-    for pair in pairs:
-        for index in pair:
-            row = None if index is None else candidates[int(index)]
-            tiles += [_tile(row, planes[name], name, size) for name in names]
-            texts += ["", "", "", ""] if row is None else _texts(row)
+    for index in order:
+        row = candidates[int(index)]
+        tiles += [_tile(row, planes[name], name, size) for name in names]
+        texts += _texts(row)
     canvas.mosaic(figure.subplots(), tiles, 8, texts=texts, heads=names * min(2, len(order)))
     return figure
 
@@ -90,8 +88,6 @@ def _planes(difference, science, template):
 
 
 def _tile(row, image, name, size):
-    if row is None:
-        return None
     x, y = (float(getattr(row[n], "value", row[n])) for n in ("x", "y"))
     cut = _cutout(image, x, y, size)
     if name in ("difference / σ", "score"):

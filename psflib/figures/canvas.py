@@ -22,6 +22,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8
 GREY = "#8a8a8a"
 #: Overlay of masked pixels: one colour that occurs in no colour map used here.
 MASK_COLOUR = "#D55E00"
+#: Behind a short text on an image.
+LABEL = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
 SEQUENTIAL = "gray"
 PERCEPTUAL = "viridis"
 DIVERGING = "RdBu_r"
@@ -195,7 +197,7 @@ def mosaic(axes, tiles, columns, gap=2, texts=(), heads=()):
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    tiles : list of ndarray (s, s, 3), or None for an empty place
+    tiles : list of ndarray (s, s, 3)
         The first row of each is drawn at the bottom.
     columns : int
     gap : int
@@ -205,21 +207,19 @@ def mosaic(axes, tiles, columns, gap=2, texts=(), heads=()):
     heads : sequence of str
         Above the tiles of the first line.
     """
-    side = next(len(tile) for tile in tiles if tile is not None)
+    side = len(tiles[0])
     step, lines = side + gap, math.ceil(len(tiles) / columns)
     sheet = np.ones((lines * step - gap, columns * step - gap, 3))
     for number, tile in enumerate(tiles):
         line, column = divmod(number, columns)
-        if tile is not None:
-            sheet[line * step :, column * step :][:side, :side] = tile[::-1]
+        sheet[line * step :, column * step :][:side, :side] = tile[::-1]
     axes.imshow(sheet, interpolation="nearest")
     axes.set_axis_off()
-    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
     for number, text in enumerate(texts):
         line, column = divmod(number, columns)
         if text:
             place = column * step + 0.03 * side - 0.5, line * step + 0.03 * side - 0.5
-            axes.text(*place, text, fontsize=7, va="top", bbox=box)
+            axes.text(*place, text, fontsize=7, va="top", bbox=LABEL)
     for column, text in enumerate(heads):
         axes.text(column * step + side / 2, -1.5, text, fontsize=9, ha="center", va="bottom")
 
@@ -259,9 +259,8 @@ def bare(axes, text="", **style):
     axes.set_xticks([])
     axes.set_yticks([])
     if text:
-        box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0}
         axes.text(
-            0.03, 0.97, text, transform=axes.transAxes, fontsize=7, va="top", bbox=box, **style
+            0.03, 0.97, text, transform=axes.transAxes, fontsize=7, va="top", bbox=LABEL, **style
         )
 
 

@@ -2,8 +2,8 @@
 
 import io
 
-import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import Normalize
 from PIL import Image
 
 from psflib.figures import canvas
@@ -93,11 +93,11 @@ def thumbnail(planes, side=120):
     for one in planes:
         if hasattr(one, "kernel"):
             small, _ = canvas.decimate(canvas.significance(one), "extreme", side)
-            values, colours = np.clip((small + 5) / 10, 0, 1), canvas.DIVERGING
+            norm, colours = Normalize(-5, 5, clip=True), canvas.DIVERGING
         else:
             small, _ = canvas.decimate(canvas.masked_image(one), limit=side)
-            values, colours = canvas.asinh_norm(small)(small), canvas.SEQUENTIAL
-        shown.append(mpl.colormaps[colours](np.ma.filled(values, 0.0)[::-1])[..., :3])
+            norm, colours = canvas.asinh_norm(small), canvas.SEQUENTIAL
+        shown.append(canvas.coloured(small, norm, colours)[::-1])
     if not shown:
         shown = [np.ones((side, side, 3))]
     height = max(len(one) for one in shown)

@@ -8,7 +8,7 @@ from pathlib import Path
 from psflib.files.atomic import atomic_path
 from psflib.files.fields import TEMPLATE
 from psflib.psf.facts import doubts, facts
-from psflib.report.page import PAGE, verdict_word
+from psflib.report.page import fill, verdict_word
 from psflib.report.pictures import pictures, thumbnail
 from psflib.report.rows import ROW, SMALL
 from psflib.report.summary import Epoch, row_of
@@ -33,20 +33,14 @@ def write_page(path: str | Path, table, epoch: Epoch, settings: ReportSettings) 
     dict
         The row, see `psflib.report.summary.row_of`.
     """
-    row, name = row_of(epoch), html.escape(epoch.epoch)
-    field = html.escape(epoch.field)
-    word = "template" if epoch.epoch == TEMPLATE else f"epoch {name}"
+    row, field = row_of(epoch), html.escape(epoch.field)
+    word = TEMPLATE if epoch.epoch == TEMPLATE else f"epoch {epoch.epoch}"
     body = [f"<p>{verdict_word(row['verdict'])} {html.escape(row['reasons'])}</p>"]
     body.append(f'<nav><a href="../index.html">{field}</a> · <a href="../../../report.html">all'
                 "</a></nav>")  # fmt: skip
     body += [f'<p class="warning">{html.escape(w)}</p>' for w in _warnings(epoch)]
     body += [_assumed(epoch), _psf_table(epoch), *pictures(epoch, settings), _log_table(epoch)]
-    text = PAGE.substitute(
-        title=f"{field}, {word}",
-        version=__version__,
-        table=html.escape(str(table)),
-        body="\n".join(body),
-    )
+    text = fill(f"{epoch.field}, {word}", table, body)
     for file, content in (
         (SMALL, thumbnail(epoch)),
         (ROW, json.dumps({"difference": epoch.difference, "row": row}, indent=1).encode()),

@@ -1,6 +1,9 @@
 """The empty page of the report; it loads nothing from anywhere but the small pictures beside it."""
 
+import html
 import string
+
+from psflib.version import __version__
 
 PAGE = string.Template("""\
 <!DOCTYPE html>
@@ -49,3 +52,13 @@ $body
 def verdict_word(word) -> str:
     """A verdict as a coloured word."""
     return f'<span class="verdict {word}">{word}</span>'
+
+
+def fill(title: str, table, body: list[str]) -> str:
+    """The page of a title, on images of `table`, with these parts of HTML."""
+    return PAGE.substitute(
+        title=html.escape(title),
+        version=__version__,
+        table=html.escape(str(table)),
+        body="\n".join(body),
+    )

@@ -9,19 +9,16 @@ from astropy.table import QTable
 from psflib.detection.verdict import WORDS, worst
 from psflib.files.atomic import atomic_path
 from psflib.files.fields import FieldsTable
-from psflib.report.page import PAGE, verdict_word
+from psflib.report.page import fill, verdict_word
 from psflib.report.rows import SMALL
 from psflib.report.summary import COLUMNS
-from psflib.version import __version__
 
 PAGES = "pages"
 MOST_ROWS = 1500  # of the index; a row is about 500 bytes
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")
 
 
-def write_report(
-    path: str | Path, table: FieldsTable, images: list[tuple[str, str]], summary: QTable
-) -> None:
+def write_report(path: str | Path, table: FieldsTable, summary: QTable) -> None:
     """Write the index of all images, and a page a field, with links to the pages of the images.
 
     Parameters
@@ -29,17 +26,16 @@ def write_report(
     path : path
         The HTML file; the others stand in `pages` beside it.
     table : FieldsTable
-    images : list of (field, epoch)
     summary : QTable
         From `psflib.report.summary.summary_table`, a row an image.
     """
     folder = Path(path).parent / PAGES
     for field in table.fields:
-        own = summary[[name == field for name, _ in images]]
+        own = _of_field(summary, field)
         body = [_verdicts(own, ""), "<h2>Summary</h2>", _wide(_summary_table(own))]
         body.insert(0, '<nav><a href="../../report.html">all fields</a></nav>')
-        _write(folder / field / "index.html", f"{field} {_of_field(own)}", table, body)
-    body = [_fields(table, summary, images)]
+        _write(folder / field / "index.html", f"{field} {worst(own['verdict'])}", table, body)
+    body = [_fields(table, summary)]
     if len(summary) <= MOST_ROWS:
         body.append(_verdicts(summary, f"{PAGES}/"))
     else:
@@ -50,26 +46,19 @@ def write_report(
 
 
 def _write(path, title, table, body):
-    text = PAGE.substitute(
-        title=html.escape(title),
-        version=__version__,
-        table=html.escape(str(table.path)),
-        body="\n".join(body),
-    )
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(fill(title, table.path, body), encoding="utf-8")
 
 
 def _wide(text):
     return f'<div class="wide">{text}</div>'
 
 
-def _fields(table, summary, images):
+def _fields(table, summary):
     """A row a field: the worst verdict, and how many images have which."""
     rows = []
     for field in table.fields:
-        words = [str(w) for w, (name, _) in zip(summary["verdict"], images, strict=True)
-                 if name == field]  # fmt: skip
+        words = list(_of_field(summary, field)["verdict"])
         counts = ", ".join(f"{words.count(w)} {w}" for w in WORDS if w in words)
         link = f'<a href="{PAGES}/{_quoted(field)}/index.html">{html.escape(field)}</a>'
         rows.append(
@@ -99,8 +88,8 @@ def _quoted(name):
     return urllib.parse.quote(str(name))
 
 
-def _of_field(summary):
-    return worst(str(word) for word in summary["verdict"])
+def _of_field(summary, field):
+    return summary[[name == field for name in summary["field"]]]
 
 
 def _summary_table(summary):

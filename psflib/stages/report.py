@@ -23,4 +23,4 @@ def report(fields, output, page, summary, settings, until="all") -> None:
     images = [(image.field, image.epoch) for image in found]
     told = summary_table(images, rows)
     write_summary(summary, told, settings)
-    write_report(page, table, images, told)
+    write_report(page, table, told)
