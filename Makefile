@@ -92,7 +92,7 @@ schema: $(READY)  ## the JSON schema of config.yaml, for editors
 
 lock: $(READY)  ## pin all dependencies again, with hashes, for every supported Python
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--extra asdf --extra workflow --extra notebooks --extra dev --no-header pyproject.toml \
+		--extra alerts --extra asdf --extra workflow --extra notebooks --extra dev --no-header pyproject.toml \
 		-o requirements.lock
 
 # The browser test skips without a browser, so that a machine without apt-get can run the rest.

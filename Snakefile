@@ -1,5 +1,6 @@
 """Two images in, a decorrelated difference and its candidates out; see README.md."""
 
+import contextlib
 import re
 import sys
 import time
@@ -47,11 +48,28 @@ rule all:
     input:
         PRODUCTS,
         PAGES,
+        CURVES,
         INDEX,
 
 
 onerror:
     # What could be made is reported all the same; the exit code still says that something failed.
+    for path in CURVES:
+        field = Path(path).parent.name
+        if not Path(path).exists() and list(Path(OUT, field).glob("*/candidates.ecsv")):
+            with contextlib.suppress(SystemExit):  # its log tells
+                made_of_field = {
+                    name: file.format(field=field) for name, file in rules.lightcurves.output.items()
+                }
+                run_stage(
+                    "lightcurves",
+                    log_file=rules.lightcurves.log[0].format(field=field),
+                    settings=SETTINGS.section("lightcurves"),
+                    fields=FIELDS.path,
+                    output=OUT,
+                    field=field,
+                    **made_of_field,
+                )
     run_stage(
         "report",
         log_file=rules.report.log[0],

@@ -18,7 +18,6 @@ from measure import run_sections  # noqa: E402
 
 import psflib  # noqa: E402
 from psflib.errors import PsflibError  # noqa: E402
-from psflib.judging.metrics import values  # noqa: E402
 from psflib.registration import locate  # noqa: E402
 from psflib.registration.detections import bright_sources  # noqa: E402
 from psflib.simulation.moved import Move, simulate_moved  # noqa: E402

@@ -36,9 +36,19 @@ def _parser():
     add("schema", _schema, "write config.yaml and its JSON schema from the models", ["output"])
     add("bench", _bench, "seconds and peak memory of every stage of a run", ["output"])
     add("compile", _compile, "compile all loops now, so that no later run waits for it", [])
+    _add_export(commands)
     add("formats", _formats, "the survey formats that are known, as a table", [], ["write"])
     add("check", _check, "the embedded field against its truth", ["output"], ["truth"])
     return parser
+
+
+def _add_export(commands):
+    text = "write the candidates of an epoch for another tool"
+    command = commands.add_parser("export", help=text, description=text)
+    command.add_argument("folder", type=Path, help="of the epoch: {output}/{field}/{epoch}")
+    command.add_argument("--to", required=True, help="ds9, carta, votable, parquet or avro")
+    command.add_argument("--output", type=Path, help="default: candidates.* in the folder")
+    command.set_defaults(command=_export)
 
 
 def _adder(commands):
@@ -91,6 +101,12 @@ def _bench(output):
     from psflib.report.summary import cost_lines
 
     sys.stdout.writelines(f"{line}\n" for line in cost_lines(output))
+
+
+def _export(folder, to, output):
+    from psflib.exports.export import export
+
+    sys.stdout.write(f"{export(folder, to, output)}\n")
 
 
 def _compile():

@@ -18,6 +18,7 @@ from psflib.settings.core_epsf import EpsfSettings
 from psflib.settings.decorrelate import DecorrelateSettings
 from psflib.settings.detect import DetectSettings
 from psflib.settings.extended_psf import ExtendedSettings
+from psflib.settings.lightcurves import LightcurveSettings
 from psflib.settings.prepare import PrepareSettings
 from psflib.settings.report import ReportSettings
 from psflib.settings.select_stars import StarSettings
@@ -74,6 +75,7 @@ class Settings(BaseModel):
     subtract: SubtractSettings = SubtractSettings()
     decorrelate: DecorrelateSettings = DecorrelateSettings()
     detect: DetectSettings = DetectSettings()
+    lightcurves: LightcurveSettings = LightcurveSettings()
     report: ReportSettings = ReportSettings()
 
     def section(self, stage: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
+from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.image.exposure import Exposure, MaskBit
 from psflib.judging.comparison import BINS, Comparison
 from psflib.matching import MatchingKernel
@@ -58,7 +59,7 @@ def exposure(rng, shape=SHAPE):
 def star_table(rng, shape=SHAPE, count=60):
     """A star table with some of every reason."""
     _, xy, flux = sky(rng, shape, count)
-    reasons = np.array(["", "", "", "faint", "saturated", "extended", "crowded", "edge"])
+    reasons = np.array([*["none"] * 3, "faint", "saturated", "extended", "crowded", "edge"])
     reason = reasons[np.arange(count) % len(reasons)]
     fwhm = np.where(reason == "extended", 4.5, 3.0) + rng.normal(0, 0.1, count)
     table = QTable(
@@ -72,8 +73,8 @@ def star_table(rng, shape=SHAPE, count=60):
             "fwhm": fwhm * u.pix,
             "ellipticity": rng.uniform(0, 0.3, count),
             "peak": flux / 10 * u.adu,
-            "selected": reason == "",
-            "reserved": (reason == "") & (np.arange(count) % 8 == 2),
+            "selected": reason == "none",
+            "reserved": (reason == "none") & (np.arange(count) % 8 == 2),
             "reason": reason,
         }
     )
@@ -126,7 +127,7 @@ def psf_field(rng, count=8, order=1):
             "chi2": np.where(ok, chi2, np.nan),
             "ok": ok,
             "reserved": np.arange(count) % 4 == 1,
-            "reason": np.where(ok, "", "chi2"),
+            "reason": np.where(ok, "none", "chi2"),
         }
     )
     narrow, wide = 9 * moffat(63, 8.0), 9 * moffat(63, 9.5)
@@ -235,7 +236,24 @@ def candidate_table(count=5):
     x, y = [60, 150, 3, 219, 100.4], [50, 120, 170, 179, 0.2]
     snr = [22.0, -15.0, 11.0, 6.0, -5.5]
     table = QTable({"id": np.arange(1, 6), "x": x * u.pix, "y": y * u.pix, "snr": snr})
+    set_flags(table, [0, CandidateFlag.MASKED | CandidateFlag.HALO, 0, 0, CandidateFlag.DIPOLE])
     return table[:count]
+
+
+def light_curve_points():
+    """One object in five epochs: found, not found, not covered."""
+    flux = np.array([100.0, 80.0, -3.0, 5.0, np.nan])
+    limit = np.array([np.nan, np.nan, 25.0, 25.0, np.nan])
+    return QTable(
+        {
+            "epoch": [f"night{n}" for n in range(5)],
+            "mjd": (60000.5 + np.arange(5.0)) * u.day,
+            "flux": flux * u.adu,
+            "flux_err": np.full(5, 5.0) * u.adu,
+            "limit": limit * u.adu,
+            "found": flux > 50,
+        }
+    )
 
 
 def method_comparison(rng):

@@ -24,7 +24,6 @@ from psflib.settings.detect import DetectSettings
 log = logging.getLogger(__name__)
 
 
-
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
     """Candidates above a significance.
 
@@ -42,8 +41,9 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
         `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux, negative
         where the source faded; the error holds the PSF's own), `snr` (significance: of the flux
         over its noise alone), `fwhm` (px), `flag` (int32, bits of `CandidateFlag`), `flags` (the
-        same in words, "clean" if there are none), `clean` (bool), strongest first.  `meta` has the `verdict` (good, suspicious, bad), its
-        `reasons` and the numbers behind them (`evidence`), see `psflib.detection.verdict`.
+        same in words, "clean" if there are none), `clean` (bool), strongest first.  `meta` has the
+        `verdict` (good, suspicious, bad), its `reasons` and the numbers behind them (`evidence`),
+        see `psflib.detection.verdict`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What speaks against a candidate: one bit each, the same in words, and whether there is nothing."""
+"""What speaks against a candidate: one bit each, the same in words, and if there is nothing."""
 
 import enum
 

@@ -10,6 +10,7 @@ from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf, halo
 from psflib.figures.image import overview, plane, thumbnail, triplet
 from psflib.figures.kernel import blink, kernel
+from psflib.figures.lightcurves import light_curve
 from psflib.figures.match_debug import debug_figures
 from psflib.figures.matching import (
     kernel_basis,
@@ -41,6 +42,7 @@ __all__ = [
     "kernel_coefficients",
     "kernel_fate",
     "kernel_mosaic",
+    "light_curve",
     "message",
     "noise",
     "noise_field",

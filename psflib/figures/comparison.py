@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.ticker import NullFormatter
 
 from psflib.figures import canvas
+from psflib.words import NONE
 
 HALF = 20  # px, half side of the cut-outs
 SIGMAS = 8.0  # of the colour scale
@@ -71,11 +72,13 @@ def _sources(axes, made, colours):
     for number, row in enumerate(made.table):
         share = float(row["found"]) / max(int(row["injected"]), 1)
         axes.barh(number, share, color=colours[str(row["method"])], height=0.6)
-        text = str(row["note"]) or (
+        text = (
             f"{int(row['found'])} of {int(row['injected'])}, flux "
             f"{100 * float(row['flux_bias']):+.1f} ± {100 * float(row['flux_bias_err']):.1f} %, "
             f"others {float(row['others']):.0f} per Mpx, {row['seconds'].value:.2f} CPU s"
         )
+        if row["note"] != NONE:
+            text = row["note"]
         axes.text(0.02, number + 0.42, f"{row['method']}: {text}", fontsize=7, va="center")
     axes.set_yticks([])
     axes.set_xlim(0, 1.02)

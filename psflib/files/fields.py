@@ -28,7 +28,10 @@ TEMPLATE = "template"
 #: system; a leading dot would hide the folder, a leading minus look like an option.
 NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
 #: Other things beside the fields, or their epochs.
-RESERVED = {"logs", "benchmarks", "made", "pages", "summary.ecsv", "report.html", "index.html"}
+RESERVED = {
+    "logs", "benchmarks", "made", "pages", "summary.ecsv", "report.html", "index.html",
+    *(f"lightcurves.{end}" for end in ("ecsv", "parquet", "html", "json")), "objects.ecsv",
+}  # fmt: skip
 
 _OR_PSF = ", or ask for PSFs alone (until=psf)"
 _EXAMPLE = "The first line must name the columns, such as: field,epoch,image"
@@ -136,8 +139,8 @@ class FieldsTable:
         for row in self.rows:
             if (row.field, row.epoch) == (field, epoch):
                 return row
-        known = ", ".join(self.images(field))
-        raise ValueError(f"field {field!r} of {self.path} has no epoch {epoch!r}, only {known}")
+        only = ", ".join(self.images(field))
+        raise ValueError(f"field {field!r} of {self.path} has no epoch {epoch!r}, only {only}")
 
     def stage_inputs(self, field: str, epoch: str) -> list[Path]:
         """The files of one image that exist.

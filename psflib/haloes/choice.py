@@ -6,9 +6,10 @@ from scipy import ndimage
 from psflib.haloes.model import boxes, distance
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.stamps.build import pixels
+from psflib.words import NONE
 
 #: Reasons not to be a PSF star with which a star is a star all the same.
-STARS = ("", "saturated", "more than needed", "crowded", "blended", "edge", "masked")
+STARS = (NONE, "saturated", "more than needed", "crowded", "blended", "edge", "masked")
 APERTURE = 1.5  # FWHM, of the fluxes of a star table
 HIDDEN = ("saturated", "masked")  # whose flux says little; the light about them decides
 RING = (3.0, 4.0)  # FWHM

@@ -16,6 +16,7 @@ from psflib.psf.wings.stars import DOUBTED, within_rings
 from psflib.settings.subtract_stars import HaloSettings
 from psflib.stamps.build import pixels
 from psflib.stars.sources import FWHM_OF_SIGMA
+from psflib.words import spoken
 
 ROUGH_ROUNDS, ROUNDS = 6, 4  # with Huber's weights, then with Tukey's and positions
 HUBER, TUKEY = 1.5, 4.0  # sigma
@@ -358,7 +359,7 @@ def _result(state: _State, ids, order) -> HaloFit:
             "radius": np.where(ok, state.reach, nan) * u.pix,
             "chi2": np.where(ok, state.chi2, nan),
             "ok": ok,
-            "reason": state.reason,
+            "reason": spoken(state.reason),
         }
     )[order]
     rows = order[ok[order]]

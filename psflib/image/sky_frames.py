@@ -90,3 +90,28 @@ def _from_frame(coordinates, wcs):
     pair[wcs.wcs.lng] = coordinates.spherical.lon.deg
     pair[wcs.wcs.lat] = coordinates.spherical.lat.deg
     return pair
+
+
+def icrs_to_pixel(ra, dec, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (0-based px) of right ascensions and declinations (deg, ICRS), NaN where none.
+
+    The inverse of a distortion means nothing far outside of the image: what does not lead back to
+    where it came from within 0.1 px of the image's own scale is no position.
+    """
+    ra, dec = np.atleast_1d(np.asarray(ra, float)), np.atleast_1d(np.asarray(dec, float))
+    if not len(ra):
+        return ra, dec
+    sky = [ra, dec]
+    if _key(wcs) != ("J2000", 0, 1):
+        target = SkyCoord(ra, dec, unit="deg", frame="icrs").transform_to(_frame(wcs))
+        sky = _from_frame(target, wcs)
+    x, y = np.full((2, len(ra)), np.nan)
+    linear = np.array(wcs.wcs_world2pix(*sky, 0))
+    seen = np.isfinite(linear).all(axis=0)  # not on the other half of the sky
+    if seen.any():
+        at = wcs.all_world2pix(*(np.asarray(axis)[seen] for axis in sky), 0, quiet=True)
+        with np.errstate(invalid="ignore"):
+            back = wcs.wcs_world2pix(*wcs.all_pix2world(*at, 0), 0)
+            right = np.hypot(*(np.array(back) - linear[:, seen])) < 0.1
+        x[seen], y[seen] = np.where(right, at, np.nan)
+    return x, y

@@ -27,6 +27,7 @@ from psflib.registration import register
 from psflib.stars.sources import detect_sources
 from psflib.subtraction import METHODS, SubtractSettings
 from psflib.subtraction.zogy.scale import scale_of_pixels
+from psflib.words import NONE
 
 log = logging.getLogger(__name__)
 
@@ -326,5 +327,5 @@ def _table(methods, rows):
         table[name] = np.nan_to_num(table[name]).astype(int)
     for name in ("seconds", "decorrelate"):
         table[name] = table[name] * u.s
-    table["note"] = [rows[m].get("note", "") for m in methods]
+    table["note"] = [rows[m].get("note", NONE) for m in methods]
     return table

@@ -13,6 +13,7 @@ from psflib.files.fitsio import blame, read_array, read_plane
 from psflib.files.wcs import celestial_wcs
 from psflib.image.exposure import MaskBit
 from psflib.products.provenance import find_hdu, find_image
+from psflib.words import check_spoken
 
 #: Keywords that describe the array, not the sky: astropy writes them itself.
 _STRUCTURE = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "EXTNAME", "EXTVER")
@@ -75,6 +76,7 @@ def card(header, keyword, path):
 
 def table_hdu(name, table):
     """A binary table with the columns, units and descriptions of a QTable (its meta is not)."""
+    check_spoken(table)
     plain = Table(table, copy=False)
     plain.meta = {}
     with warnings.catch_warnings():
@@ -92,7 +94,7 @@ def read_table(hdus, path, name, meta=None) -> QTable:
     hdu = find_hdu(hdus, path, name)
     with blame(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # NaN and '' are values of ours, not masked ones
+        # NaN is a value of ours, not a masked one
         table = Table.read(hdu, character_as_bytes=False, mask_invalid=False)
         columns = [
             _native_column(column, hdu.header.get(f"TCOMM{number}"))

@@ -9,6 +9,7 @@ from psflib.errors import BadFile
 from psflib.files.atomic import atomic_path
 from psflib.products.provenance import REMEDY, json_ready, settings_dict
 from psflib.version import __version__
+from psflib.words import check_spoken
 
 #: Entry of a file's meta for version, product and settings.
 ABOUT = "psflib"
@@ -22,6 +23,7 @@ def write_table(path: str | Path, product: str, table: QTable, settings: Any = N
         "rows": len(table),  # tells a truncated file from a short one
         "settings": settings_dict(settings),
     }
+    check_spoken(table)
     copy = QTable(table, copy=False)
     copy.meta = {ABOUT: about, **json_ready({k: v for k, v in table.meta.items() if k != ABOUT})}
     with atomic_path(path) as temporary:
@@ -91,3 +93,23 @@ def write_summary(path: str | Path, summary: QTable, settings: Any = None) -> No
 def read_summary(path: str | Path) -> QTable:
     """Read `summary.ecsv`; BadFile if it is missing, damaged or another product."""
     return read_table(path, "summary")
+
+
+def write_objects(path: str | Path, objects: QTable, settings: Any = None) -> None:
+    """Write `objects.ecsv`, a row an object of a field."""
+    write_table(path, "objects", objects, settings)
+
+
+def read_objects(path: str | Path) -> QTable:
+    """Read `objects.ecsv`; BadFile if it is missing, damaged or another product."""
+    return read_table(path, "objects")
+
+
+def write_light_curves(path: str | Path, points: QTable, settings: Any = None) -> None:
+    """Write `lightcurves.ecsv`, a row an object and epoch."""
+    write_table(path, "light curves", points, settings)
+
+
+def read_light_curves(path: str | Path) -> QTable:
+    """Read `lightcurves.ecsv`; BadFile if it is missing, damaged or another product."""
+    return read_table(path, "light curves")

@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 
+from psflib.words import NONE
+
 
 def facts(psf, selection=None) -> list[tuple[str, str]]:
     """Lines (name, text) on how a core PSF was found; what is not known is left out.
@@ -77,16 +79,16 @@ def is_reserved(stars):
 
 
 def reasons(stars):
-    """Reason (n,) of str why a star of a `PsfField` was rejected, '' if it was not."""
+    """Reason (n,) of str why a star of a `PsfField` was rejected, "none" if it was not."""
     ok = np.asarray(stars["ok"], bool)
     said = stars["reason"] if "reason" in stars.colnames else np.full(len(stars), "rejected")
-    text = np.array([str(word) or "rejected" for word in said], dtype=object)
-    return np.where(ok, "", text)
+    return np.where(ok, NONE, np.asarray(said).astype(str))
 
 
 def star_states(stars) -> list[str]:
     """fitted, reserved, or why it was rejected: a word for each star of a `PsfField`."""
     kept = np.where(is_reserved(stars), "reserved", "fitted")
     return [
-        f"rejected, {why}" if why else str(k) for why, k in zip(reasons(stars), kept, strict=True)
+        str(k) if why == NONE else f"rejected, {why}"
+        for why, k in zip(reasons(stars), kept, strict=True)
     ]

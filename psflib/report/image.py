@@ -5,9 +5,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from psflib.exports.regions import crtf_regions, ds9_regions
 from psflib.files.atomic import atomic_path
 from psflib.files.fields import TEMPLATE
 from psflib.psf.facts import doubts, facts
+from psflib.report.gallery import GALLERY, gallery_page
 from psflib.report.page import fill, verdict_word
 from psflib.report.pictures import pictures, thumbnail
 from psflib.report.rows import ROW, SMALL
@@ -38,10 +40,13 @@ def write_page(path: str | Path, table, epoch: Epoch, settings: ReportSettings) 
     body = [f"<p>{verdict_word(row['verdict'])} {html.escape(row['reasons'])}</p>"]
     body.append(f'<nav><a href="../index.html">{field}</a> · <a href="../../../report.html">all'
                 "</a></nav>")  # fmt: skip
+    if epoch.difference:
+        body.append(f'<p><a href="{GALLERY}">Cut-outs of all candidates</a></p>')
     body += [f'<p class="warning">{html.escape(w)}</p>' for w in _warnings(epoch)]
     body += [_assumed(epoch), _psf_table(epoch), *pictures(epoch, settings), _log_table(epoch)]
     text = fill(f"{epoch.field}, {word}", table, body)
     for file, content in (
+        *_of_candidates(epoch, table, settings).items(),
         (SMALL, thumbnail(epoch)),
         (ROW, json.dumps({"difference": epoch.difference, "row": row}, indent=1).encode()),
         (Path(path).name, text.encode()),
@@ -49,6 +54,26 @@ def write_page(path: str | Path, table, epoch: Epoch, settings: ReportSettings) 
         with atomic_path(Path(path).parent / file) as temporary:
             temporary.write_bytes(content)
     return row
+
+
+def _of_candidates(epoch, table, settings) -> dict[str, bytes]:
+    """The page of cut-outs and the regions, by the names of their files; none without candidates"""
+    if not epoch.difference:
+        return {}
+    found = epoch.read("candidates.ecsv")
+    names = ("exposure.fits", "difference.fits", "decorrelated.fits")
+    planes = [epoch.read(name) for name in names]
+    place = f"{epoch.field}, epoch {epoch.epoch}"
+    page = None
+    if found is not None and all(plane is not None for plane in planes):
+        page = epoch.attempt(
+            "the cut-outs", gallery_page, place, table, found, planes, settings.gallery
+        )
+    if page is None:
+        page = fill(f"{place}, candidates", table, ["<p>There are no candidates to be shown.</p>"])
+    regions = {"candidates.reg": ds9_regions, "candidates.crtf": crtf_regions}
+    made = {} if found is None else {file: write(found) for file, write in regions.items()}
+    return {name: text.encode() for name, text in ({GALLERY: page} | made).items()}
 
 
 def _warnings(epoch) -> Iterator[str]:

@@ -35,7 +35,15 @@ th { vertical-align: bottom; }
 .facts th { color: #555; white-space: nowrap; }
 .facts caption { text-align: left; font-weight: bold; }
 figure { margin: 1rem 0; }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr));
+         gap: 0 1rem; }
 img { max-width: 100%; height: auto; }
+th button { font: inherit; font-weight: bold; border: 0; padding: 0; background: none;
+            cursor: pointer; }
+th[aria-sort=ascending] button::after { content: " ▲"; }
+th[aria-sort=descending] button::after { content: " ▼"; }
+.sortable td { vertical-align: middle; }
+.cut { height: 92px; image-rendering: pixelated; max-width: none; display: block; }
 img.small { height: 72px; display: block; background: #eee; }
 summary { cursor: pointer; color: #555; }
 </style>

@@ -14,6 +14,7 @@ from psflib.report.rows import SMALL
 from psflib.report.summary import COLUMNS
 
 PAGES = "pages"
+CURVES = "lightcurves.html"
 MOST_ROWS = 1500  # of the index; a row is about 500 bytes
 MINUS_IS_NONE = ("candidates", "clean", "psf_order")
 
@@ -33,7 +34,10 @@ def write_report(path: str | Path, table: FieldsTable, summary: QTable) -> None:
     for field in table.fields:
         own = _of_field(summary, field)
         body = [_verdicts(own, ""), "<h2>Summary</h2>", _wide(_summary_table(own))]
-        body.insert(0, '<nav><a href="../../report.html">all fields</a></nav>')
+        curves = ""
+        if table.epochs(field) and (folder / field / CURVES).exists():
+            curves = f' · <a href="{CURVES}">light curves</a>'
+        body.insert(0, f'<nav><a href="../../report.html">all fields</a>{curves}</nav>')
         _write(folder / field / "index.html", f"{field} {worst(own['verdict'])}", table, body)
     body = [_fields(table, summary)]
     if len(summary) <= MOST_ROWS:

@@ -17,6 +17,7 @@ from psflib.detection.verdict import Verdict, verdict_of_psf, worst
 from psflib.errors import PsflibError
 from psflib.files import TEMPLATE, FieldsTable
 from psflib.judging import metrics
+from psflib.words import NONE, spoken
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +42,16 @@ COST = re.compile(r"took ([\d.]+) s, peak memory (\d+) MB")
 
 #: Column -> (value when it could not be made, unit, description)
 COLUMNS = {
-    "verdict": ("", None, "can the products be believed? good, suspicious or bad"),
-    "reasons": ("", None, "why, in words and numbers"),
+    "verdict": ("unknown", None, "can the products be believed? good, suspicious or bad"),
+    "reasons": (NONE, None, "why, in words and numbers"),
     "n_psf_stars": (0, None, "stars that the PSF was fitted to; reserved ones not among them"),
-    "locus": ("", None, "stellar locus: clear, doubtful (galaxies?) or too few to tell"),
+    "locus": ("unknown", None, "stellar locus: clear, doubtful (galaxies?) or too few to tell"),
     "psf_order": (-1, None, "degree of the PSF's polynomial over the field; -1 without a PSF"),
     "psf_fwhm": (np.nan, u.pix, "FWHM of the PSF at the centre"),
     "psf_e1": (np.nan, None, "ellipticity of the PSF at the centre, (Ixx - Iyy)/(Ixx + Iyy)"),
     "psf_e2": (np.nan, None, "ellipticity of the PSF at the centre, 2 Ixy/(Ixx + Iyy)"),
     "reserve_chi2": (np.nan, None, "mean chi-square per degree of freedom of reserved stars"),
-    "registration": ("", None, "what brought template and science together: wcs, stars, grid ..."),
+    "registration": ("unknown", None, "what aligned template and science: wcs, stars, grid ..."),
     "registration_before": (np.nan, u.pix, "rms shift of the stars of both as WCS or grid say"),
     "registration_after": (np.nan, u.pix, "the same after the correction by the stars, if any"),
     "kernel_sum": (np.nan, None, "flux scale, science over template, at the centre"),
@@ -62,8 +63,8 @@ COLUMNS = {
     "clean": (-1, None, "candidates without a flag; -1 if not searched"),
     "seconds": (np.nan, u.s, "time of all stages"),
     "peak_memory": (np.nan, u.MB, "largest memory of any stage"),
-    "missing": ("", None, "first product that could not be made, empty if all are there"),
-    "problem": ("", None, "why it could not be made"),
+    "missing": (NONE, None, "first product that could not be made, none if all are there"),
+    "problem": (NONE, None, "why it could not be made"),
 }  # fmt: skip
 
 
@@ -185,6 +186,7 @@ def summary_table(images: list[tuple[str, str]], rows: list[dict]) -> QTable:
     for name in (*list(COLUMNS)[:2], *names, *list(COLUMNS)[2:]):
         default, unit, description = COLUMNS.get(name, ("", None, ""))
         column = names.get(name) or [row.get(name, default) for row in rows]
+        column = spoken(column, default) if isinstance(default, str) else column
         summary[name] = column * unit if unit else column
         summary[name].info.description = description
     return summary

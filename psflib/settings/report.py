@@ -9,6 +9,9 @@ class ReportSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     candidates: int = Field(12, ge=0, description="candidates shown, strongest first")
+    gallery: int = Field(
+        200, ge=0, description="candidates on the page of cut-outs, strongest first"
+    )
     stamps: int = Field(40, ge=1, description="stamps shown, evenly picked")
     max_lag: int = Field(3, ge=1, le=8, description="noise correlation is shown to this lag, px")
     blocks: int = Field(

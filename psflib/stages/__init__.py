@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 #: In the order in which they follow each other; each is a module with a function of that name.
 STAGES = (
     "simulate", "prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf",
-    "subtract_stars", "subtract", "decorrelate", "detect", "page", "report",
+    "subtract_stars", "subtract", "decorrelate", "detect", "lightcurves", "page",
+    "report",
 )  # fmt: skip
 
 #: Stages that one job runs one after the other in one process.

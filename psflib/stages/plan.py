@@ -30,7 +30,7 @@ class Plan:
         self.fits = functools.cache(self._fits)
 
     def record(self, stage: str, field: str, epoch: str) -> Record:
-        """What a stage has made of an image, and is asked to ("" for those of no image)."""
+        """What a stage has made of an image, and is asked to; "" for those of no field or epoch."""
         output = self.made_here if stage == "simulate" else Path(self.settings.output)
         folder = output if stage == "simulate" else output / "made" / field / epoch
         told = self._asked(stage, field, epoch)
@@ -39,10 +39,12 @@ class Plan:
     def _asked(self, stage, field, epoch):
         more: dict[str, Any] = {}
         files: list[Path] = []
-        row = self.fields.row(field, epoch) if field else None
+        row = self.fields.row(field, epoch) if epoch else None
         if stage in ("page", "report"):
             more["until"] = self.settings.until
-        if row is None:
+        if stage == "lightcurves":
+            more["epochs"] = self.fields.epochs(field)
+        elif row is None:
             images = [[row.field, row.epoch] for row in self.fields.rows]
             more |= {} if stage == "simulate" else {"images": images}
         elif stage == "prepare":

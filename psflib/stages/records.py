@@ -32,6 +32,7 @@ FILES = {
     "detect": ("candidates.ecsv",),
 }
 OF_DIFFERENCE = ("subtract", "decorrelate", "detect")
+OF_FIELD = ("lightcurves.ecsv", "lightcurves.parquet", "objects.ecsv")
 
 #: Stage -> its arguments that are products.
 OUTPUTS = {
@@ -45,6 +46,7 @@ OUTPUTS = {
     "subtract": ("aligned", "kernel", "difference"),
     "decorrelate": ("decorrelated",),
     "detect": ("candidates",),
+    "lightcurves": ("objects", "points", "parquet", "page"),
     "page": ("page",),
     "report": ("page", "summary"),
 }
@@ -119,6 +121,11 @@ class Record:
                 for file in FILES[name]:
                     place = Path(self.output, image.parent.name, image.name, file)
                     place.unlink(missing_ok=True)
+        if "detect" in (stage, *following):
+            field = folder.parent
+            (field / "lightcurves.json").unlink(missing_ok=True)
+            for file in OF_FIELD:
+                Path(self.output, field.name, file).unlink(missing_ok=True)
 
     def correct_times(self) -> None:
         """Date products of the future, by whatever clock, long back: nothing would be newer."""

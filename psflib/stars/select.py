@@ -20,6 +20,7 @@ from psflib.stars.contamination import contamination
 from psflib.stars.locus import stellar_locus
 from psflib.stars.saturation import expected_peak, peak_scale, turn_over
 from psflib.stars.widths import estimate_fwhm
+from psflib.words import spoken
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def select_stars(
         Every detection: id, x, y (px), ra, dec (deg, if there is a WCS), flux, flux_err (ADU,
         aperture of radius 1.5 FWHM), snr, fwhm (px), ellipticity, peak (ADU), contamination
         (neighbours' light over its own), locus (px, FWHM of a star at its place), selected,
-        reserved (bool; reserved stars are selected too), reason ('' if selected).
+        reserved (bool; reserved stars are selected too), reason ("none" if selected).
         meta: fwhm (px, median of the selected), counts (detections by reason), relaxed (list of
         str: which cuts were loosened, and a doubtful locus), locus ('clear'; 'doubtful': sizes do
         not crowd at one value, the selected may be galaxies; 'too few' to tell), locus_order
@@ -295,7 +296,7 @@ def _table(exposure, found, reason, settings):
     table["reserved"] = np.zeros(len(found), bool)
     chosen = found[selected]
     table["reserved"][selected] = _reserve(chosen["x"], chosen["y"], chosen["flux"], settings)
-    table["reason"] = reason
+    table["reason"] = spoken(reason)
     return table
 
 

@@ -27,6 +27,7 @@ from tests.fake_products import (
     exposure,
     extended,
     kernel_candidates,
+    light_curve_points,
     matching_kernel,
     method_comparison,
     polynomial_kernel,
@@ -84,6 +85,7 @@ def every_figure(rng):
             }
         ),
         "score_map": figures.score_map(clean, candidate_table()),
+        "light_curve": figures.light_curve(light_curve_points(), rng.normal(size=(5, 9, 9))),
         "candidate_gallery": figures.candidate_gallery(clean, candidate_table(), field, field),
     }
 
@@ -148,7 +150,9 @@ def test_a_field_without_any_usable_pixel_is_still_drawn():
 
 def test_star_groups_hold_every_row_once(rng):
     table = star_table(rng)
-    table["reason"] = [f"reason {i % 9}" if text else "" for i, text in enumerate(table["reason"])]
+    table["reason"] = [
+        f"reason {i % 9}" if text != "none" else text for i, text in enumerate(table["reason"])
+    ]
     rows = np.sum([rows for *_, rows in group_by_reason(table)], axis=0)
     assert np.array_equal(rows, np.ones(len(table)))
 
@@ -240,7 +244,7 @@ def test_chi2_of_one_star_counts_all_its_pixels(rng):
 
 def test_psf_star_groups_hold_every_row_once_and_say_why(rng):
     stars = psf_field(rng, 30).stars
-    stars["reason"] = np.where(stars["ok"], "", [f"reason {i}" for i in range(30)])
+    stars["reason"] = np.where(stars["ok"], "none", [f"reason {i}" for i in range(30)])
     groups = star_groups(stars)
     assert np.array_equal(np.sum([rows for *_, rows in groups], axis=0), np.ones(30))
     assert [name for name, *_ in groups[:3]] == ["fitted", "reserved", "rejected: reason 0"]

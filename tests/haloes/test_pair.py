@@ -58,7 +58,7 @@ def test_saturated_stars_vanish_from_both_images(pair, cleaned):
 def test_other_stars_keep_what_the_kernel_is_learnt_from(pair, cleaned):
     before, after = pair[0], cleaned[0]
     stars = pair[2][0].stars
-    bright = stars[(stars["reason"] == "") & (stars["flux"] > 3e4 * u.adu)]
+    bright = stars[(stars["reason"] == "none") & (stars["flux"] > 3e4 * u.adu)]
     apart = np.min([r for r in distances(SHAPE, pair[3])], axis=0) > 150
     kept = 0
     for star, r in zip(bright, distances(SHAPE, bright), strict=True):

@@ -207,7 +207,7 @@ def test_a_detection_within_another_star_is_given_up(field):
         }
     )
     table = fit_haloes(field.exposure, twice, PSF).table
-    assert list(table["reason"]) == ["", "in the core of a brighter star"]
+    assert list(table["reason"]) == ["none", "in the core of a brighter star"]
 
 
 def test_galaxies_and_faint_stars_are_left(field):
@@ -218,7 +218,7 @@ def test_galaxies_and_faint_stars_are_left(field):
     mean, _ = profiles(PSF, 400)
     rows, _ = choose_stars(field.exposure, table, mean, 3.5, HaloSettings())
     assert set(rows) <= set(range(2, n)) and len(rows) > n // 2
-    table["reason"] = ""
+    table["reason"] = "none"
     table["flux"] = 100 * u.adu
     assert len(choose_stars(field.exposure, table, mean, 3.5, HaloSettings())[0]) == 0
 

@@ -59,9 +59,9 @@ def test_the_list_is_complete():
     assert set(ORDER) == {top(name) for name in MODULES} - {"__init__"}
 
 
-def test_six_files_stand_at_the_root():
+def test_seven_files_stand_at_the_root():
     files = {path.stem for path in PACKAGE.glob("*.py")}
-    assert files == {"__init__", "__main__", "version", "errors", "config", "lazy"}
+    assert files == {"__init__", "__main__", "version", "errors", "config", "lazy", "words"}
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"__init__"}))

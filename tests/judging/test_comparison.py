@@ -32,7 +32,7 @@ def made(pair, psfs):
 class TestReferee:
     def test_every_method_has_a_row(self, made):
         assert list(made.table["method"]) == list(METHODS) == list(made.differences)
-        assert all(note == "" for note in made.table["note"])
+        assert all(note == "none" for note in made.table["note"])
         assert np.all(made.table["seconds"].value > 0)
 
     def test_figures_are_right_for_methods_that_are(self, made):

@@ -101,7 +101,7 @@ class TestTruth:
         assert meta["n_good"] + meta["n_bad"] + meta["n_unknown"] == meta["n_total"]
         assert meta["n_good"] >= 10
         rejected = table["status"] == "bad"
-        assert np.all((table["reason"] != "") == rejected)
+        assert np.all((table["reason"] != "none") == rejected)
         # the template's star that is gone is no candidate of the kernel
         gone = np.hypot(table["x"] - TRANSIENTS[1][0], table["y"] - TRANSIENTS[1][1]) < 3
         assert gone.sum() == 1

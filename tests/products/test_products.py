@@ -17,7 +17,9 @@ from psflib.image.convolve import blend_nodes, constant_kernel, node_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure, MaskBit
 from psflib.matching.kernel import MatchingKernel
+from psflib.products.hdus import table_hdu
 from psflib.version import __version__
+from psflib.words import spoken
 
 SHAPE = (60, 80)
 
@@ -87,7 +89,7 @@ def star_table(count=7):
             "ra": (150 + index / 3) * u.deg,
             "snr": (index / 7).astype(np.float32),
             "selected": index % 2 == 0,
-            "reason": np.array(["", "faint", "edge: left"], dtype="U12")[index % 3],
+            "reason": np.array(["none", "faint", "edge: left"], dtype="U12")[index % 3],
         }
     )
     table["snr"][count // 2 :] = np.nan
@@ -389,3 +391,16 @@ class TestAtomic:
             temporary.touch()
         modes = {(tmp_path / name).stat().st_mode for name in ("plain", "atomic")}
         assert len(modes) == 1
+
+
+@pytest.mark.parametrize(
+    "write", [products.write_stars, lambda path, table: table_hdu("STARS", table)]
+)
+def test_no_product_holds_empty_words(tmp_path, write):
+    """They are read back as masked, by astropy alone too, and are then like no other."""
+    table = QTable({"id": [1, 2], "reason": ["", "saturated"]})
+    with pytest.raises(ValueError, match="reason has empty words: write 'none'"):
+        write(tmp_path / "stars.ecsv", table)
+    table["reason"] = spoken(table["reason"])
+    write(tmp_path / "stars.ecsv", table)
+    assert list(table["reason"]) == ["none", "saturated"]

@@ -1,6 +1,5 @@
 """Registration as part of `subtract`, in memory and as a stage."""
 
-import numpy as np
 import pytest
 from astropy.io import fits
 

@@ -195,7 +195,7 @@ def test_galaxies_and_saturated_stars_are_rejected(epoch):
 
 def test_every_row_has_its_reason(epoch):
     stars = epoch[-1]
-    assert np.all((stars["reason"] == "") == stars["selected"])
+    assert np.all((stars["reason"] == "none") == stars["selected"])
     assert sum(stars.meta["counts"].values()) == len(stars)
     assert not stars.meta["relaxed"]
     assert {"ra", "dec"} <= set(stars.colnames)

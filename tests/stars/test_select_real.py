@@ -50,6 +50,6 @@ def test_enough_stars_of_the_right_size(name, fwhm, fewest):
     stars = select_stars(prepare(Exposure(image, gain=gain, saturation=saturation)))
     assert np.sum(stars["selected"]) >= fewest
     assert stars.meta["fwhm"] == pytest.approx(fwhm, rel=0.06)
-    assert np.all((stars["reason"] == "") == stars["selected"])
+    assert np.all((stars["reason"] == "none") == stars["selected"])
     assert stars.meta["locus"] == "clear"
     assert "turn_over" not in stars.meta

@@ -113,7 +113,7 @@ def test_the_report_tells_of_good_and_bad(first_run):
     assert rows["good", "1"]["verdict"] in ("good", "suspicious"), rows["good", "1"]["reasons"]
     assert rows["lost", "1"]["verdict"] == rows["cut", "template"]["verdict"] == "bad"
     assert "elsewhere.fits" in rows["lost", "1"]["reasons"]
-    assert rows["good", "1"]["missing"] == ""
+    assert rows["good", "1"]["missing"] == "none"
     assert rows["good", "1"]["n_psf_stars"] > 5 and 2 < rows["good", "1"]["psf_fwhm"].value < 5
     # the simulated flux scale, within what a few dozen stars of S/N 30 or more can tell
     assert rows["good", "1"]["kernel_sum"] == pytest.approx(1.25, rel=0.03)

@@ -5,7 +5,9 @@
 #          {output}/pages/{field}/           a page a field: figures and a small picture an image
 #          {output}/report.html              the verdicts of all, with links
 #          {output}/summary.ecsv             a row an epoch: verdict, stars, FWHM, kernel, noise, cost
-# STEPS    page -> report
+#          {output}/pages/{field}/lightcurves.html   what varies, drawn
+#          {output}/{field}/objects.ecsv, lightcurves.ecsv, lightcurves.parquet
+# STEPS    lightcurves, page -> report
 
 
 OF_IMAGE = ["exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits"]
@@ -38,6 +40,49 @@ def products(wildcards):
     """All that was made of one image."""
     folder = f"{OUT}/{wildcards.field}/{wildcards.epoch}/"
     return [name for name in PRODUCTS if name.startswith(folder)]
+
+
+CURVES = [
+    f"{OUT}/{field}/lightcurves.ecsv"
+    for field in FIELDS.fields
+    if DIFFERENCES and FIELDS.epochs(field)
+]
+
+
+def differences(wildcards):
+    """What light curves of a field are made of."""
+    return [
+        f"{OUT}/{wildcards.field}/{epoch}/{name}"
+        for epoch in FIELDS.epochs(wildcards.field)
+        for name in ("decorrelated.fits", "candidates.ecsv")
+    ]
+
+
+rule lightcurves:
+    """Forced photometry of every candidate of {wildcards.field} in every epoch."""
+    input:
+        asked_anew("lightcurves"),
+        differences,
+        fields=ancient(FIELDS.path),
+    output:
+        objects=f"{OUT}/{{field}}/objects.ecsv",
+        points=f"{OUT}/{{field}}/lightcurves.ecsv",
+        parquet=f"{OUT}/{{field}}/lightcurves.parquet",
+        page=f"{OUT}/pages/{{field}}/lightcurves.html",
+    log:
+        f"{OUT}/logs/{{field}}/lightcurves.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/lightcurves.tsv"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        output=OUT,
+        field="{field}",
+        settings=SETTINGS.section("lightcurves"),
+        record=record("lightcurves"),
+    script:
+        "../scripts/run_stage.py"
 
 
 rule page:
@@ -73,6 +118,7 @@ rule report:
     input:
         asked_anew("report"),
         PAGES,
+        CURVES,
         fields=ancient(FIELDS.path),
     output:
         INDEX[:-2],

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from astropy.table import Table
 
+from psflib.words import NONE
+
 #: Word in `KernelCandidate.reason` -> what it says.
 REASONS = {
     "edge": "its stamp reaches over the border",
@@ -132,7 +134,7 @@ class SpatialCellSet:
     def table(self) -> Table:
         """A row on each candidate: id, x, y, rating, status, reason and the numbers of its fits."""
         rows = [
-            (c.id, c.x, c.y, c.rating, c.status, c.reason, *_numbers(c.fit), c.spatial_mean,
+            (c.id, c.x, c.y, c.rating, c.status, c.reason or NONE, *_numbers(c.fit), c.spatial_mean,
              c.spatial_std)
             for c in self.candidates
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from psflib.psf.core.varying import Sample, judged, solve_field
 from psflib.psf.epsf import build_epsf
 from psflib.settings.core_epsf import MOST_ORDER, EpsfSettings
 from psflib.stamps.build import Stamps, pixels
+from psflib.words import NONE
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,8 @@ def _star_table(stamps, groups, reserved):
         columns["flux_err"][rows] = np.sqrt(state.covariance[:, 0, 0])
         columns["chi2"][rows], ok[rows] = state.chi2, state.ok
         delta[rows] = state.delta
-        reason[rows] = np.where(state.ok, "", np.where(state.reason == "", "no fit", state.reason))
+        why = np.where(state.reason == "", "no fit", state.reason)
+        reason[rows] = np.where(state.ok, NONE, why)
     table["x"] = (np.asarray(stamps.table["col0"]) + half + delta[:, 1]) * u.pix
     table["y"] = (np.asarray(stamps.table["row0"]) + half + delta[:, 0]) * u.pix
     for name in ("flux", "flux_err", "background"):

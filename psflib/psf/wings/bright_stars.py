@@ -14,9 +14,10 @@ from scipy import ndimage
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.psf.wings.stars import WingStar
 from psflib.stamps.build import pixels
+from psflib.words import NONE
 
 #: Reasons not to be a PSF star that do not matter for the wing.
-ACCEPTED_REASONS = ("", "saturated", "more than needed", "crowded")
+ACCEPTED_REASONS = (NONE, "saturated", "more than needed", "crowded")
 #: What a star may be called whose saturated core was filled in without a mark, as in coadds.
 FILLED_REASONS = ("saturated", "size", "not on the stellar locus", "ellipticity", "masked")
 PLATEAU = 0.2  # relative; where image over PSF stays within it, the star is not saturated
@@ -260,11 +261,11 @@ def star_table(stars, used, rejected, gain) -> QTable:
         y, x = np.array([star.row, star.col]) + star.delta
         rows.append((name, x, y, star.flux / gain, star.flux_error / gain, star.background[0],
                      star.centre_error, star.half, star.reason == "", star.range == "core",
-                     star.range, star.reason))  # fmt: skip
+                     star.range, star.reason or NONE))  # fmt: skip
     for star in rejected:
         name = stars["id"][star.row] if star.row >= 0 else -1
         rows.append((name, star.x, star.y, star.flux, np.nan, np.nan, np.nan, 0, False, False,
-                     "", star.reason))  # fmt: skip
+                     NONE, star.reason))  # fmt: skip
     names = ("id", "x", "y", "flux", "flux_err", "background", "centre_err", "reach", "ok",
              "from_core", "range", "reason")  # fmt: skip
     types = (int, float, float, float, float, float, float, int, bool, bool, "U6", "U64")

@@ -102,7 +102,7 @@ class ExtendedPsfField:
     stars : QTable
         id (-1 without a detection), x, y (px), flux, flux_err, background (ADU), centre_err, reach
         (px, half side of its stamp), ok, from_core (its core is not saturated), range ("core",
-        "middle" or "outer"), reason (why a bright star is not used, '' if it is).
+        "middle" or "outer"), reason (why a bright star is not used, "none" if it is).
     meta : dict
         n_stars; fallback: what the wing lacks and why ('' if nothing); wing: "full" (a picture
         with spikes), "radial" (a smooth profile) or "none" (the core alone); pedestal: where the

@@ -11,6 +11,7 @@ from psflib.psf.extended import on_native, radii, raised_cosine, stitch_psf
 from psflib.psf.wings.field import ExtendedPsfField
 from psflib.psf.wings.result import radial_profile
 from psflib.stamps.build import pixels
+from psflib.words import NONE
 
 LEAST = 0.02  # share of the wing in the seam from which it can be told from the core
 STEP = 1.12  # ratio of the radii of neighbouring rings
@@ -79,7 +80,7 @@ def star_profiles(exposure: Exposure, extended: ExtendedPsfField) -> QTable:
     edges = np.unique(np.round(STEP ** np.arange(0, np.log(max(half, 2)) / np.log(STEP) + 1)))
     rows: list[tuple] = []
     stars = extended.stars[np.asarray(extended.stars["ok"])]
-    ranges = stars["range"] if "range" in stars.colnames else np.full(len(stars), "")
+    ranges = stars["range"] if "range" in stars.colnames else np.full(len(stars), NONE)
     for star, name in zip(stars, ranges, strict=True):
         found = _rings(exposure, star, edges, half)
         rows += [(star["id"], str(name), r * u.pix, value) for r, value in found]

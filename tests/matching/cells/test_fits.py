@@ -281,7 +281,7 @@ class TestCells:
         assert cells.counts() == {
             "n_total": 4, "n_good": 0, "n_bad": 1, "n_unknown": 3, "n_bad_ksum": 1
         }  # fmt: skip
-        assert list(cells.table()["reason"]) == ["ksum", "", "", ""]
+        assert list(cells.table()["reason"]) == ["ksum", "none", "none", "none"]
 
     def test_bad_calls(self):
         with pytest.raises(ValueError, match="unknown reason"):

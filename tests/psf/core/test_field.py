@@ -47,7 +47,7 @@ def scene(n=60, shape=(420, 440), seed=2, fluxes=(5e3, 1e5), reach=61, apart=25)
     stars = QTable({"id": np.arange(n), "x": x * u.pix, "y": y * u.pix, "flux": flux * u.adu})
     stars["snr"] = flux / np.sqrt(flux + 50 * SKY_VARIANCE)
     stars["selected"], stars["reserved"] = np.ones(n, bool), np.arange(n) % 5 == 0
-    stars["reason"] = np.full(n, "", dtype="U20")
+    stars["reason"] = np.full(n, "none", dtype="U20")
     stars.meta["fwhm"] = FWHM
     return Exposure(image, variance, sky=0.0), stars, flux
 

@@ -1,0 +1,1 @@
+"""Candidates in the formats of other tools: regions, VOTable, Parquet, alerts."""

@@ -1,0 +1,260 @@
+"""The light of every object of a field in every epoch."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+from astropy.wcs.utils import proj_plane_pixel_area
+
+from psflib.detection.detect import psf_fwhm
+from psflib.errors import BadImage, PsflibError
+from psflib.image.difference import Difference
+from psflib.image.sky_frames import icrs_to_pixel
+from psflib.lightcurves.objects import NOT_FOUND, Objects, find_objects
+from psflib.lightcurves.photometry import forced_fluxes
+from psflib.lightcurves.statistics import MEANING, statistics
+from psflib.settings.lightcurves import LightcurveSettings
+
+log = logging.getLogger(__name__)
+
+SIDE = 25  # px of the cut-outs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epoch:
+    """One epoch of a field.
+
+    Parameters
+    ----------
+    name : str
+    candidates : QTable
+        As `detect` found them.
+    read : callable
+        Its decorrelated `Difference`; called once or twice, so that no two are held at a time.
+    """
+
+    name: str
+    candidates: QTable
+    read: Callable[[], Difference]
+
+    @property
+    def mjd(self) -> float:
+        """Time of the exposure, NaN where it is not known."""
+        return float(self.candidates.meta.get("mjd", np.nan))
+
+    @property
+    def zero_point(self) -> float:
+        """Magnitude of one unit of flux, NaN where it is not known."""
+        return float(self.candidates.meta.get("zero_point", np.nan))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LightCurves:
+    """What `light_curves` found.
+
+    Parameters
+    ----------
+    objects : QTable
+        A row an object: `object`, `ra, dec` (deg) or `x, y` (px), and `statistics.MEANING`.
+    points : QTable
+        A row an object and epoch, in the order of time: `object`, `epoch`, `mjd`, `x, y` (px),
+        `flux, flux_err`, `snr`, `limit` (upper limit of the flux where it was not found), `mag,
+        mag_err, limit_mag` (with a zero point), `found` (bool), `candidate` (its id, -1 if not
+        found), `flags` ("not found", "not covered" or those of the candidate), `masked`, `verdict`.
+    epochs : list of str
+        In the order of time.
+    cutouts : ndarray (p, e, SIDE, SIDE) float32
+        Decorrelated difference over its noise about the first p objects, NaN outside.
+    """
+
+    objects: QTable
+    points: QTable
+    epochs: list[str]
+    cutouts: np.ndarray
+
+
+def light_curves(
+    epochs: Sequence[Epoch], settings: LightcurveSettings | None = None
+) -> LightCurves:
+    """Forced photometry of everything that any epoch has found, in every epoch.
+
+    Parameters
+    ----------
+    epochs : sequence of Epoch
+        In any order; one that cannot be read is left out with a warning.
+    settings : LightcurveSettings, optional
+
+    Raises
+    ------
+    ValueError
+        If two epochs have one name.
+    BadImage
+        If no epoch can be read.
+    """
+    settings = settings or LightcurveSettings()
+    if len({epoch.name for epoch in epochs}) < len(epochs):
+        raise ValueError("two epochs have one name")
+    epochs = sorted(epochs, key=lambda e: (np.isnan(e.mjd), e.mjd))
+    objects, epochs, on_sky = _gathered(epochs, settings)
+    planes, kept, cutouts = [], [], []
+    for number, epoch in enumerate(epochs):
+        try:
+            difference = epoch.read()
+        except PsflibError as error:
+            log.warning("epoch %s is left out: %s", epoch.name, error)
+            continue
+        x, y = _pixels(objects.place, difference.wcs, on_sky)
+        planes.append((x, y, forced_fluxes(difference, x, y)))
+        cutouts.append(_cut(difference, x[: settings.pictures], y[: settings.pictures]))
+        kept.append(number)
+    if not kept:
+        raise BadImage("no epoch of this field has a difference that can be read")
+    objects = Objects(objects.place, objects.candidate[:, kept], objects.clean)
+    epochs = [epochs[number] for number in kept]
+    points, facts = _points(objects, epochs, planes, settings)
+    table = _objects(objects, facts, on_sky)
+    pictures = np.array(cutouts).reshape(len(epochs), -1, SIDE, SIDE).swapaxes(0, 1)
+    return LightCurves(table, points, [epoch.name for epoch in epochs], pictures)
+
+
+def _gathered(epochs, settings):
+    """Objects, the epochs that have a place in their frame, and whether that is the sky."""
+    on_sky = any("ra" in epoch.candidates.colnames for epoch in epochs if len(epoch.candidates))
+    if on_sky:
+        for epoch in epochs:
+            if "ra" not in epoch.candidates.colnames and len(epoch.candidates):
+                log.warning("epoch %s is left out: it has no WCS, others have", epoch.name)
+        epochs = [e for e in epochs if "ra" in e.candidates.colnames or not len(e.candidates)]
+    tables = [epoch.candidates for epoch in epochs]
+    reach = settings.radius * _fwhm(epochs, on_sky)
+    found = find_objects([_places(table, on_sky) for table in tables], tables, reach)
+    if settings.only_clean:
+        found = found.where(found.clean > 0)
+    if len(found) > settings.most:
+        log.warning(
+            "%d objects: the light of the first %d is measured (lightcurves.most), those that were "
+            "found clean most often", len(found), settings.most,
+        )  # fmt: skip
+    return found.first(settings.most), epochs, on_sky
+
+
+def _fwhm(epochs, on_sky):
+    """FWHM of the PSF of the first epoch that has candidates and can be read, in rad or px."""
+    for epoch in epochs:
+        if not len(epoch.candidates):
+            continue
+        try:
+            difference = epoch.read()
+        except PsflibError:  # said when its light is to be measured
+            continue
+        scale = np.deg2rad(np.sqrt(proj_plane_pixel_area(difference.wcs))) if on_sky else 1.0
+        return scale * psf_fwhm(difference)
+    return 0.0
+
+
+def _places(table, on_sky):
+    """Unit vectors, or (x, y, 0), of candidates: (n, 3)."""
+    if not len(table):
+        return np.zeros((0, 3))
+    if not on_sky:
+        x, y = (np.asarray(table[name].value, float) for name in ("x", "y"))
+        return np.stack([x, y, np.zeros(len(x))], 1)
+    ra, dec = (np.deg2rad(np.asarray(table[name].value, float)) for name in ("ra", "dec"))
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], 1)
+
+
+def _sky(place):
+    """Right ascension and declination, deg, of vectors (m, 3)."""
+    ra = np.rad2deg(np.arctan2(place[:, 1], place[:, 0])) % 360
+    return ra, np.rad2deg(np.arctan2(place[:, 2], np.hypot(place[:, 0], place[:, 1])))
+
+
+def _pixels(place, wcs, on_sky):
+    return icrs_to_pixel(*_sky(place), wcs) if on_sky else (place[:, 0], place[:, 1])
+
+
+def _cut(difference, x, y):
+    """The difference over its noise about places, (n, SIDE, SIDE) float32, NaN outside."""
+    out, half = np.full((len(x), SIDE, SIDE), np.nan, np.float32), SIDE // 2
+    usable = difference.usable & (difference.variance > 0)
+    ny, nx = difference.shape
+    for number in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
+        row, col = round(float(y[number])) - half, round(float(x[number])) - half
+        y0, y1, x0, x1 = max(row, 0), min(row + SIDE, ny), max(col, 0), min(col + SIDE, nx)
+        if y0 < y1 and x0 < x1:
+            box = np.s_[y0:y1, x0:x1]
+            noise = np.sqrt(np.where(usable[box], difference.variance[box], np.nan))
+            out[number, y0 - row : y1 - row, x0 - col : x1 - col] = difference.image[box] / noise
+    return out
+
+
+def _points(objects, epochs, planes, settings):
+    """The long table, and the statistics of each object."""
+    blocks, (found, clean) = [], np.zeros((2, len(objects), len(epochs)), bool)
+    for number, (epoch, (x, y, forced)) in enumerate(zip(epochs, planes, strict=True)):
+        rows = objects.candidate[:, number]
+        block = _block(epoch, rows, x, y, forced, settings)
+        found[:, number] = block["found"]
+        clean[:, number] = block["flags"] == "clean"
+        blocks.append(block)
+    flux, error = (np.stack([getattr(forced, name) for *_, forced in planes], 1) for name in FLUXES)
+    table = QTable({name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]})
+    order = np.argsort(table["object"], kind="stable")  # epochs stay in the order of time
+    table = table[order]
+    for name, unit in UNITS.items():
+        table[name] = table[name] * unit
+    return table, statistics(flux, error, found, clean)
+
+
+FLUXES = "flux", "flux_err"
+UNITS = {
+    "x": u.pix, "y": u.pix, "flux": u.adu, "flux_err": u.adu, "limit": u.adu, "mag": u.mag,
+    "mag_err": u.mag, "limit_mag": u.mag, "mjd": u.day,
+}  # fmt: skip
+
+
+def _block(epoch, rows, x, y, forced, settings):
+    """Columns of the points of one epoch."""
+    count, table = len(rows), epoch.candidates
+    known = np.isfinite(forced.flux)
+    found = rows != NOT_FOUND
+    flags = np.where(known, "not found", "not covered").astype("U64")
+    ids = np.full(count, -1)
+    if found.any():
+        flags[found] = np.asarray(table["flags"])[rows[found]]
+        ids[found] = np.asarray(table["id"])[rows[found]]
+    limit = np.where(found, np.nan, settings.limit * forced.flux_err)
+    zero = epoch.zero_point
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bright = forced.flux > 0
+        mag = np.where(bright, zero - 2.5 * np.log10(np.where(bright, forced.flux, 1)), np.nan)
+        error = np.where(bright, 2.5 / np.log(10) * forced.flux_err / forced.flux, np.nan)
+        limit_mag = zero - 2.5 * np.log10(limit)
+    return {
+        "object": np.arange(1, count + 1),
+        "epoch": np.full(count, epoch.name),
+        "mjd": np.full(count, epoch.mjd),
+        "x": x, "y": y,
+        "flux": forced.flux, "flux_err": forced.flux_err, "snr": forced.snr, "limit": limit,
+        "mag": mag, "mag_err": np.where(np.isnan(zero), np.nan, error), "limit_mag": limit_mag,
+        "found": found, "candidate": ids, "flags": flags, "masked": forced.masked,
+        "verdict": np.full(count, str(table.meta.get("verdict", "unknown"))),
+    }  # fmt: skip
+
+
+def _objects(objects, facts, on_sky):
+    table = QTable({"object": np.arange(1, len(objects) + 1)})
+    if on_sky:
+        ra, dec = _sky(objects.place)
+        table["ra"], table["dec"] = ra * u.deg, dec * u.deg
+    else:
+        table["x"], table["y"] = objects.place[:, 0] * u.pix, objects.place[:, 1] * u.pix
+    for name, meaning in MEANING.items():
+        values = facts[name]
+        flux = name in ("mean_flux", "mean_flux_err", "amplitude", "excess")
+        table[name] = values * u.adu if flux else values
+        table[name].info.description = meaning
+    return table
