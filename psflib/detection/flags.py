@@ -17,6 +17,7 @@ class CandidateFlag(enum.IntFlag):
     STREAK = 64  # on the trail of a satellite
 
 
+BITS = tuple(CandidateFlag.__members__.items())
 CLEAN = "clean"  # the word for no flag
 
 
@@ -24,7 +25,7 @@ def words(flag) -> np.ndarray:
     """The flags (n,) of int in words (n,) of str: "masked,halo", "clean" where there are none."""
     flag = np.asarray(flag, int)
     said = {
-        value: ",".join(f.name.lower() for f in CandidateFlag if value & f) or CLEAN
+        value: ",".join(name.lower() for name, bit in BITS if value & bit) or CLEAN
         for value in np.unique(flag).tolist()
     }
     return np.array([said[value] for value in flag.tolist()], dtype=str)

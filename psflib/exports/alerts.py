@@ -20,7 +20,7 @@ from psflib.version import __version__
 try:
     import fastavro
 except ImportError:  # an extra; `write_alerts` says so
-    fastavro = None
+    fastavro = None  # type: ignore[assignment]
 
 SIDE = 63  # px of a cut-out
 

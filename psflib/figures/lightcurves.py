@@ -10,7 +10,7 @@ MOST_CUTOUTS = 12
 FOUND, LIMIT = canvas.COLOURS[0], canvas.GREY
 
 
-def light_curve(points, cutouts, title=""):
+def light_curve(points, cutouts, title="Light curve"):
     """Flux with errors by epoch, upper limits as arrows, and the difference at the place.
 
     Parameters
@@ -31,7 +31,6 @@ def light_curve(points, cutouts, title=""):
         figure.add_axes((0.13, 0.38, 0.85, 0.54)),
         figure.add_axes((0.02, 0.01, 0.96, 0.2)),
     )
-    figure.text(0.13, 0.95, title, fontsize=10)
     time, unit = _time(points)
     flux, error, limit = (canvas.plain(points[name]) for name in ("flux", "flux_err", "limit"))
     found, known = np.asarray(points["found"], bool), np.isfinite(flux)
@@ -50,7 +49,7 @@ def light_curve(points, cutouts, title=""):
         axes.plot(time[bound], limit[bound], "v", color=LIMIT, markersize=4, label="upper limit")
     if unit == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    canvas.label(axes, unit, "flux of the difference [ADU]")
+    canvas.label(axes, unit, "flux of the difference [ADU]", title)
     canvas.legend(axes, loc="best")
     _strip(strip, points, cutouts, found)
     return figure

@@ -173,7 +173,10 @@ def _sky(place):
 
 
 def _pixels(place, wcs, on_sky):
-    return icrs_to_pixel(*_sky(place), wcs) if on_sky else (place[:, 0], place[:, 1])
+    if not on_sky:
+        return place[:, 0], place[:, 1]
+    ra, dec = _sky(place)
+    return icrs_to_pixel(ra, dec, wcs)
 
 
 def _cut(difference, x, y):

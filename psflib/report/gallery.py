@@ -14,16 +14,17 @@ from psflib.report.sortable import sortable
 GALLERY = "candidates.html"
 SIDE, GAP = 31, 2  # px
 HEADS = "science, template as matched, difference, decorrelated"
+TABLE = "../../../{}/{}/candidates.ecsv"  # from the page, by field and epoch
 HIDDEN = ("sky", "flag", "fwhm")  # columns that tell a reader nothing new
 LINKS = {"candidates.reg": "DS9 regions", "candidates.crtf": "CARTA regions"}
 
 
-def gallery_page(place: str, table, found, planes, most: int) -> str:
+def gallery_page(place: tuple[str, str], table, found, planes, most: int) -> str:
     """HTML of the cut-outs of the strongest candidates.
 
     Parameters
     ----------
-    place : str
+    place : tuple of str
         Field and epoch.
     table : path
         The table of images.
@@ -36,17 +37,18 @@ def gallery_page(place: str, table, found, planes, most: int) -> str:
     """
     shown = found[:most]
     body = ['<nav><a href="index.html">the image</a> · <a href="../index.html">the field</a></nav>']
-    body += [_facts(found, len(shown))]
+    body.append(_facts(place, found, len(shown)))
     cuts = [f'<img class="cut" loading="lazy" alt="{HEADS} of candidate {row["id"]}" '
             f'src="data:image/webp;base64,{data}">' for row, data in zip(
                 shown, _cuts(shown, *planes), strict=True)]  # fmt: skip
     names = [name for name in found.colnames if name not in HIDDEN]
     body.append(sortable(shown, names, (HEADS, cuts)))
-    return fill(f"{place}, candidates", table, body)
+    return fill("{}, epoch {}, candidates".format(*place), table, body)
 
 
-def _facts(found, shown):
+def _facts(place, found, shown):
     links = " · ".join(f'<a href="{file}">{name}</a>' for file, name in LINKS.items())
+    whole = f'<a href="{html.escape(TABLE.format(*place))}">candidates.ecsv</a>'
     clean = int(np.sum(found["clean"]))
     told = "" if shown == len(found) else f", the strongest {shown} of them here"
     meta = found.meta
@@ -54,7 +56,7 @@ def _facts(found, shown):
     return (
         f"<p>{len(found)} candidates above {meta.get('threshold', np.nan):g} sigma{told}, {clean} "
         f"clean; {verdict}. Each row: {HEADS}, all with one stretch; grey has no data. A click on "
-        f"a heading sorts. The whole table: candidates.ecsv; {links}.</p>"
+        f"a heading sorts. The whole table: {whole}; {links}.</p>"
     )
 
 

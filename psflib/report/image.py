@@ -63,14 +63,15 @@ def _of_candidates(epoch, table, settings) -> dict[str, bytes]:
     found = epoch.read("candidates.ecsv")
     names = ("exposure.fits", "difference.fits", "decorrelated.fits")
     planes = [epoch.read(name) for name in names]
-    place = f"{epoch.field}, epoch {epoch.epoch}"
+    place = epoch.field, epoch.epoch
     page = None
     if found is not None and all(plane is not None for plane in planes):
         page = epoch.attempt(
             "the cut-outs", gallery_page, place, table, found, planes, settings.gallery
         )
     if page is None:
-        page = fill(f"{place}, candidates", table, ["<p>There are no candidates to be shown.</p>"])
+        title, text = f"{epoch.field}, epoch {epoch.epoch}, candidates", "There are no candidates."
+        page = fill(title, table, [f"<p>{text}</p>"])
     regions = {"candidates.reg": ds9_regions, "candidates.crtf": crtf_regions}
     made = {} if found is None else {file: write(found) for file, write in regions.items()}
     return {name: text.encode() for name, text in ({GALLERY: page} | made).items()}

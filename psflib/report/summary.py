@@ -185,8 +185,8 @@ def summary_table(images: list[tuple[str, str]], rows: list[dict]) -> QTable:
     summary = QTable()
     for name in (*list(COLUMNS)[:2], *names, *list(COLUMNS)[2:]):
         default, unit, description = COLUMNS.get(name, ("", None, ""))
-        column = names.get(name) or [row.get(name, default) for row in rows]
-        column = spoken(column, default) if isinstance(default, str) else column
+        listed = names.get(name) or [row.get(name, default) for row in rows]
+        column = spoken(listed, default) if isinstance(default, str) else listed
         summary[name] = column * unit if unit else column
         summary[name].info.description = description
     return summary

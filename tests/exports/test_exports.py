@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from psflib.exports.tables import write_parquet, write_votable
 from tests.fake_products import candidate_table
 
 pytest_plugins = ["tests.output_folder"]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -120,3 +122,12 @@ def test_what_cannot_be_exported_is_said(tmp_path, monkeypatch, on_sky):
     with pytest.raises(PsflibError, match="pyarrow"):
         write_parquet(tmp_path / "c.parquet", on_sky)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_on_alerts_is_that_of_the_schema():
+    page = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
+    schema = alert_schema()
+    fields = [*schema["fields"], *alerts._record(schema, "candidate")["fields"]]
+    told = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE)
+    assert told == [(field["name"], field["doc"]) for field in fields]
+    assert f"version {schema['version']}" in page

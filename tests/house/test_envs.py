@@ -16,7 +16,10 @@ CONDA_NAMES = {
     "playwright": "playwright-python",
     "snakemake": "snakemake-minimal",  # without plug-ins for cloud storage
 }
-EXTRAS = {"psflib": ("workflow",), "development": ("asdf", "workflow", "notebooks", "dev")}
+EXTRAS = {
+    "psflib": ("workflow",),
+    "development": ("alerts", "asdf", "workflow", "notebooks", "dev"),
+}
 #: Needed by the editable install that the head of each file describes.
 INSTALLERS = {"python", "pip", "setuptools"}
 

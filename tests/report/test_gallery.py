@@ -25,7 +25,7 @@ def planes(folder):
 def test_each_candidate_has_four_pictures_of_one_stretch(results):
     folder = results / "tiny/night1"
     found = products.read_candidates(folder / "candidates.ecsv")
-    page = gallery_page("tiny, epoch night1", "t.csv", found, planes(folder), 50)
+    page = gallery_page(("tiny", "night1"), "t.csv", found, planes(folder), 50)
     sheets = re.findall(r'class="cut".*?base64,([^"]*)"', page)
     assert len(sheets) == len(found) > 0
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(sheets[0]))).convert("L"), float)
@@ -45,9 +45,9 @@ def test_each_candidate_has_four_pictures_of_one_stretch(results):
 def test_a_page_without_rows_and_one_cut_short(results):
     folder = results / "tiny/night1"
     found = products.read_candidates(folder / "candidates.ecsv")
-    none = gallery_page("p", "t.csv", found[:0], planes(folder), 50)
+    none = gallery_page(("p", "q"), "t.csv", found[:0], planes(folder), 50)
     assert "0 candidates" in none and '<img class="cut"' not in none
-    one = gallery_page("p", "t.csv", found, planes(folder), 1)
+    one = gallery_page(("p", "q"), "t.csv", found, planes(folder), 1)
     assert one.count('<img class="cut"') == 1
     if len(found) > 1:
         assert "the strongest 1 of them here" in one

@@ -1,4 +1,4 @@
-"""A notebook in a real browser: cells run, a slider moved by keyboard changes the picture."""
+"""In a real browser: a slider of a notebook changes its picture, a click sorts the cut-outs."""
 
 import contextlib
 import os
@@ -12,6 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from psflib import products
+from psflib.report.gallery import gallery_page
 
 pytest_plugins = ["tests.output_folder"]
 
@@ -112,3 +115,33 @@ def test_slider_moved_by_keyboard_changes_the_picture(results, tmp_path):
             timeout=WAIT,
         )
         assert not page.locator(".jp-RenderedText[data-mime-type*=error]").count()
+
+
+def test_cutouts_are_sorted_by_a_click_and_by_keyboard(results, tmp_path):
+    folder = results / "tiny/night1"
+    planes = (
+        products.read_exposure(folder / "exposure.fits"),
+        products.read_difference(folder / "difference.fits"),
+        products.read_difference(folder / "decorrelated.fits"),
+    )
+    found = products.read_candidates(folder / "candidates.ecsv")
+    path = tmp_path / "candidates.html"
+    path.write_text(gallery_page(("tiny", "night1"), "t.csv", found, planes, 50), encoding="utf-8")
+    cells = "rows => rows.map(row => Number(row.cells[{}].dataset.value))"
+    with browser_page() as page:
+        errors, asked = [], []
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        column = page.locator("th").all_inner_texts().index("snr")
+        read = lambda: page.locator("tbody tr").evaluate_all(cells.format(column))  # noqa: E731
+        assert read() == list(found["snr"])
+        button = page.locator("th").nth(column).get_by_role("button")
+        button.click()
+        assert read() == sorted(found["snr"], reverse=True)
+        button.press("Enter")
+        assert read() == sorted(found["snr"])
+        assert page.locator("th[aria-sort=ascending]").count() == 1
+        sizes = page.locator("img.cut").evaluate_all("all => all.map(one => one.naturalWidth)")
+        assert min(sizes) > 100 and not errors
+        assert {url.split(":")[0] for url in asked} <= {"file", "data"}
