@@ -113,6 +113,22 @@ def read_plane(hdu, path: str | Path) -> np.ndarray:
     return plane
 
 
+def dither_step(path: str | Path, number: int) -> float:
+    """Largest step between the values of a compressed plane whose zeros were dithered; else 0.
+
+    CFITSIO's first method of dithering moves zeros by up to half a step, its second keeps them
+    (White, Greenfield, Pence et al. 2012, arXiv:1201.1336).
+    """
+    with blame(path), fits.open(path, disable_image_compression=True) as hdus:
+        header = hdus[number].header
+        if header.get("ZQUANTIZ") != "SUBTRACTIVE_DITHER_1":
+            return 0.0
+        if "ZSCALE" in header:
+            return float(header["ZSCALE"])
+        steps = np.asarray(hdus[number].data["ZSCALE"], float)
+        return float(np.max(steps, initial=0.0, where=np.isfinite(steps)))
+
+
 def read_array(hdu, path: str | Path) -> np.ndarray:
     """The array of an image HDU, any number of dimensions, native byte order, own type."""
     check_complete(hdu, path)

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 from psflib.errors import BadFile
-from psflib.files.fitsio import mend_cards, open_fits, read_plane, select_hdu
+from psflib.files.fitsio import dither_step, mend_cards, open_fits, read_plane, select_hdu
 from psflib.files.formats import Format, MaskPlane, NoisePlane, Plane, companion
 from psflib.files.masks import Choice, ReadMask, header_bits, read_mask
 from psflib.files.planes import COLUMN, KINDS, to_variance, undo_stretch
@@ -165,6 +165,14 @@ def _read_noise(image, found, entry: NoisePlane):
     plane = _plane(image, found, COLUMN[entry.kind])
     if image.format and entry is image.format.noise:
         plane = undo_stretch(plane, image.format.stretch, found.hdu.header, found.path)
+    if entry.kind == "inverse variance" and isinstance(found.hdu, fits.CompImageHDU):
+        lost = (plane != 0) & (np.abs(plane) <= dither_step(found.path, found.number) / 2)
+        if lost.any():
+            plane[lost] = 0
+            image.notes.append(
+                f"noise plane: {int(lost.sum())} weights are zeros to within half a step of their "
+                "compression, which moves zeros: no data"
+            )
     image.planes["variance"] = f"{found.label} as {entry.kind}"
     image_too = None if entry.source_noise is False else image.pixels
     variance, notes = to_variance(plane, entry.kind, entry.floor, image_too)

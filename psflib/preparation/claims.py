@@ -11,6 +11,7 @@ from psflib.errors import BadImage
 from psflib.image.covariance import cell_means
 from psflib.image.exposure import Exposure, MaskBit, has_bits
 from psflib.image.noise import robust_std
+from psflib.image.smooth import smoothed
 from psflib.preparation.sky import Sky
 
 AGREES = (0.5, 2.0)  # claimed over measured variance of empty sky that pass for the same
@@ -22,6 +23,9 @@ MOSAIC_SAMPLE = 20_000  # pixels that tell a sky to 0.01 of them
 BRIGHT = 10.0  # sigma, of the pixels that a mask must leave
 COVERED = 0.7  # share of them that a mask may take
 FEWEST = 30  # of them, to judge a mask by
+SCATTERS = 0.35  # of the logarithm of neighbours' variances: that of 17 values taken for true
+OF_COUNTS = 0.5  # correlation with the image, above which a variance is made of its counts
+AVERAGED = 3.0  # px, of the Gaussian that averages it
 ABSURD = 0.05  # of the neighbours' variance, below which a single value cannot be one
 
 
@@ -143,6 +147,33 @@ def mosaic_of(image: np.ndarray, empty: np.ndarray, sky: Sky) -> float:
             return 0.0
         levels.append(float(np.median(values[:: max(1, len(values) // MOSAIC_SAMPLE)])))
     return (max(levels) - min(levels)) / sky.median_rms
+
+
+def steady_variance(exposure: Exposure, image, empty, notes: list[str]) -> np.ndarray:
+    """The variance plane, averaged where it is the scatter of a few values at each pixel.
+
+    Tools that combine images give the scatter of these as uncertainty (ccdproc).  Weights by it
+    choose the pixels whose values happened to agree.  A plane made of the pixel's own counts
+    scatters as well, but with the image, and is known how to be treated (`psflib.image.weights`).
+    """
+    variance = exposure.variance
+    pair = empty[:, 1:] & empty[:, :-1] & (variance[:, 1:] > 0) & (variance[:, :-1] > 0)
+    if pair.sum() < FEWEST_BLOCKS:
+        return variance
+    step = max(1, int(pair.sum()) // MOSAIC_SAMPLE)
+    left, right = (np.log(part[pair][::step]) for part in (variance[:, :-1], variance[:, 1:]))
+    scatter = robust_std(right - left) / np.sqrt(2)
+    counts = np.corrcoef(left, image[:, :-1][pair][::step])[0, 1] if scatter > SCATTERS else 1.0
+    if scatter <= SCATTERS or abs(counts) > OF_COUNTS:
+        return variance
+    known = (variance > 0).astype(np.float32)
+    share = smoothed(known, AVERAGED)
+    mean = np.divide(smoothed(variance, AVERAGED), share, where=share > 0, out=np.zeros_like(share))
+    notes.append(
+        f"the variance plane scatters by {scatter:.0%} from pixel to pixel, as the scatter of a "
+        f"few values does: averaged over {2 * AVERAGED:g} px"
+    )
+    return np.where(known > 0, mean, 0).astype(variance.dtype)
 
 
 def absurd_variances(variance: np.ndarray, usable: np.ndarray) -> np.ndarray:

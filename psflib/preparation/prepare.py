@@ -30,6 +30,7 @@ from psflib.preparation.claims import (
     checked_gain,
     mosaic_of,
     sky_variances,
+    steady_variance,
 )
 from psflib.preparation.cosmics import lobes, spare_stars
 from psflib.preparation.crowd import is_alike, share_of_stars
@@ -306,6 +307,8 @@ def _variance(exposure, image, sky: Sky, mask, notes):
         measured = sky_variances(image, empty, sky)
         gain = checked_gain(exposure, sky, measured, usable, notes)
     if exposure.variance is not None:
+        variance = steady_variance(exposure, image, empty, notes)
+        exposure = exposure.replace(variance=variance)
         check_variance(exposure, empty, measured)
         absurd = absurd_variances(exposure.variance, usable)
         if absurd.any():

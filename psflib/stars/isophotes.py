@@ -128,6 +128,7 @@ def _measured(image, light, areas, found):
     xx, yy = xx + ROUND * thin, yy + ROUND * thin
     mean, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     return {
-        "x": x, "y": y, "a": np.sqrt(mean + half), "b": np.sqrt(np.maximum(mean - half, 0)),
+        "x": x, "y": y, "a": np.sqrt(np.maximum(mean + half, 0)),
+        "b": np.sqrt(np.maximum(mean - half, 0)),
         "theta": 0.5 * np.arctan2(2 * xy, xx - yy), "peak": peak, "merged": merged,
     }  # fmt: skip

@@ -169,3 +169,20 @@ class TestNoise:
         weight[10, 10] = 1e-4
         variance, _ = to_variance(weight, "inverse variance", 0.1, image)
         assert variance[30, 30] == pytest.approx(10100) and variance[10, 10] == 0
+
+    @pytest.mark.parametrize("method", [-1, 1, 2])
+    def test_zeros_that_compression_has_moved_are_no_data(self, tmp_path, method):
+        """CFITSIO's default (1) moves them by half a step, the others do not."""
+        rng = np.random.default_rng(5)
+        image = rng.normal(0, 5, (200, 210)).astype(np.float32)
+        weight = rng.normal(0.04, 0.002, image.shape).astype(np.float32)
+        weight[50:60], weight[:, 100] = 0, 0
+        plane = fits.CompImageHDU(weight, name="W", quantize_method=method, quantize_level=4)
+        hdus = [fits.PrimaryHDU(), fits.ImageHDU(image, name="SCI"), plane]
+        fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+        moved = fits.getdata(tmp_path / "a.fits", "W")[weight == 0] != 0
+        assert moved.any() == (method == 1)
+        exposure = read(tmp_path / "a.fits", hdu="SCI", weight_hdu="W")
+        assert np.array_equal(exposure.usable, weight > 0)
+        told = [note for note in exposure.meta["notes"] if "half a step" in note]
+        assert len(told) == (method == 1)

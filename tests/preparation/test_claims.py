@@ -5,6 +5,7 @@ import pytest
 
 from psflib.errors import BadImage
 from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.noise import robust_std
 from psflib.preparation.prepare import prepare
 from psflib.simulation.psf_model import PsfModel
 from psflib.simulation.scene import Scene, render
@@ -96,6 +97,28 @@ class TestGain:
     def test_a_true_gain_is_kept_without_a_word(self, raw):
         ready = prepare(Exposure(raw, gain=GAIN))
         assert ready.gain == GAIN and not said(ready, "at a gain of")
+
+
+class TestScatter:
+    """A variance plane that is the scatter of a few values at each pixel, not what is expected."""
+
+    @pytest.mark.parametrize("values", [3, 5, 9])
+    def test_of_a_few_values_is_averaged(self, raw, variance, values):
+        rng = np.random.default_rng(4)
+        found = variance * rng.chisquare(values - 1, variance.shape) / values  # no n - 1
+        ready = prepare(Exposure(raw, variance=found.astype(np.float32)))
+        assert said(ready, "as the scatter of a few values")
+        ratio = ready.variance / (variance * (values - 1) / values)
+        sky = ready.usable & (variance < 1.1 * SKY / GAIN)
+        # 2 / (n - 1) of one pixel, over the 4 pi 3² px of the average
+        expected = np.sqrt(2 / (values - 1) / (4 * np.pi * 9))
+        assert abs(np.median(ratio[sky]) - 1) < 0.05
+        assert robust_std(ratio[sky]) < 1.5 * expected
+
+    def test_expected_ones_and_those_of_counts_are_left_alone(self, raw, variance):
+        for plane in (variance, np.maximum(raw, 1) / GAIN):
+            ready = prepare(Exposure(raw, variance=plane.astype(np.float32)))
+            assert not said(ready, "as the scatter of a few values")
 
 
 class TestMask:
