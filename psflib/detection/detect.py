@@ -24,8 +24,9 @@ from psflib.settings.detect import DetectSettings
 log = logging.getLogger(__name__)
 
 
-
-def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
+def detect(
+    difference: Difference, threshold: float | None = None, settings=None, injection=None
+) -> QTable:
     """Candidates above a significance.
 
     Parameters
@@ -35,6 +36,9 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     threshold : float, optional
         Sigma; overrides the settings'.
     settings : DetectSettings, optional
+    injection : QTable, optional
+        What became of sources put into the science image (`psflib.inject`); its completeness goes
+        to the table's `meta`.
 
     Returns
     -------
@@ -67,6 +71,8 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     rows = order[strength[order] >= threshold]
     columns = {name: values[rows] for name, values in columns.items()}
     table = _table(columns, difference, threshold, fwhm)
+    if injection is not None:
+        table.meta["completeness"] = injection.meta["completeness"]
     return _judged(table, difference.replace(score=snr), settings.on_bad)
 
 
