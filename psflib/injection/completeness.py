@@ -12,6 +12,8 @@ STARTS = 40  # and so many limits
 # a source near a threshold of 5 is found or lost by noise of 1, a fifth of it; a factor of e to
 # either side is as likely as not
 USUAL_WIDTH = np.log(0.2), 1.0
+# the limit, where sources do not tell it: so many e-foldings about their middle
+ANYWHERE = 2.0
 HALF = 0.5  # a source found and one lost, half of each: bright ones may be missed though none was
 STEPS = 50
 SETTLED = 1e-6
@@ -133,9 +135,8 @@ def _posterior(theta, u, found):
     share = _shares(theta, u)
     plateau = np.clip(expit(theta[2]), 1e-12, 1 - 1e-12)
     usual, spread = USUAL_WIDTH
-    prior = (
-        HALF * (np.log(plateau) + np.log(1 - plateau)) - 0.5 * ((theta[1] - usual) / spread) ** 2
-    )
+    off = (theta[0] - u.mean()) / ANYWHERE, (theta[1] - usual) / spread
+    prior = HALF * np.log(plateau * (1 - plateau)) - 0.5 * np.sum(np.square(off))
     return np.log(np.where(found, share, 1 - share)).sum() + prior
 
 
@@ -152,6 +153,9 @@ def _derivatives(theta, u, found):
     gradient = slopes @ (weight * (found - share))
     information = (slopes * weight) @ slopes.T
     usual, spread = USUAL_WIDTH
-    gradient += [0, -(theta[1] - usual) / spread**2, HALF * (1 - 2 * plateau)]
-    information += np.diag([0, 1 / spread**2, 2 * HALF * plateau * (1 - plateau)])
+    gradient += [
+        -(theta[0] - u.mean()) / ANYWHERE**2, -(theta[1] - usual) / spread**2,
+        HALF * (1 - 2 * plateau),
+    ]  # fmt: skip
+    information += np.diag([ANYWHERE**-2.0, 1 / spread**2, 2 * HALF * plateau * (1 - plateau)])
     return gradient, information

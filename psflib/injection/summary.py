@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from psflib.injection.completeness import fit_completeness
 from psflib.image.noise import robust_std
+from psflib.injection.completeness import fit_completeness
 from psflib.injection.places import KINDS
 
 SHARES = 50, 90  # percent, at which limits are told
@@ -31,11 +31,11 @@ def summarise(table, searched, threshold, zero_point=None) -> None:
     `meta` gets n, n_found, n_clean, searched, threshold, seed; `completeness`: by "all" (places
     drawn anywhere), "sky", "galaxy", "star" (what is at the place, however it was drawn) a dict of
     n, plateau (share of the brightest that is found), snr_50, flux_50 (ADU), mag_50, snr_90 ...
-    (limits of 50 % and 90 %), each with its standard error (..._err), and the same with
-    `clean_` before the name for those found without a flag; `bins` by place, of S/N: snr_low, snr_high,
+    (limits of 50 % and 90 %), each with its standard error (..._err), and the same with `clean_`
+    before the name for those found without a flag; `bins` by place, of S/N: snr_low, snr_high,
     n, found, clean, flux_bias (mean of flux over truth, less 1), pull_mean, pull_scatter (of the
-    flux over its error, robust), offset_rms (px, an axis).  Faint sources are found where noise lifts them: their
-    biases are those of what is found, not of the photometry.
+    flux over its error, robust), offset_rms (px, an axis).  Faint sources are found where noise
+    lifts them: their biases are those of what is found, not of the photometry.
     """
     columns = {
         name: np.asarray(getattr(table[name], "value", table[name]))

@@ -15,7 +15,8 @@ class InjectSettings(BaseModel):
     )
     density: float = Field(
         250.0, gt=0, le=1000,
-        description="sources per 1e6 px; many make the sky brighter than it is (at 500 they cost 1 % of the depth)",
+        description="sources per 1e6 px; many make the sky brighter than it is: at 500 they cost "
+        "1 % of the depth",
     )  # fmt: skip
     least: int = Field(100, ge=0, description="sources in a small image, as far as there is room")
     most: int = Field(1000, ge=1, description="sources in a large image")

@@ -49,11 +49,11 @@ rule epoch:
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
         template_psf=f"{OUT}/{{field}}/template/epsf.fits",
     output:
+        **INJECTION,
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",
         difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
-        **INJECTION,
         candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",
     log:
         **{stage: f"{OUT}/logs/{{field}}/{{epoch}}/{stage}.log" for stage in PLAN.chain("epoch")},
