@@ -8,8 +8,10 @@ from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
+from psflib.detection.alarms import empty_of_candidates, score_noise
 from psflib.detection.fits import fit_candidates
 from psflib.detection.flags import CandidateFlag, set_flags
+from psflib.detection.selftest import self_test
 from psflib.detection.verdict import verdict
 from psflib.errors import BadDifference
 from psflib.image.difference import Difference
@@ -71,9 +73,12 @@ def detect(
     rows = order[strength[order] >= threshold]
     columns = {name: values[rows] for name, values in columns.items()}
     table = _table(columns, difference, threshold, fwhm)
+    difference = difference.replace(score=snr)
+    noise = score_noise(snr, empty_of_candidates(difference))
+    table.meta.update(self_test(difference, table, noise))
     if injection is not None:
         table.meta["completeness"] = injection.meta["completeness"]
-    return _judged(table, difference.replace(score=snr), settings.on_bad)
+    return _judged(table, difference, settings.on_bad)
 
 
 def _judged(table, difference, on_bad):

@@ -46,7 +46,7 @@ class Evidence:
     difference : Difference
         Decorrelated, with its score.
     candidates : QTable
-        As `detect` finds them.
+        As `detect` finds them, with what the self-test says in its `meta`.
     science : Exposure, optional
         The prepared science image, whose stars tell what the subtraction leaves of them.
     """
@@ -225,8 +225,23 @@ def candidates(evidence) -> dict[str, float]:
     """How many clean candidates there are per Mpx, less 3 sigma of their number, and of one sign.
 
     density : the lower bound of the number per Mpx;  one_sign : that of the number of the more
-    frequent sign, over the number of the other.
+    frequent sign, over the number of the other;  noise_alarms : that of the peaks that the sky's
+    noise makes above 4 sigma, over what a Gaussian field would make.
     """
+    return _crowds(evidence) | {"noise_alarms": _noise_alarms(evidence.candidates.meta)}
+
+
+def _noise_alarms(meta):
+    """See `psflib.detection.selftest`; NaN where there is too little sky."""
+    counted, peaks, expected = (
+        _number(meta, name) for name in ("halves_4", "alarms_halves_4", "expected_alarms_4")
+    )
+    if not expected > 0:
+        return np.nan
+    return peaks / expected * (_at_least(counted) / counted) if counted else 0.0 * peaks
+
+
+def _crowds(evidence):
     area = evidence.difference.usable.sum() / 1e6
     if not area:
         return {"density": np.nan, "one_sign": np.nan}

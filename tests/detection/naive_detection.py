@@ -48,3 +48,21 @@ def fit_facts(planes, y, x, psf, shift, level):
 def strongest_opposite(score, y, x, half):
     box = score[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
     return (-box * np.sign(score[y, x])).max()
+
+
+def naive_peak_heights(score, sky, limit):
+    """Heights of the peaks of one half of a score minus the other, and the pixels that count."""
+    heights, area = [], 0
+    for plane, select in ((score, sky), (score.T, sky.T)):
+        half = len(plane) // 2
+        z = np.abs(plane[:half] - plane[-half:]) / np.sqrt(2)
+        both = select[:half] & select[-half:]
+        area += both.sum()
+        for y in range(1, half - 1):
+            for x in range(1, z.shape[1] - 1):
+                box = z[y - 1 : y + 2, x - 1 : x + 2]
+                if both[y, x] and z[y, x] == box.max() > limit:
+                    line = [box[:, 1], box[1]]
+                    gain = [(c - a) ** 2 / (8 * (2 * b - a - c)) for a, b, c in line]
+                    heights.append(z[y, x] + sum(gain))
+    return np.array(heights), area
