@@ -17,7 +17,8 @@ from psflib.image.noise import empty_sky
 from psflib.loops import footprints
 
 TELLING = 4.0  # sigma, above which noise alone has enough peaks to count
-LEAST_AREA = 10_000  # px of paired sky that tell of them
+LEAST_AREA = 1000  # px of paired sky, of less nothing is said of its noise ...
+TOLD_AREA = 10_000  # ... and of less not how often it exceeds the threshold
 
 
 def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str, Any]:
@@ -79,11 +80,10 @@ def _of_halves(difference, noise, threshold):
         return {}
     scale = noise.area / area
     telling = int((heights >= TELLING).sum())
-    return {
-        "alarms_halves": float((heights >= threshold).sum() * scale),
-        "alarms_halves_4": telling * scale,
-        "halves_4": telling,
-    }
+    told = {"alarms_halves_4": telling * scale, "halves_4": telling}
+    if area >= TOLD_AREA:
+        told["alarms_halves"] = float((heights >= threshold).sum() * scale)
+    return told
 
 
 def noise_peaks(difference: Difference, noise: ScoreNoise) -> tuple[np.ndarray, int]:

@@ -144,7 +144,7 @@ CHECKS = (
     Check("one_sign", "clean candidates of one sign to one of the other at least", 30, np.nan,
           "GOTO, with 36 injected sources: 25"),
     Check("noise_alarms", "peaks of the sky's noise over those of Gaussian noise at least", 2, 10,
-          _GOOD + "1"),
+          _GOOD + "0.5; GOTO, resampled: 2.2"),
     *OF_PSF,
 )  # fmt: skip
 

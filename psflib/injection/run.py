@@ -88,18 +88,18 @@ def inject(
     rng = np.random.default_rng([settings.seed, *science.shape])
     fwhm = psf_fwhm(difference)
     sources = places.seen_sources(detect_stars(science) if stars is None else stars, fwhm)
-    free, searched = _free(difference, fwhm, chain.detect.threshold)
+    free, searched = free_pixels(difference, fwhm, chain.detect.threshold)
     put = places.choose_places(rng, free, sources, fwhm, _counts(settings, searched.sum()))
     sigma = fluxes.local_noise(difference, put.x, put.y)
     snr = fluxes.draw_snr(rng, len(put.x), chain.detect.threshold, settings)
     ny, nx = science.shape
     photons = fluxes.photon_noise(difference.psf_at((nx - 1) / 2, (ny - 1) / 2), science.gain)
     flux = fluxes.flux_of_snr(snr, sigma, photons)
-    truth = _truth(put, flux, snr, sigma, difference.meta.get("unit", 1.0))
+    truth = truth_table(put, flux, snr, sigma, difference.meta.get("unit", 1.0))
     found = _detected(
         fluxes.with_sources(rng, science, psf, put.x, put.y, flux), template, psf, chain
     )
-    table = _matched(truth, found, max(REACH * fwhm, LEAST_REACH))
+    table = matched(truth, found, max(REACH * fwhm, LEAST_REACH))
     table.meta |= {"seed": settings.seed, "notes": []}
     threshold = found.meta["threshold"]
     summarise(table, searched.mean(), threshold, found.meta.get("zero_point"))
@@ -122,7 +122,7 @@ def _counts(settings, searched):
     return total - int(special.sum()), *special.tolist()
 
 
-def _free(difference, fwhm, threshold):
+def free_pixels(difference, fwhm, threshold):
     """Where a source may be put, and what is searched, (ny, nx) bool.
 
     Searched is what has a score.  Not free is what is a candidate already: a source there would be
@@ -140,7 +140,7 @@ def _free(difference, fwhm, threshold):
     return free, searched
 
 
-def _truth(put, flux, snr, sigma, unit):
+def truth_table(put, flux, snr, sigma, unit):
     count = len(put.x)
     table = QTable()
     table["id"] = np.arange(1, count + 1)
@@ -178,7 +178,7 @@ def _unsaid():
         root.setLevel(level)
 
 
-def _matched(truth, candidates, reach):
+def matched(truth, candidates, reach):
     """The truth with `found` and the columns of the nearest positive candidate within `reach`."""
     rows = np.full(len(truth), -1)
     positive = np.flatnonzero(np.asarray(candidates["snr"]) > 0)

@@ -31,8 +31,9 @@ def summarise(table, searched, threshold, zero_point=None) -> None:
     `meta` gets n, n_found, n_clean, searched, threshold, seed; `completeness`: by "all" (places
     drawn anywhere), "sky", "galaxy", "star" (what is at the place, however it was drawn) a dict of
     n, plateau (share of the brightest that is found), snr_50, flux_50 (ADU), mag_50, snr_90 ...
-    (limits of 50 % and 90 %), each with its standard error (..._err), and the same with `clean_`
-    before the name for those found without a flag; `bins` by place, of S/N: snr_low, snr_high,
+    (limits of 50 % and 90 %), each with its standard error (..._err), snr_middle and snr_width of
+    the curve plateau Phi(ln(S/N / snr_middle) / snr_width), and the same with `clean_` before the
+    name for those found without a flag; `bins` by place, of S/N: snr_low, snr_high,
     n, found, clean, flux_bias (mean of flux over truth, less 1), pull_mean, pull_scatter (of the
     flux over its error, robust), offset_rms (px, an axis).  Faint sources are found where noise
     lifts them: their biases are those of what is found, not of the photometry.
@@ -65,7 +66,9 @@ def _limits(columns, zero_point):
                 continue
             if name == "snr":
                 told |= {f"{prefix}plateau": curve.plateau,
-                         f"{prefix}plateau_err": curve.plateau_err}  # fmt: skip
+                         f"{prefix}plateau_err": curve.plateau_err,
+                         f"{prefix}snr_middle": np.exp(curve.middle),
+                         f"{prefix}snr_width": curve.width}  # fmt: skip
             for share in SHARES:
                 value, error = curve.limit(share / 100)
                 told |= {f"{prefix}{name}_{share}": value, f"{prefix}{name}_{share}_err": error}

@@ -166,4 +166,11 @@ DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
             clean, found, science, template, top=settings.candidates
         ),
     ),
+    (
+        "What would have been found",
+        ("injection.ecsv", "candidates.ecsv"),
+        lambda _, injection, found: figures.completeness(
+            injection, known="completeness" in found.meta
+        ),
+    ),
 ]

@@ -91,5 +91,6 @@ def test_purity_is_never_certain_nor_negative():
 
 
 def test_too_little_sky_is_unknown():
-    told = numbers_of(difference(field(shape=(70, 90))))
-    assert "alarms_halves" not in told and "expected_alarms" in told
+    told = numbers_of(difference(field(shape=(40, 60))))
+    assert "halves_4" in told and "alarms_halves" not in told and "expected_alarms" in told
+    assert "halves_4" not in numbers_of(difference(field(shape=(25, 30))))
