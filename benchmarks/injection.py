@@ -163,7 +163,7 @@ def alarms():
         total += [
             false[1], bench.false_positives(psflib.decorrelate(bench.oracle)) / 2, false[-1],
             meta["alarms_flipped"], meta.get("alarms_halves", np.nan) / 2,
-            meta["expected_alarms"] / 2, meta["searched"] / 1e6,
+            meta["expected_alarms"] / 2, meta["area"] / 1e6,
         ]  # fmt: skip
         if seed == SEED + 2:
             rows.append([name, *_per_mpx(total)])

@@ -20,6 +20,7 @@ from psflib.loops import footprints
 
 SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
 SKY_REACH = 5  # px, with what is about it
+SAMPLE_ROWS = 128  # that tell its typical scatter
 FEWEST = 1000  # pixels of empty sky that tell a scatter
 CELLS, LEAST_CELL = 8, 128  # of the scatter: most an axis, smallest side in px
 SPREAD_OF_MAD = 1.17  # error of a scatter by the median deviation, times √n of n values
@@ -34,8 +35,8 @@ class ScoreNoise:
     ----------
     area : int
         Pixels on which the score means something.
-    density : float
-        √(det L) / (2 π)^1.5, per px.
+    moments : ndarray (2, 2)
+        L, axes (y, x), px⁻².
     x, y : ndarray (columns,), (rows,)
         Centres of the cells, px.
     scatter : ndarray (rows, columns)
@@ -43,10 +44,15 @@ class ScoreNoise:
     """
 
     area: int
-    density: float
+    moments: np.ndarray
     x: np.ndarray
     y: np.ndarray
     scatter: np.ndarray
+
+    @property
+    def density(self) -> float:
+        """√(det L) / (2 π)^1.5, per px."""
+        return float(np.sqrt(np.linalg.det(self.moments)) / (2 * np.pi) ** 1.5)
 
     def scatter_at(self, x, y) -> np.ndarray:
         """Standard deviation of the score at positions (n,), bilinear between the cells."""
@@ -58,8 +64,13 @@ def empty_of_candidates(difference: Difference) -> np.ndarray:
     usable = difference.usable & (difference.variance > 0)
     if difference.score is None:
         return usable
+    strength = np.abs(difference.score)
+    sample = strength[:: max(1, len(strength) // SAMPLE_ROWS)]
+    known = sample[sample > 0]
+    # a score that scatters more than it claims would lose its own noise
+    typical = max(1.0, 1.4826 * float(np.median(known))) if known.size else 1.0
     near = np.empty(usable.shape, bool)
-    footprints.grow(np.abs(difference.score) > SKY_SCORE, SKY_REACH, near)
+    footprints.grow(strength > SKY_SCORE * typical, SKY_REACH, near)
     return usable & ~near
 
 
@@ -83,10 +94,10 @@ def score_noise(score: np.ndarray, sky: np.ndarray) -> ScoreNoise:
     rho = noise.noise_correlation(part, np.ones_like(part), select, 2)
     if known.sum() < FEWEST or not (rho[2:4, 1:4] > 0).all():
         rho = np.exp(-0.25 * np.add.outer(*2 * [np.square(np.arange(-2.0, 3.0))]))
-    root = np.sqrt(np.linalg.det(second_moments(rho)))
-    alike = max(1.0, np.pi / root)  # px that tell one value: the sum of rho² of a Gaussian
-    x, y, scatter = _scatter(score, known, alike)
-    return ScoreNoise(int(np.count_nonzero(score)), float(root / (2 * np.pi) ** 1.5), x, y, scatter)
+    moments = second_moments(rho)
+    # px that tell one value: the sum of rho² of a Gaussian
+    alike = max(1.0, np.pi / np.sqrt(np.linalg.det(moments)))
+    return ScoreNoise(int(np.count_nonzero(score)), moments, *_scatter(score, known, alike))
 
 
 def _scatter(score, known, alike):

@@ -35,10 +35,10 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
     Returns
     -------
     dict
-        searched (px on which the score means something);  expected_alarms (peaks of both signs
-        that Gaussian noise lifts over the threshold);  alarms_halves (the same, as the noise does
-        it: peaks of one half of the sky minus the other, for all that is searched);
-        expected_alarms_4, alarms_halves_4 (both, above 4 sigma), halves_4 (peaks counted for it);
+        alarms_halves (peaks of both signs that the sky's noise lifts over the threshold, as one
+        half of it minus the other does it, for all that is searched; `expected_alarms` is that of
+        Gaussian noise);  expected_alarms_4, alarms_halves_4 (both, above 4 sigma), halves_4 (peaks
+        counted for it);
         alarms_flipped, alarms_flipped_all (clean, and all, candidates of the sign-flipped
         difference: the negative ones, sources that faded among them);  purity (share of the clean
         positive candidates that is not false, if as many are as are flipped), purity_err (Poisson).
@@ -48,8 +48,6 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
     clean = np.asarray(candidates["clean"], bool)
     flipped, positive = int((negative & clean).sum()), int((~negative & clean).sum())
     told: dict[str, Any] = {
-        "searched": noise.area,
-        "expected_alarms": expected_alarms(noise, threshold),
         "expected_alarms_4": expected_alarms(noise, TELLING),
         "alarms_flipped": flipped,
         "alarms_flipped_all": int(negative.sum()),

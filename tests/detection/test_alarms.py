@@ -89,7 +89,7 @@ class TestAlarms:
         assert counts == pytest.approx(expected, rel=0.08, abs=3 * np.sqrt(expected))
 
     def test_inverse(self):
-        noise = ScoreNoise(10**6, 0.01, np.zeros(1), np.zeros(1), np.ones((1, 1)))
+        noise = ScoreNoise(10**6, 0.2 * np.eye(2), np.zeros(1), np.zeros(1), np.ones((1, 1)))
         for alarms in (1e-3, 1.0, 300.0):
             assert expected_alarms(noise, threshold_for(noise, alarms)) == pytest.approx(alarms)
         assert threshold_for(noise, 1e9) == LOWEST

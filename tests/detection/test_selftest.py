@@ -78,9 +78,8 @@ def test_flipped_candidates_and_purity():
     assert told["alarms_flipped"] == told["alarms_flipped_all"] == 1
     assert told["purity"] == 0.75
     assert told["purity_err"] == pytest.approx(np.sqrt(1 + 1 / 4) / 4)
-    assert told["expected_alarms"] == pytest.approx(
-        expected_alarms(score_noise(field(), np.ones(SHAPE, bool)), 5.0), rel=0.02
-    )
+    noise = score_noise(field(), np.ones(SHAPE, bool))
+    assert told["expected_alarms_4"] == pytest.approx(expected_alarms(noise, 4.0), rel=0.02)
 
 
 def test_purity_is_never_certain_nor_negative():
@@ -92,5 +91,5 @@ def test_purity_is_never_certain_nor_negative():
 
 def test_too_little_sky_is_unknown():
     told = numbers_of(difference(field(shape=(40, 60))))
-    assert "halves_4" in told and "alarms_halves" not in told and "expected_alarms" in told
+    assert "halves_4" in told and "alarms_halves" not in told and "expected_alarms_4" in told
     assert "halves_4" not in numbers_of(difference(field(shape=(25, 30))))
