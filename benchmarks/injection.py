@@ -20,6 +20,7 @@ from measure import cpu, run_sections  # noqa: E402
 from scipy import spatial  # noqa: E402
 
 import psflib  # noqa: E402
+from psflib.detection.alarms import empty_of_candidates, score_noise  # noqa: E402
 from psflib.detection.detect import psf_fwhm  # noqa: E402
 from psflib.image.exposure import OWN_BITS  # noqa: E402
 from psflib.injection import fit_completeness, fluxes, places, run  # noqa: E402
@@ -59,7 +60,8 @@ def put_truth(bench, rng, clean):
     put = places.choose_places(
         rng, free, none, fwhm, (round(OF_TRUTH.density * searched.sum() / 1e6), 0, 0)
     )
-    sigma = fluxes.local_noise(clean, put.x, put.y)
+    noise = score_noise(clean.score, empty_of_candidates(clean))
+    sigma = fluxes.local_noise(clean, noise, put.x, put.y)
     snr = fluxes.draw_snr(rng, len(put.x), 5.0, OF_TRUTH)
     camera, seen = bench.scene.cameras[0], bench.scene.science
     flux = fluxes.flux_of_snr(snr, sigma, 1 / camera.gain)

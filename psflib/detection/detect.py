@@ -8,6 +8,7 @@ from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
 from psflib.detection.alarms import (
+    ScoreNoise,
     empty_of_candidates,
     expected_alarms,
     score_noise,
@@ -33,7 +34,11 @@ log = logging.getLogger(__name__)
 
 
 def detect(
-    difference: Difference, threshold: float | None = None, settings=None, injection=None
+    difference: Difference,
+    threshold: float | None = None,
+    settings=None,
+    injection=None,
+    noise: ScoreNoise | None = None,
 ) -> QTable:
     """Candidates above a significance, measured.
 
@@ -48,6 +53,8 @@ def detect(
     injection : QTable, optional
         What became of sources put into the science image (`psflib.inject`); its completeness goes
         to the table's `meta`.
+    noise : ScoreNoise, optional
+        Of the score; measured in empty sky if it is not given.
 
     Returns
     -------
@@ -70,15 +77,15 @@ def detect(
     if difference.score is None:
         difference = difference.replace(score=score(difference))
     snr, fwhm = difference.score, psf_fwhm(difference)
-    noise = score_noise(snr, empty_of_candidates(difference))
-    threshold = _threshold(difference, noise, settings) if threshold is None else threshold
+    noise = noise or score_noise(snr, empty_of_candidates(difference))
+    threshold = threshold_of(difference, noise, settings) if threshold is None else threshold
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
     planes = difference.image, weights, usable & (weights > 0)
     splines = Splines.of(turned(reversed_psf(difference)))
     y, x = find_peaks(snr, threshold * min(1.0, noise.scatter.min()), noise.moments, fwhm)
     fits = fit_candidates(planes, splines, snr, y, x, fwhm)
-    scale = _scatter(difference, noise, fits.x, fits.y)
+    scale = scatter_at(difference, noise, fits.x, fits.y)
     strength = np.abs(fits.flux) * np.sqrt(fits.power) / scale  # of the fit, not of the pixel
     order = np.argsort(-strength, kind="stable")
     rows = order[strength[order] >= threshold]
@@ -93,7 +100,7 @@ def detect(
     return _judged(table, difference, settings.on_bad)
 
 
-def _threshold(difference, noise, settings):
+def threshold_of(difference: Difference, noise: ScoreNoise, settings: DetectSettings) -> float:
     """Sigma, as it is set or as it follows from the false alarms that are allowed."""
     if settings.false_alarms is None:
         return settings.threshold
@@ -106,7 +113,7 @@ def _threshold(difference, noise, settings):
     return threshold_for(noise, settings.false_alarms * noise.area * area / 3600**2)
 
 
-def _scatter(difference, noise, x, y):
+def scatter_at(difference, noise, x, y):
     """What the S/N that white noise would have at (x, y) is to be divided by."""
     meta, left = difference.meta, noise.scatter_at(x, y)
     if meta.get("score_scatter"):

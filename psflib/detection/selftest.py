@@ -17,6 +17,7 @@ from psflib.image.noise import empty_sky
 from psflib.loops import footprints
 
 TELLING = 4.0  # sigma, above which noise alone has enough peaks to count
+LIT = 3.0  # sigma of the flux of the template from which it has light at a place
 LEAST_AREA = 1000  # px of paired sky, of less nothing is said of its noise ...
 TOLD_AREA = 10_000  # ... and of less not how often it exceeds the threshold
 
@@ -41,7 +42,9 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
         counted for it);
         alarms_flipped, alarms_flipped_all (clean, and all, candidates of the sign-flipped
         difference: the negative ones, sources that faded among them);  purity (share of the clean
-        positive candidates that is not false, if as many are as are flipped), purity_err (Poisson).
+        positive candidates that is not false, if as many are as are flipped), purity_err (Poisson);
+        alarms_dark, purity_dark, purity_dark_err (the same of those where the template has no
+        light: nothing can have faded there, what is negative is false).
     """
     threshold = float(candidates.meta["threshold"])
     negative = np.asarray(candidates["snr"]) < 0
@@ -54,8 +57,26 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
     }
     told |= _of_halves(difference, noise, threshold)
     told["purity"], told["purity_err"] = purity(positive, flipped)
+    dark = _dark(candidates)
+    if dark is not None:
+        told["alarms_dark"] = int((negative & clean & dark).sum())
+        new = int((~negative & clean & dark).sum())
+        told["purity_dark"], told["purity_dark_err"] = purity(new, told["alarms_dark"])
     known = {name: value for name, value in told.items() if np.isfinite(value)}
     return {n: v if isinstance(v, int) else float(v) for n, v in known.items()}
+
+
+def _dark(candidates):
+    """Where the template has no light, (n,) bool; None if that is not known."""
+    if "template_flux" not in candidates.colnames:
+        return None
+    flux, error = (
+        np.asarray(getattr(candidates[name], "value", candidates[name]), float)
+        for name in ("template_flux", "template_flux_err")
+    )
+    if not np.isfinite(flux).all():
+        return None
+    return flux < LIT * error
 
 
 def purity(positive: int, false: int) -> tuple[float, float]:

@@ -3,22 +3,24 @@
 import numpy as np
 
 from psflib.decorrelation.score import reversed_psf
+from psflib.detection.detect import scatter_at
 from psflib.image.exposure import OWN_BITS
 from psflib.image.weights import weight_variance
 
 ABOUT = 3.0  # sigma about the threshold, where the limits lie
 
 
-def local_noise(difference, x, y) -> np.ndarray:
+def local_noise(difference, noise, x, y) -> np.ndarray:
     """Standard deviation (n,) of the PSF flux of a faint point source at each place, ADU.
 
-    1 / sqrt(sum psf² / V) over usable pixels, times what the score of empty sky scatters more;
+    1 / sqrt(sum psf² / V) over usable pixels, times what the score of empty sky scatters there;
     NaN where no pixel is usable.  The PSF is taken in the middle of a pixel.
 
     Parameters
     ----------
     difference : Difference
         Decorrelated.
+    noise : ScoreNoise
     x, y : ndarray (n,)
         px.
     """
@@ -34,9 +36,8 @@ def local_noise(difference, x, y) -> np.ndarray:
         shape = psf.at(i, j)[::-1, ::-1]
         size = 2 * half + 1
         power[k] = np.sum(np.square(shape) * inverse[j : j + size, i : i + size])
-    scale = difference.meta.get("score_scale", 1.0)
-    with np.errstate(divide="ignore"):
-        return np.where(power > 0, (scale if np.isfinite(scale) else 1.0) / np.sqrt(power), np.nan)
+    scale = scatter_at(difference, noise, x, y)
+    return np.divide(scale, np.sqrt(power), out=np.full(len(x), np.nan), where=power > 0)
 
 
 def draw_snr(rng, count, threshold, settings) -> np.ndarray:

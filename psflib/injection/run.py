@@ -11,7 +11,8 @@ from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.decorrelate import decorrelate
-from psflib.detection.detect import detect, psf_fwhm
+from psflib.detection.alarms import empty_of_candidates, score_noise
+from psflib.detection.detect import detect, psf_fwhm, threshold_of
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
 from psflib.injection import fluxes, places
@@ -88,20 +89,22 @@ def inject(
     rng = np.random.default_rng([settings.seed, *science.shape])
     fwhm = psf_fwhm(difference)
     sources = places.seen_sources(detect_stars(science) if stars is None else stars, fwhm)
-    free, searched = free_pixels(difference, fwhm, chain.detect.threshold)
+    noise = score_noise(difference.score, empty_of_candidates(difference))
+    threshold = threshold_of(difference, noise, chain.detect)
+    free, searched = free_pixels(difference, fwhm, threshold)
     put = places.choose_places(rng, free, sources, fwhm, _counts(settings, searched.sum()))
-    sigma = fluxes.local_noise(difference, put.x, put.y)
-    snr = fluxes.draw_snr(rng, len(put.x), chain.detect.threshold, settings)
+    sigma = fluxes.local_noise(difference, noise, put.x, put.y)
+    snr = fluxes.draw_snr(rng, len(put.x), threshold, settings)
     ny, nx = science.shape
     photons = fluxes.photon_noise(difference.psf_at((nx - 1) / 2, (ny - 1) / 2), science.gain)
     flux = fluxes.flux_of_snr(snr, sigma, photons)
     truth = truth_table(put, flux, snr, sigma, difference.meta.get("unit", 1.0))
-    found = _detected(
-        fluxes.with_sources(rng, science, psf, put.x, put.y, flux), template, psf, chain
-    )
+    seen = fluxes.with_sources(rng, science, psf, put.x, put.y, flux)
+    clean = _subtracted(seen, template, psf, chain)
+    # many faint sources would count as noise of the sky
+    found = _detected(clean, chain.detect, threshold, noise)
     table = matched(truth, found, max(REACH * fwhm, LEAST_REACH))
     table.meta |= {"seed": settings.seed, "notes": []}
-    threshold = found.meta["threshold"]
     summarise(table, searched.mean(), threshold, found.meta.get("zero_point"))
     return table
 
@@ -155,15 +158,18 @@ def truth_table(put, flux, snr, sigma, unit):
     return table
 
 
-def _detected(science, template, psf, chain) -> QTable:
-    """Candidates of the difference of these images, by the stages of the real one.
-
-    What becomes of candidates of a bad difference is another matter: it is not their own fault.
-    """
+def _subtracted(science, template, psf, chain) -> Difference:
+    """The decorrelated difference of these images, by the stages of the real one."""
     with _unsaid():
         raw = subtract_aligned(science, template, chain.subtract.method, chain.subtract, psf)
-        clean = decorrelate(raw, chain.decorrelate)
-        return detect(clean, settings=chain.detect.model_copy(update={"on_bad": "keep"}))
+        return decorrelate(raw, chain.decorrelate)
+
+
+def _detected(difference, settings, threshold, noise) -> QTable:
+    """Its candidates, whatever the verdict: a bad difference is not their own fault."""
+    with _unsaid():
+        kept = settings.model_copy(update={"on_bad": "keep"})
+        return detect(difference, threshold, kept, noise=noise)
 
 
 @contextlib.contextmanager

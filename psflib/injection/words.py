@@ -48,6 +48,8 @@ def false_alarms(meta: Mapping[str, Any]) -> Iterator[str]:
     text += " (sources that faded among them)"
     if "purity" in meta:
         text += f": {_percent(meta, 'purity')} of the clean positive candidates are true, or more"
+    if "purity_dark" in meta:
+        text += f"; where the template has no light, {_percent(meta, 'purity_dark')}"
     yield f"{text}."
 
 

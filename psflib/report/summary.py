@@ -70,6 +70,7 @@ COLUMNS = {
     "alarms_flipped": (-1, None, "clean candidates of the sign-flipped difference"),
     "purity": (np.nan, None, "share of clean positive candidates that is true, by these"),
     "purity_err": (np.nan, None, "its Poisson error"),
+    "purity_dark": (np.nan, None, "purity where the template has no light, so that nothing faded"),
     "seconds": (np.nan, u.s, "time of all stages"),
     "peak_memory": (np.nan, u.MB, "largest memory of any stage"),
     "missing": ("", None, "first product that could not be made, empty if all are there"),
@@ -77,7 +78,7 @@ COLUMNS = {
 }  # fmt: skip
 #: Of them, what the table of candidates tells in its `meta`.
 DEPTH = ("flux_50", "flux_50_err", "flux_90", "mag_50", "mag_90", "expected_alarms",
-         "alarms_halves", "alarms_flipped", "purity", "purity_err")  # fmt: skip
+         "alarms_halves", "alarms_flipped", "purity", "purity_err", "purity_dark")  # fmt: skip
 
 
 class Epoch:

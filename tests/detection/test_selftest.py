@@ -82,6 +82,16 @@ def test_flipped_candidates_and_purity():
     assert told["expected_alarms_4"] == pytest.approx(expected_alarms(noise, 4.0), rel=0.02)
 
 
+def test_what_cannot_have_faded_is_false():
+    found = table([9, 8, 7, -6, -6.5, -7])
+    found["template_flux"] = np.array([0, 1, 50, 0, 80, 90.0])
+    found["template_flux_err"] = np.full(6, 1.0)
+    told = numbers_of(difference(field()), found)
+    assert told["alarms_dark"] == 1 and told["purity_dark"] == 0.5 and told["purity"] == 0.0
+    found["template_flux"][2] = np.nan
+    assert "alarms_dark" not in numbers_of(difference(field()), found)
+
+
 def test_purity_is_never_certain_nor_negative():
     assert purity(10, 0) == (1.0, pytest.approx(0.1))
     assert purity(2, 5)[0] == 0.0
