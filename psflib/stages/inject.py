@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 
 
 def inject(
-    science, template, aligned, psf, stars, decorrelated, injection, settings, others,
+    science, aligned, psf, stars, decorrelated, injection, settings, others, template=None,
     extended_psf=None, template_stars=None, template_psf=None, template_extended_psf=None,
 ) -> None:  # fmt: skip
     """Sources put into the science image: which are found again, and from which brightness on."""
-    known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
-    images = read_exposure(science), read_exposure(template)
-    ready, _ = without_haloes(*images, known, others["subtract"])
-    core = read_psf(psf)
+    ready, core, known = read_exposure(science), read_psf(psf), read_stars(stars)
+    if others["subtract"].use_extended_psf:
+        of_both = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
+        ready, _ = without_haloes(ready, read_exposure(template), of_both, others["subtract"])
     given = with_width(ready, core), read_exposure(aligned), core, read_difference(decorrelated)
     try:
-        made = injecting.inject(*given, settings, injecting.Chain(**others), read_stars(stars))
+        made = injecting.inject(*given, settings, injecting.Chain(**others), known)
     except PsflibError as problem:  # the real difference stands all the same
         made = injecting.not_injected(str(problem))
     log_notes(made.meta["notes"])
