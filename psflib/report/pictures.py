@@ -33,7 +33,7 @@ def pictures(epoch, settings) -> Iterator[str]:
         gone = [name for name, value in zip(needed, values, strict=True) if value is None]
         if not gone:
             yield _picture(title, epoch, settings, draw, values)
-        elif all(name in epoch.products or name in epoch.unreadable for name in needed):
+        elif all(name in epoch.products or name in epoch.unreadable for name in gone):
             lacking.setdefault(", ".join(gone), []).append(title)
         del values  # or the next products are read while these are still held
     for names, titles in lacking.items():

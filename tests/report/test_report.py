@@ -42,8 +42,8 @@ def untold(page):
     said = re.findall('alt="([^"]*)"', page)
     for sentence in re.findall("Not drawn: ([^.]*)", page):
         said += sentence.split(", ")
-    optional = "The brightest star removed"
-    return {title for title, *_ in pictures.DRAWINGS} - set(said) - {optional}
+    optional = {"The brightest star removed", "What would have been found"}
+    return {title for title, *_ in pictures.DRAWINGS} - set(said) - optional
 
 
 def row_of(summary, epoch):

@@ -46,7 +46,6 @@ CHANGES = [
     ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
-    ("InjectionPanel", "clean", True),
     ("InjectionPanel", "share", 70),
     ("InjectionPanel", "place", "sky"),
     ("ComparisonPanel", "star", 1),
