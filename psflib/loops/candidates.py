@@ -159,13 +159,13 @@ def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, c
 
 @loop
 def forced_sums(
-    weight_variance, usable, still, still_variance, moved, moved_variance, moved_usable,
+    weight_variance, usable, still, still_variance, moved, moved_variance, moved_mask, bad,
     y, x, coefficients, shift, size, kernels, sums,
 ):  # fmt: skip
     """PSF fluxes at given places of an image and of another one that goes through a kernel.
 
-    Planes (ny, nx) float32, usable bool; `still` stays as it is, `moved` is seen through kernels
-    (n, k, k), one a candidate.
+    Planes (ny, nx) float32, usable bool, moved_mask uint16, of which the bits `bad` count; `still`
+    stays as it is, `moved` is seen through kernels (n, k, k), one a candidate, turned by 180 degrees.
     sums (n, 6): power = Σ psf² / v in the box of `size` px, and with c = psf / v / power: Σ c;
     Σ c d and Σ c² var of `still`; the same of `moved`, for which c goes through the kernel first,
     so that the noise that the convolved pixels share is counted right.  Of the light that falls on
@@ -193,19 +193,22 @@ def forced_sums(
                 sums[p, 2] += taken * still[row, column]
                 sums[p, 3] += taken * taken * still_variance[row, column]
                 for a in range(side):
-                    line, taps = wide[i + a], kernel[side - 1 - a]
+                    line, taps = wide[i + a, j : j + side], kernel[a]
                     for b in range(side):
-                        line[j + b] += taken * taps[side - 1 - b]
+                        line[b] += taken * taps[b]
         total = seen = 0.0
         for i in range(size + side - 1):
             row = y[p] - half - margin + i
             for j in range(size + side - 1):
                 column = x[p] - half - margin + j
                 total += wide[i, j]
-                if 0 <= row < ny and 0 <= column < nx and moved_usable[row, column]:
-                    seen += wide[i, j]
-                    sums[p, 4] += wide[i, j] * moved[row, column]
-                    sums[p, 5] += wide[i, j] * wide[i, j] * moved_variance[row, column]
+                if row < 0 or row >= ny or column < 0 or column >= nx:
+                    continue
+                if moved_mask[row, column] & bad:
+                    continue
+                seen += wide[i, j]
+                sums[p, 4] += wide[i, j] * moved[row, column]
+                sums[p, 5] += wide[i, j] * wide[i, j] * moved_variance[row, column]
         for k in range(1, 6):
             sums[p, k] /= sums[p, 0] * sums[p, 0] if k in (3, 5) else sums[p, 0]
         sums[p, 4] *= total / seen
