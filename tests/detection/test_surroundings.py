@@ -1,5 +1,7 @@
 """Fluxes in both images, kinds, neighbours, sky and magnitudes of candidates on a pair."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -165,6 +167,10 @@ class TestTable:
     def test_columns_in_their_order(self, table):
         known = [name for name in table.colnames if name in COLUMNS]
         assert known == list(COLUMNS)
+
+    def test_all_are_documented(self):
+        text = (Path(__file__).parents[2] / "docs/candidates.md").read_text(encoding="utf-8")
+        assert [name for name in COLUMNS if f"`{name}`" not in text] == []
 
     def test_magnitudes(self, table):
         one = row(table, "new")
