@@ -20,9 +20,10 @@ from psflib.loops import footprints
 
 SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
 SKY_REACH = 5  # px, with what is about it
-SAMPLE_ROWS = 128  # that tell its typical scatter
-FEWEST = 1000  # pixels of empty sky that tell a scatter
+ROWS = 128  # that tell its typical scatter
+FEWEST = 1000  # pixels of empty sky that tell the smoothness ...
 CELLS, LEAST_CELL = 8, 128  # of the scatter: most an axis, smallest side in px
+STEP = 2  # px along both axes, between those that tell it: the score is smooth
 SPREAD_OF_MAD = 1.17  # error of a scatter by the median deviation, times √n of n values
 LOWEST, HIGHEST = 2.0, 40.0  # sigma, between which a threshold is looked for
 
@@ -65,7 +66,7 @@ def empty_of_candidates(difference: Difference) -> np.ndarray:
     if difference.score is None:
         return usable
     strength = np.abs(difference.score)
-    sample = strength[:: max(1, len(strength) // SAMPLE_ROWS)]
+    sample = strength[:: max(1, len(strength) // ROWS)]
     known = sample[sample > 0]
     # a score that scatters more than it claims would lose its own noise
     typical = max(1.0, 1.4826 * float(np.median(known))) if known.size else 1.0
@@ -96,7 +97,7 @@ def score_noise(score: np.ndarray, sky: np.ndarray) -> ScoreNoise:
         rho = np.exp(-0.25 * np.add.outer(*2 * [np.square(np.arange(-2.0, 3.0))]))
     moments = second_moments(rho)
     # px that tell one value: the sum of rho² of a Gaussian
-    alike = max(1.0, np.pi / np.sqrt(np.linalg.det(moments)))
+    alike = max(1.0, np.pi / np.sqrt(np.linalg.det(moments)) / STEP**2)
     return ScoreNoise(int(np.count_nonzero(score)), moments, *_scatter(score, known, alike))
 
 
@@ -111,8 +112,8 @@ def _scatter(score, known, alike):
     values, errors = np.ones(cells), np.full(cells, np.inf)
     for j, i in np.ndindex(*cells):
         cell = np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
-        sample = score[cell][known[cell]]
-        if sample.size >= FEWEST:
+        sample = score[cell][::STEP, ::STEP][known[cell][::STEP, ::STEP]]
+        if sample.size >= FEWEST // STEP**2:
             values[j, i] = 1.4826 * np.median(np.abs(sample))
             errors[j, i] = SPREAD_OF_MAD * values[j, i] * np.sqrt(alike / sample.size)
     weights = errors**-2.0

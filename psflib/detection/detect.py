@@ -77,7 +77,8 @@ def detect(
     if difference.score is None:
         difference = difference.replace(score=score(difference))
     snr, fwhm = difference.score, psf_fwhm(difference)
-    noise = noise or score_noise(snr, empty_of_candidates(difference))
+    sky = empty_of_candidates(difference)
+    noise = noise or score_noise(snr, sky)
     threshold = threshold_of(difference, noise, settings) if threshold is None else threshold
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
@@ -94,10 +95,10 @@ def detect(
     table = candidate_table(difference, fits, scale, around, fwhm)
     set_flags(table, _flags(difference, fits, splines.size, fwhm, settings))
     table.meta.update(_told(difference, noise, threshold))
-    table.meta.update(self_test(difference, table, noise))
+    table.meta.update(self_test(difference, table, noise, sky))
     if injection is not None:
         table.meta["completeness"] = injection.meta["completeness"]
-    return _judged(table, difference, settings.on_bad)
+    return _judged(table, difference, sky, settings.on_bad)
 
 
 def threshold_of(difference: Difference, noise: ScoreNoise, settings: DetectSettings) -> float:
@@ -125,9 +126,9 @@ def scatter_at(difference, noise, x, y):
     return left * (scale if np.isfinite(scale) else 1.0)
 
 
-def _judged(table, difference, on_bad):
+def _judged(table, difference, sky, on_bad):
     """The candidates with the verdict on their difference, and what follows from it."""
-    found = verdict(difference, table)
+    found = verdict(difference, table, sky=sky)
     table.meta.update(found.meta)
     text = f"verdict: {found.word}" + "".join(f"; {reason}" for reason in found.reasons)
     log.log(logging.INFO if found.word == "good" else logging.WARNING, "%s", text)

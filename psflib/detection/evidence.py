@@ -48,11 +48,14 @@ class Evidence:
         As `detect` finds them, with what the self-test says in its `meta`.
     science : Exposure, optional
         The prepared science image, whose stars tell what the subtraction leaves of them.
+    sky : ndarray (ny, nx) bool, optional
+        `empty_of_candidates`, if it is known.
     """
 
     difference: Difference
     candidates: QTable
     science: Exposure | None = None
+    sky: np.ndarray | None = None
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -116,7 +119,7 @@ def sky(evidence) -> dict[str, float]:
         "quadrant_noise": np.nan,
         "correlation": np.nan,
     }
-    select = empty_of_candidates(difference)
+    select = empty_of_candidates(difference) if evidence.sky is None else evidence.sky
     if select.sum() < FEWEST_SKY:
         return found
     parts = [_sample(difference, select, box) for box in _quadrants(difference.shape)]

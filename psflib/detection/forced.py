@@ -8,6 +8,7 @@ from psflib.decorrelation.score import NODES, WIDE
 from psflib.detection.fits import BATCH, Splines
 from psflib.image.convolve import blend_nodes, edge_grid, fft_convolve
 from psflib.image.difference import Difference
+from psflib.image.exposure import UNUSABLE
 from psflib.image.noise import variance_factor
 from psflib.loops import candidates as loops
 
@@ -28,7 +29,7 @@ class ForcedFluxes:
     template_err: np.ndarray
 
 
-def forced(difference: Difference, weights, y, x, dy, dx, fwhm: float) -> ForcedFluxes:
+def forced(difference: Difference, planes, y, x, dy, dx, fwhm: float) -> ForcedFluxes:
     """Fluxes of the science image and of the matched template at given places.
 
     Both are seen by the PSF of the image that was not convolved, on the usable pixels of the
@@ -39,8 +40,8 @@ def forced(difference: Difference, weights, y, x, dy, dx, fwhm: float) -> Forced
     ----------
     difference : Difference
         With its images; without them all fluxes are NaN.
-    weights : ndarray (ny, nx) float32
-        Variance that weighs the pixels, ADU².
+    planes : tuple of ndarray (ny, nx)
+        As of `fit_candidates`; the second weighs the pixels, the third says which are usable.
     y, x : ndarray (n,) of int
     dy, dx : ndarray (n,)
         The place, and from its pixel to it, px.
@@ -54,16 +55,16 @@ def forced(difference: Difference, weights, y, x, dy, dx, fwhm: float) -> Forced
     still, moved = images if kernel.convolved == "template" else images[::-1]
     size = 2 * int(np.ceil(RADIUS * fwhm)) + 1
     splines = _splines(difference, size)
-    seen = difference.usable & (weights > 0)
-    planes = still.image, still.variance, moved.image, moved.variance, moved.usable
+    seen = *planes[1:], still.image, still.variance, moved.image, moved.variance, moved.mask
     varying, sums = kernel.varying(), np.empty((len(y), loops.FORCED))
+    turned = varying.images[:, ::-1, ::-1]
     for first in range(0, len(y), BATCH):
         part = slice(first, first + BATCH)
         at = y[part], x[part]
-        kernels = np.tensordot(varying.weights(at[1], at[0]).T, varying.images, 1)
+        kernels = np.tensordot(varying.weights(at[1], at[0]).T, turned, 1)
         shift = np.stack([dy[part], dx[part]], 1)
         mixed = splines.at(at[1], at[0])
-        loops.forced_sums(weights, seen, *planes, *at, mixed, shift, size, kernels, sums[part])
+        loops.forced_sums(*seen, np.uint16(UNUSABLE), *at, mixed, shift, size, kernels, sums[part])
     return _in_science_units(difference, x, y, sums, _correlated(difference, splines))
 
 
@@ -92,7 +93,7 @@ def _correlated(difference, splines):
 
 def _in_science_units(difference, x, y, sums, correlated):
     kernel = difference.kernel
-    power, covered, still, still_variance, moved, moved_variance = sums.T
+    _, covered, still, still_variance, moved, moved_variance = sums.T
     still = still - kernel.background_at(x, y) * covered
     errors = [
         np.sqrt(v * f) for v, f in zip((still_variance, moved_variance), correlated, strict=True)

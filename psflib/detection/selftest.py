@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from psflib.detection.alarms import ScoreNoise, empty_of_candidates, expected_alarms
+from psflib.detection.alarms import ScoreNoise, expected_alarms
 from psflib.image.convolve import BilinearWeights
 from psflib.image.difference import Difference
 from psflib.image.noise import empty_sky
@@ -22,7 +22,7 @@ LEAST_AREA = 1000  # px of paired sky, of less nothing is said of its noise ...
 TOLD_AREA = 10_000  # ... and of less not how often it exceeds the threshold
 
 
-def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str, Any]:
+def self_test(difference: Difference, candidates, noise: ScoreNoise, sky) -> dict[str, Any]:
     """Numbers for the `meta` of a table of candidates; NaN is left out.
 
     Parameters
@@ -32,6 +32,8 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
     candidates : QTable
         Of both signs, with flags and threshold.
     noise : ScoreNoise
+    sky : ndarray (ny, nx) bool
+        Pixels away from anything significant, see `empty_of_candidates`.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def self_test(difference: Difference, candidates, noise: ScoreNoise) -> dict[str
         "alarms_flipped": flipped,
         "alarms_flipped_all": int(negative.sum()),
     }
-    told |= _of_halves(difference, noise, threshold)
+    told |= _of_halves(difference, noise, sky, threshold)
     told["purity"], told["purity_err"] = purity(positive, flipped)
     dark = _dark(candidates)
     if dark is not None:
@@ -92,9 +94,9 @@ def purity(positive: int, false: int) -> tuple[float, float]:
     return max(0.0, 1 - share), min(float(error), 1.0)
 
 
-def _of_halves(difference, noise, threshold):
+def _of_halves(difference, noise, sky, threshold):
     """Peaks of the noise of the sky, as numbers for the whole area."""
-    heights, area = noise_peaks(difference, noise)
+    heights, area = noise_peaks(difference, noise, sky)
     if area < LEAST_AREA:
         return {}
     scale = noise.area / area
@@ -105,7 +107,7 @@ def _of_halves(difference, noise, threshold):
     return told
 
 
-def noise_peaks(difference: Difference, noise: ScoreNoise) -> tuple[np.ndarray, int]:
+def noise_peaks(difference: Difference, noise: ScoreNoise, sky) -> tuple[np.ndarray, int]:
     """Heights (n,) of peaks above about 3.5 sigma, of either sign, of the sky's noise, and the area
     (px) in which they were looked for.
 
@@ -113,7 +115,7 @@ def noise_peaks(difference: Difference, noise: ScoreNoise) -> tuple[np.ndarray, 
     is gone.  Sources are left out, on the image and in the score: a peak of 5 sigma of noise alone
     as well, which costs 4 % of those that are counted at 5.
     """
-    sky = empty_of_candidates(difference) & (difference.score != 0)
+    sky = sky & (difference.score != 0)
     science = difference.science
     if science is not None and "fwhm" in science.meta:
         known = difference.usable & (difference.variance > 0)

@@ -32,7 +32,7 @@ def surroundings(
         px.
     """
     place = fits.y, fits.x, fits.dy, fits.dx
-    fluxes = forced(difference, planes[1], *place, fwhm)
+    fluxes = forced(difference, planes, *place, fwhm)
     unknown = np.full(len(fits.x), np.nan)
     if difference.template is None or difference.science is None:
         nothing = np.zeros(len(fits.x))
@@ -62,5 +62,5 @@ def _share_left(difference, planes, splines, sources: TemplateSources, fwhm):
     flux, power = psf_fluxes(planes, splines, y, x, dy, dx)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = 1 / np.sqrt(power)
-    template = forced(difference, planes[1], y, x, dy, dx, fwhm).template
+    template = forced(difference, planes, y, x, dy, dx, fwhm).template
     return matching_error(flux, error, template)

@@ -71,8 +71,8 @@ def test_forced_sums(planes, psf, splines):
     sums = np.empty((len(Y), loops.FORCED))
     pair = (image, spread, usable), (moved, variance, seen)
     loops.forced_sums(
-        variance, usable, image, spread, moved, variance, seen,
-        Y, X, splines, SHIFT, 13, kernels, sums,
+        variance, usable, image, spread, moved, variance, np.where(seen, 8, 3).astype(np.uint16),
+        np.uint16(2), Y, X, splines, SHIFT, 13, kernels[:, ::-1, ::-1].copy(), sums,
     )  # fmt: skip
     for p, shift in enumerate(SHIFT):
         expected = naive_detection.forced_sums(planes, pair, Y[p], X[p], psf, shift, kernels[p])

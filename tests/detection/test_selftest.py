@@ -34,8 +34,9 @@ def table(snr, clean=True, threshold=5.0):
 
 
 def numbers_of(made, candidates=None):
-    noise = score_noise(made.score, empty_of_candidates(made))
-    return self_test(made, table([]) if candidates is None else candidates, noise)
+    sky = empty_of_candidates(made)
+    candidates = table([]) if candidates is None else candidates
+    return self_test(made, candidates, score_noise(made.score, sky), sky)
 
 
 def test_gaussian_noise_does_what_is_expected_of_it():
@@ -66,9 +67,9 @@ def test_noise_with_tails_is_seen_and_sources_are_not():
 def test_heights_as_the_slow_twin_has_them():
     made = difference(field(shape=(120, 150)))
     made.mask[40:60, 30:90] = MaskBit.BAD
-    noise = score_noise(made.score, empty_of_candidates(made))
-    heights, area = noise_peaks(made, noise)
-    slow, slow_area = naive_peak_heights(made.score, empty_of_candidates(made), 3.5)
+    sky = empty_of_candidates(made)
+    heights, area = noise_peaks(made, score_noise(made.score, sky), sky)
+    slow, slow_area = naive_peak_heights(made.score, sky, 3.5)
     assert area == slow_area
     np.testing.assert_allclose(np.sort(heights), np.sort(slow), rtol=1e-5)
 
