@@ -10,7 +10,7 @@ from snakemake.utils import min_version
 
 from psflib.config import find_table, load_settings
 from psflib.files.fields import read_fields
-from psflib.stages import CHAINS, STAGES
+from psflib.stages import CHAINS, OTHERS, STAGES
 from psflib.stages import run as run_stage
 from psflib.stages.plan import Plan
 

@@ -24,6 +24,7 @@ _HOMES = {
     "decorrelate": "psflib.decorrelation.decorrelate",
     "detect": "psflib.detection.detect",
     "extended_psf": "psflib.psf.wings.stage",
+    "inject": "psflib.injection",
     "interpolate_saturated": "psflib.haloes",
     "load_settings": "psflib.config",
     "prepare": "psflib.preparation.prepare",
@@ -49,6 +50,7 @@ if TYPE_CHECKING:  # what editors and type checkers see
     from psflib.image.difference import Difference
     from psflib.image.exposure import Exposure, MaskBit
     from psflib.image.warp import align
+    from psflib.injection import inject
     from psflib.preparation.prepare import prepare
     from psflib.psf.build import build_psf
     from psflib.psf.core.stage import core_epsf

@@ -67,7 +67,7 @@ def _add_stage(commands, name, stage):
     text = inspect.getdoc(stage) or ""
     command = commands.add_parser(name, help=text.splitlines()[0], description=text)
     for argument in inspect.signature(stage).parameters.values():
-        if argument.name != "settings":
+        if argument.name not in ("settings", "others"):
             required = argument.default is argument.empty
             command.add_argument(f"--{argument.name}", required=required)
     command.add_argument("--config", type=Path, help="YAML file with settings")
@@ -77,8 +77,10 @@ def _add_stage(commands, name, stage):
 
 def _stage_runner(name):
     def run(config, log, **paths):
-        settings = _read_config(config).section(stages.SECTIONS.get(name, name))
-        stages.run(name, log_file=log, settings=settings, **paths)
+        settings = _read_config(config)
+        own = settings.section(stages.SECTIONS.get(name, name))
+        others = {other: settings.section(other) for other in stages.OTHERS.get(name, ())}
+        stages.run(name, log_file=log, settings=own, others=others, **paths)
 
     return run
 

@@ -19,6 +19,7 @@ from psflib.settings.decorrelate import DecorrelateSettings
 from psflib.settings.detect import DetectSettings
 from psflib.settings.extended_psf import ExtendedSettings
 from psflib.settings.lightcurves import LightcurveSettings
+from psflib.settings.inject import InjectSettings
 from psflib.settings.prepare import PrepareSettings
 from psflib.settings.report import ReportSettings
 from psflib.settings.select_stars import StarSettings
@@ -74,6 +75,7 @@ class Settings(BaseModel):
     subtract_stars: SubtractStarsSettings = SubtractStarsSettings()
     subtract: SubtractSettings = SubtractSettings()
     decorrelate: DecorrelateSettings = DecorrelateSettings()
+    inject: InjectSettings = InjectSettings()
     detect: DetectSettings = DetectSettings()
     lightcurves: LightcurveSettings = LightcurveSettings()
     report: ReportSettings = ReportSettings()

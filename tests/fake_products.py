@@ -12,6 +12,7 @@ from astropy.table import QTable
 
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.image.exposure import Exposure, MaskBit
+from psflib.injection.summary import summarise
 from psflib.judging.comparison import BINS, Comparison
 from psflib.matching import MatchingKernel
 from psflib.matching.cells.candidates import stamp_box
@@ -254,6 +255,24 @@ def light_curve_points():
             "found": flux > 50,
         }
     )
+
+
+def injection_table(rng, count=300):
+    """Injected sources, of which those above about 5 sigma are found, half of them clean."""
+    snr = np.exp(rng.uniform(np.log(3), np.log(30), count))
+    found = snr + rng.normal(size=count) > 5
+    place = rng.uniform(10, 150, (2, count))
+    flux = 20 * snr
+    table = QTable({"true_snr": snr, "true_flux": flux * u.adu, "found": found})
+    table["clean"] = found & (rng.uniform(size=count) < 0.5)
+    table["drawn"] = table["place"] = rng.choice(["sky", "galaxy", "star"], count)
+    for name, at in zip("xy", place, strict=True):
+        table[f"true_{name}"] = at * u.pix
+        table[name] = np.where(found, at + rng.normal(0, 0.2, count), np.nan) * u.pix
+    table["flux"] = np.where(found, flux + rng.normal(0, 20, count), np.nan) * u.adu
+    table["flux_err"] = np.where(found, 20, np.nan) * u.adu
+    summarise(table, 0.9, 5.0)
+    return table
 
 
 def method_comparison(rng):

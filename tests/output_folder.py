@@ -6,6 +6,7 @@ import psflib
 from psflib import products
 from psflib.psf.core.stage import core_epsf
 from psflib.psf.wings.stage import extended_psf
+from psflib.settings.inject import InjectSettings
 from psflib.simulation.simulate import simulate_pair
 from psflib.stamps.build import build_stamps
 from psflib.stars.select import select_stars
@@ -58,4 +59,7 @@ def write_difference_products(folder, science, template, psf):
     products.write_kernel(folder / "kernel.fits", raw.kernel)
     products.write_difference(folder / "difference.fits", raw)
     products.write_difference(folder / "decorrelated.fits", clean)
-    products.write_candidates(folder / "candidates.ecsv", psflib.detect(clean))
+    ready = psflib.prepare(science)
+    put = psflib.inject(ready, raw.template, psf, clean, InjectSettings(least=60))
+    products.write_injection(folder / "injection.ecsv", put)
+    products.write_candidates(folder / "candidates.ecsv", psflib.detect(clean, injection=put))

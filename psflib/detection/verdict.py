@@ -143,11 +143,15 @@ CHECKS = (
           _GOOD + "5; the limit is five times what changes in the simulated skies"),
     Check("one_sign", "clean candidates of one sign to one of the other at least", 30, np.nan,
           "GOTO, with 36 injected sources: 25"),
+    Check("noise_alarms", "peaks of the sky's noise over those of Gaussian noise at least", 2, 10,
+          _GOOD + "0.5; GOTO, resampled: 2.2"),
     *OF_PSF,
 )  # fmt: skip
 
 
-def verdict(difference: Difference, candidates: QTable, science: Exposure | None = None) -> Verdict:
+def verdict(
+    difference: Difference, candidates: QTable, science: Exposure | None = None, sky=None
+) -> Verdict:
     """Judge a difference by all that can be measured on it.
 
     Parameters
@@ -158,11 +162,13 @@ def verdict(difference: Difference, candidates: QTable, science: Exposure | None
         From `psflib.detect`, flags included.
     science : Exposure, optional
         Prepared; the difference's own if it carries one.  Without it nothing is known of stars.
+    sky : ndarray (ny, nx) bool, optional
+        `alarms.empty_of_candidates`, if it is known.
     """
     science = difference.science if science is None else science
     if science is not None and "fwhm" not in science.meta:
         science = None
-    return judge(measure(Evidence(difference, candidates, science)))
+    return judge(measure(Evidence(difference, candidates, science, sky)))
 
 
 def verdict_of_psf(psf) -> Verdict:

@@ -9,6 +9,7 @@ from psflib.figures.canvas import message, to_png, to_webp
 from psflib.figures.comparison import comparison
 from psflib.figures.extended import extended_psf, halo
 from psflib.figures.image import overview, plane, thumbnail, triplet
+from psflib.figures.injection import completeness
 from psflib.figures.kernel import blink, kernel
 from psflib.figures.lightcurves import light_curve
 from psflib.figures.match_debug import debug_figures
@@ -30,6 +31,7 @@ __all__ = [
     "blink",
     "candidate_gallery",
     "comparison",
+    "completeness",
     "debug_figures",
     "epsf",
     "epsf_star",

@@ -85,6 +85,16 @@ def read_candidates(path: str | Path) -> QTable:
     return read_table(path, "candidates")
 
 
+def write_injection(path: str | Path, injection: QTable, settings: Any = None) -> None:
+    """Write `injection.ecsv`, injected sources and what became of them."""
+    write_table(path, "injection", injection, settings)
+
+
+def read_injection(path: str | Path) -> QTable:
+    """Read `injection.ecsv`; BadFile if it is missing, damaged or another product."""
+    return read_table(path, "injection")
+
+
 def write_summary(path: str | Path, summary: QTable, settings: Any = None) -> None:
     """Write `summary.ecsv`, one row an epoch."""
     write_table(path, "summary", summary, settings)

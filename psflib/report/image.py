@@ -8,6 +8,7 @@ from pathlib import Path
 from psflib.exports.regions import crtf_regions, ds9_regions
 from psflib.files.atomic import atomic_path
 from psflib.files.fields import TEMPLATE
+from psflib.injection import words
 from psflib.psf.facts import doubts, facts
 from psflib.report.gallery import GALLERY, gallery_page
 from psflib.report.page import fill, verdict_word
@@ -43,6 +44,7 @@ def write_page(path: str | Path, table, epoch: Epoch, settings: ReportSettings) 
     if epoch.difference:
         body.append(f'<p><a href="{GALLERY}">Cut-outs of all candidates</a></p>')
     body += [f'<p class="warning">{html.escape(w)}</p>' for w in _warnings(epoch)]
+    body += [f"<p>{html.escape(text)}</p>" for text in _depth(epoch)]
     body += [_assumed(epoch), _psf_table(epoch), *pictures(epoch, settings), _log_table(epoch)]
     text = fill(f"{epoch.field}, {word}", table, body)
     for file, content in (
@@ -88,6 +90,14 @@ def _warnings(epoch) -> Iterator[str]:
             f"Some products were written by psflib {', '.join(sorted(others))}, this is "
             f"{__version__}: delete {epoch.folder} and run again to have all of one version."
         )
+
+
+def _depth(epoch) -> Iterator[str]:
+    """How deep the search went, and how many of its candidates are false."""
+    found = epoch.read("candidates.ecsv") if epoch.difference else None
+    if found is not None:
+        yield from words.depth(found.meta)
+        yield from words.false_alarms(found.meta)
 
 
 def _assumed(epoch):

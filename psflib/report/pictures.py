@@ -33,7 +33,7 @@ def pictures(epoch, settings) -> Iterator[str]:
         gone = [name for name, value in zip(needed, values, strict=True) if value is None]
         if not gone:
             yield _picture(title, epoch, settings, draw, values)
-        elif all(name in epoch.products or name in epoch.unreadable for name in needed):
+        elif all(name in epoch.products or name in epoch.unreadable for name in gone):
             lacking.setdefault(", ".join(gone), []).append(title)
         del values  # or the next products are read while these are still held
     for names, titles in lacking.items():
@@ -164,6 +164,13 @@ DRAWINGS: list[tuple[str, tuple[str, ...], Callable]] = [
         ("decorrelated.fits", "candidates.ecsv", "exposure.fits", "template.fits"),
         lambda settings, clean, found, science, template: figures.candidate_gallery(
             clean, found, science, template, top=settings.candidates
+        ),
+    ),
+    (
+        "What would have been found",
+        ("injection.ecsv", "candidates.ecsv"),
+        lambda _, injection, found: figures.completeness(
+            injection, known="completeness" in found.meta
         ),
     ),
 ]

@@ -34,7 +34,7 @@ READERS = {
     "decorrelated.fits": products.read_difference,
     "candidates.ecsv": products.read_candidates,
 }
-OPTIONAL = {"starless.fits": products.read_starless}
+OPTIONAL = {"starless.fits": products.read_starless, "injection.ecsv": products.read_injection}
 OF_SCIENCE_ONLY = tuple(READERS)[5:]
 TOLD = ("exposure.fits", "stars.ecsv", "epsf.fits", "extended_psf.fits", "decorrelated.fits")
 
@@ -61,11 +61,25 @@ COLUMNS = {
     "correlation": (np.nan, None, "the same after decorrelation; 0 is right"),
     "candidates": (-1, None, "detections of both signs; -1 if not searched"),
     "clean": (-1, None, "candidates without a flag; -1 if not searched"),
+    "flux_50": (np.nan, u.adu, "flux of sources of which half are found, by injected ones"),
+    "flux_50_err": (np.nan, u.adu, "its standard error"),
+    "flux_90": (np.nan, u.adu, "flux of which 90 % are found"),
+    "mag_50": (np.nan, u.mag, "flux_50 as a magnitude, where a zero point is known"),
+    "mag_90": (np.nan, u.mag, "flux_90 likewise"),
+    "expected_alarms": (np.nan, None, "peaks that Gaussian noise lifts over the threshold"),
+    "alarms_halves": (np.nan, None, "the same as the noise of the sky itself does it"),
+    "alarms_flipped": (-1, None, "clean candidates of the sign-flipped difference"),
+    "purity": (np.nan, None, "share of clean positive candidates that is true, by these"),
+    "purity_err": (np.nan, None, "its Poisson error"),
+    "purity_dark": (np.nan, None, "purity where the template has no light, so that nothing faded"),
     "seconds": (np.nan, u.s, "time of all stages"),
     "peak_memory": (np.nan, u.MB, "largest memory of any stage"),
     "missing": (NONE, None, "first product that could not be made, none if all are there"),
     "problem": (NONE, None, "why it could not be made"),
 }  # fmt: skip
+#: Of them, what the table of candidates tells in its `meta`.
+DEPTH = ("flux_50", "flux_50_err", "flux_90", "mag_50", "mag_90", "expected_alarms",
+         "alarms_halves", "alarms_flipped", "purity", "purity_err", "purity_dark")  # fmt: skip
 
 
 class Epoch:
@@ -307,7 +321,10 @@ def _candidates(epoch):
     table = epoch.read("candidates.ecsv")
     if table is None:
         return {}
-    return {"candidates": len(table), "clean": int(np.sum(table["clean"]))}
+    limits = table.meta.get("completeness", {}).get("all", {})
+    told = limits | dict(table.meta)
+    known = {name: told[name] for name in DEPTH if name in told}
+    return {"candidates": len(table), "clean": int(np.sum(table["clean"]))} | known
 
 
 def _lines(path):

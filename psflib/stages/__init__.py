@@ -28,18 +28,21 @@ log = logging.getLogger(__name__)
 #: In the order in which they follow each other; each is a module with a function of that name.
 STAGES = (
     "simulate", "prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf",
-    "subtract_stars", "subtract", "decorrelate", "detect", "lightcurves", "page",
+    "subtract_stars", "subtract", "decorrelate", "inject", "detect", "lightcurves", "page",
     "report",
 )  # fmt: skip
 
 #: Stages that one job runs one after the other in one process.
 CHAINS = {
     "image": ("prepare", "select_stars", "build_stamps", "core_epsf"),
-    "epoch": ("subtract", "decorrelate", "detect"),
+    "epoch": ("subtract", "decorrelate", "inject", "detect"),
 }
 
 #: Section of the settings, where it is not named as the stage.
 SECTIONS = {"page": "report"}
+
+#: Stages whose settings a stage needs beside its own: it does again what they do.
+OTHERS = {"inject": ("subtract", "decorrelate", "detect")}
 
 #: Arguments that may stand in other folders than those of their field and epoch.
 NO_PRODUCTS = ("template", "catalog")
@@ -58,6 +61,7 @@ def run(
     settings=None,
     record: Record | None = None,
     threads: int = 1,
+    others: Mapping | None = None,
     **paths: Any,
 ) -> None:
     """Run one stage.
@@ -75,6 +79,8 @@ def run(
         predecessors goes first.
     threads : int
         That work on the rows and tiles of an image; the results do not depend on it.
+    others : mapping, optional
+        Stage -> section, of those that `OTHERS` names.
     **paths
         The stage's own arguments.
 
@@ -88,11 +94,14 @@ def run(
     listed = ", ".join(f"{argument} {path}" for argument, path in paths.items())
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
-        own = section_settings(SECTIONS.get(name, name), settings)
+        own = {"settings": section_settings(SECTIONS.get(name, name), settings)}
+        if name in OTHERS:
+            known = others or {}
+            own["others"] = {o: section_settings(o, known.get(o)) for o in OTHERS[name]}
         if record:
             record.forget_following(name)
         with one_compiler(name), use_threads(threads):
-            stage(name)(**paths, settings=own)
+            stage(name)(**paths, **own)
         if record:
             record.write(name, paths)
     except (PsflibError, ValueError, OSError) as error:
@@ -126,7 +135,8 @@ def run_all(
     for name in names:
         known = inspect.signature(stage(name)).parameters
         own = {argument: path for argument, path in paths.items() if argument in known}
-        run(name, logs.get(name), settings.get(name), records.get(name), threads, **own)
+        others = {other: settings.get(other) for other in OTHERS.get(name, ())}
+        run(name, logs.get(name), settings.get(name), records.get(name), threads, others, **own)
 
 
 def peak_memory() -> int:

@@ -108,6 +108,11 @@ def _compile_epoch(run, place, method, log_file):
     )  # fmt: skip
     clean = products["decorrelated"]
     run("decorrelate", log_file, **images, difference=products["difference"], decorrelated=clean)
+    run(
+        "inject", log_file, **images, psf=place / "1/epsf.fits", stars=place / "1/stars.ecsv",
+        decorrelated=clean, injection=place / "injection.ecsv",
+        others={"subtract": {"method": method}},
+    )  # fmt: skip
     run("detect", log_file, **images, decorrelated=clean, candidates=place / "candidates.ecsv")
 
 

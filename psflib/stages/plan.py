@@ -7,10 +7,11 @@ from typing import Any
 
 from psflib.config import Settings
 from psflib.files.fields import TEMPLATE, FieldsTable, Row
+from psflib.stages import CHAINS, OTHERS
 from psflib.stages.records import Record, asked
 
 #: What a row says that concerns no pixel of `exposure.fits`.
-OTHERS = ("catalog", "table", "line")
+NO_PIXELS = ("catalog", "table", "line")
 
 
 class Plan:
@@ -48,17 +49,26 @@ class Plan:
             images = [[row.field, row.epoch] for row in self.fields.rows]
             more |= {} if stage == "simulate" else {"images": images}
         elif stage == "prepare":
-            more["row"] = {k: self._told(v) for k, v in vars(row).items() if k not in OTHERS}
+            more["row"] = {k: self._told(v) for k, v in vars(row).items() if k not in NO_PIXELS}
             files = self.image_files(row)
         elif stage == "select_stars" and row.catalog:
             more["catalog"] = self._told(row.catalog)
             files = [row.catalog] if row.catalog.is_file() else []
+        elif stage == "inject":
+            more["others"] = {other: self.settings.section(other) for other in OTHERS[stage]}
+        elif stage == "detect":
+            more["injected"] = self.settings.inject.enabled
         files = [file for file in files if file.parent != self.made_here]
         section = self.settings.section("report" if stage == "page" else stage)
         return asked(section, files, self.home, **more)
 
     def _told(self, value):
         return os.path.relpath(value, self.home) if isinstance(value, Path) else str(value)
+
+    def chain(self, name: str) -> tuple[str, ...]:
+        """The stages of a chain that are asked for."""
+        enabled = self.settings.inject.enabled
+        return tuple(stage for stage in CHAINS[name] if enabled or stage != "inject")
 
     def image_files(self, row: Row) -> list[Path]:
         """Files of an image that exist, or that the workflow makes.

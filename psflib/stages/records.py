@@ -29,9 +29,10 @@ FILES = {
     "subtract_stars": ("starless.fits",),
     "subtract": ("template.fits", "kernel.fits", "difference.fits"),
     "decorrelate": ("decorrelated.fits",),
+    "inject": ("injection.ecsv",),
     "detect": ("candidates.ecsv",),
 }
-OF_DIFFERENCE = ("subtract", "decorrelate", "detect")
+OF_DIFFERENCE = ("subtract", "decorrelate", "inject", "detect")
 OF_FIELD = ("lightcurves.ecsv", "lightcurves.parquet", "objects.ecsv")
 
 #: Stage -> its arguments that are products.
@@ -45,6 +46,7 @@ OUTPUTS = {
     "subtract_stars": ("starless",),
     "subtract": ("aligned", "kernel", "difference"),
     "decorrelate": ("decorrelated",),
+    "inject": ("injection",),
     "detect": ("candidates",),
     "lightcurves": ("objects", "points", "parquet", "page"),
     "page": ("page",),

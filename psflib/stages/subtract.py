@@ -1,6 +1,7 @@
 """The stage `subtract`."""
 
 from psflib import haloes
+from psflib.image.exposure import Exposure
 from psflib.products.images import read_exposure, write_difference, write_exposure
 from psflib.products.models import read_extended_psf, read_psf, write_kernel
 from psflib.products.tables import read_stars
@@ -17,7 +18,7 @@ def subtract(
     """Science minus matched template; with `use_extended_psf`, haloes are removed before."""
     science, template = read_exposure(science), read_exposure(template)
     known = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
-    science, template = _without_haloes(science, template, known, settings)
+    science, template = without_haloes(science, template, known, settings)
     core, science, template = _with_with_width(science, template, psf, template_psf)
     moved, facts = register(science, template, settings.register)
     made = subtract_aligned(science, moved, settings.method, settings, core)
@@ -28,7 +29,7 @@ def subtract(
     write_difference(difference, made, settings)
 
 
-def _without_haloes(science, template, paths, settings):
+def without_haloes(science: Exposure, template: Exposure, paths, settings):
     """Both images without haloes, if asked; `paths`: star table, extended PSF and PSF of each."""
     if not settings.use_extended_psf:
         return science, template

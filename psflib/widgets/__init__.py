@@ -8,6 +8,7 @@ from psflib.widgets.comparison import ComparisonPanel
 from psflib.widgets.decorrelation import DecorrelationPanel
 from psflib.widgets.epsf import EpsfPanel
 from psflib.widgets.extended import ExtendedPsfPanel
+from psflib.widgets.injection import InjectionPanel
 from psflib.widgets.stamps import StampPanel
 from psflib.widgets.stars import StarSelectionPanel
 from psflib.widgets.subtraction import SubtractionPanel
@@ -17,6 +18,7 @@ __all__ = [
     "DecorrelationPanel",
     "EpsfPanel",
     "ExtendedPsfPanel",
+    "InjectionPanel",
     "StampPanel",
     "StarSelectionPanel",
     "SubtractionPanel",

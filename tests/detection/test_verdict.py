@@ -109,12 +109,18 @@ def masked(share):
     return mask
 
 
-def candidates(count=0, up=None):
+#: What the self-test says of quiet noise, and of one with tails.
+QUIET = {"halves_4": 4, "alarms_halves_4": 6.0, "expected_alarms_4": 5.0}
+LOUD = {"halves_4": 36, "alarms_halves_4": 50.0, "expected_alarms_4": 5.0}
+
+
+def candidates(count=0, up=None, noise=None):
     """Clean candidates away from the stars; the first `up` are positive."""
     rng = np.random.default_rng(1)
     flux = np.where(np.arange(count) < (count // 2 if up is None else up), 1.0, -1.0)
     place = rng.uniform(0, 5, (2, count))
-    return QTable({"x": place[0], "y": place[1], "flux": flux, "clean": np.full(count, True)})
+    columns = {"x": place[0], "y": place[1], "flux": flux, "clean": np.full(count, True)}
+    return QTable(columns, meta=QUIET if noise is None else noise)
 
 
 def judged(difference, found=None):
@@ -211,6 +217,10 @@ def test_each_check_sees_what_is_its_own(what):
         ("one_sign", "suspicious", candidates(80, up=79)),
         ("one_sign", "good", candidates(80)),
         ("density", "good", candidates(6)),
+        ("noise_alarms", "suspicious", candidates(noise=LOUD)),
+        ("noise_alarms", "bad", candidates(noise=LOUD | {"alarms_halves_4": 110.0})),
+        ("noise_alarms", "good", candidates(noise=QUIET | {"halves_4": 0})),
+        ("noise_alarms", "unknown", candidates(noise={"expected_alarms_4": 3.0})),
     ],
 )
 def test_candidates_by_number_and_sign(name, word, found):
@@ -234,6 +244,7 @@ def test_every_check_is_tested_here():
     tested = {name for name, *_ in WRONG.values()} | {
         "density",
         "one_sign",
+        "noise_alarms",
         "stars_found",
         "stars_clean",
     }

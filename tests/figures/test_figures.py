@@ -14,6 +14,7 @@ from psflib.figures.residuals import star_fits
 from psflib.figures.stars import group_by_reason
 from psflib.haloes import Starless
 from psflib.image.exposure import Exposure
+from psflib.injection.run import not_injected
 from psflib.judging.metrics import noise_correlation
 from psflib.lsst.debug import Debug, MatchView
 from psflib.psf.core.field import PsfField
@@ -26,6 +27,7 @@ from tests.fake_products import (
     difference,
     exposure,
     extended,
+    injection_table,
     kernel_candidates,
     light_curve_points,
     matching_kernel,
@@ -55,6 +57,7 @@ def every_figure(rng):
     (cells, pair), fitted = kernel_candidates(rng), polynomial_kernel()
     return {
         "comparison": figures.comparison(method_comparison(rng)),
+        "completeness": figures.completeness(injection_table(rng), clean=True, limit=6.0),
         "overview": figures.overview(field),
         "star_selection": figures.star_selection(star_table(rng), SHAPE),
         "stamp_gallery": figures.stamp_gallery(stamps(rng)),
@@ -120,6 +123,8 @@ def test_empty_products_give_a_sentence_instead_of_a_picture(rng):
         figures.candidate_gallery(clean, none, field, field),
         figures.star_selection(star_table(rng)[:0]),
         figures.stamp_gallery(empty),
+        figures.completeness(not_injected("no stars")),
+        figures.completeness(injection_table(rng), known=False),
     ):
         assert figure.axes == []
         assert len(figure.texts) == 1

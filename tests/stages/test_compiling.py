@@ -70,5 +70,5 @@ def test_all_stages_are_compiled_in_order():
     called = []
     compiling.compile_all(lambda name, *_, **__: called.append(name), ("al", "zogy"))
     image = ["prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf"]
-    epoch = ["subtract", "decorrelate", "detect"]
+    epoch = ["subtract", "decorrelate", "inject", "detect"]
     assert called == ["simulate", *2 * [*image, "subtract_stars"], *2 * epoch]

@@ -142,7 +142,8 @@ def left(folder, epoch):
         ("core_epsf", list(FILES)[4:]),
         ("extended_psf", ["subtract_stars"]),
         ("subtract_stars", []),
-        ("subtract", ["decorrelate", "detect"]),
+        ("subtract", ["decorrelate", "inject", "detect"]),
+        ("inject", ["detect"]),
         ("detect", []),
     ],
 )

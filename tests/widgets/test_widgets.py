@@ -46,6 +46,8 @@ CHANGES = [
     ("DecorrelationPanel", "view", "noise"),
     ("DecorrelationPanel", "view", "score"),
     ("DecorrelationPanel", "view", "candidates"),
+    ("InjectionPanel", "share", 70),
+    ("InjectionPanel", "place", "sky"),
     ("ComparisonPanel", "star", 1),
     ("ComparisonPanel", "injected", 10),
     ("ComparisonPanel", "seed", 2),

@@ -20,6 +20,7 @@ def test_there_is_one_notebook_a_stage_and_one_to_compare():
         "05_subtraction",
         "06_decorrelation",
         "07_compare_methods",
+        "08_injection",
     ]
 
 

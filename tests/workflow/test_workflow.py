@@ -34,6 +34,7 @@ TRUNCATED = "cut,template,images/cut.fits\ncut,1,images/cut.fits\n"
 OF_EPOCH = {
     "exposure.fits", "stars.ecsv", "stamps.fits", "epsf.fits", "extended_psf.fits",
     "template.fits", "kernel.fits", "difference.fits", "decorrelated.fits", "candidates.ecsv",
+    "injection.ecsv",
 }  # fmt: skip
 RUN = ("--configfile", "my.yaml", "--cores", 2)
 
@@ -140,6 +141,15 @@ def test_settings_reach_the_products(first_run):
     assert about["settings"]["threshold"] == 6
 
 
+def test_what_was_put_in_tells_how_deep_the_search_went(first_run):
+    folder, _ = first_run
+    put = products.read_injection(folder / "out/good/1/injection.ecsv")
+    found = products.read_candidates(folder / "out/good/1/candidates.ecsv")
+    assert len(put) > 20 and put["found"].any() and not put["found"].all()
+    assert found.meta["completeness"] == put.meta["completeness"]
+    assert put.meta["threshold"] == found.meta["threshold"] == 6
+
+
 def test_the_catalogue_of_a_row_is_used(first_run):
     folder, _ = first_run
     for epoch, count in (("1", 1), ("2", 0)):
@@ -175,8 +185,10 @@ def planned(done):
 #: What is asked otherwise, or what happened to a file -> the jobs that follow.
 AFTER, OF_ONE = {"page": 2, "report": 1}, {"page": 1, "report": 1}
 CHANGES = {
-    "detect={threshold: 7}": {"detect": 2} | AFTER,
-    "decorrelate={max_lag: 4}": {"decorrelate": 2, "detect": 2} | AFTER,
+    "detect={threshold: 7}": {"inject": 2, "detect": 2} | AFTER,
+    "inject={seed: 7}": {"inject": 2, "detect": 2} | AFTER,
+    "inject={enabled: false}": {"detect": 2} | AFTER,
+    "decorrelate={max_lag: 4}": {"decorrelate": 2, "inject": 2, "detect": 2} | AFTER,
     "extended_psf={size: 41}": {"extended_psf": 3, "page": 3, "report": 1},
     "prepare={sky_box: 50}": {"image": 3, "extended_psf": 3, "epoch": 2, "page": 3, "report": 1},
     "report={dpi: 50}": {"page": 3, "report": 1},
@@ -203,7 +215,7 @@ def test_what_files_hold_counts_and_not_their_times_alone(finished, snakemake):
     for path, content, jobs in (
         (image, lambda whole: whole[:20_000] + bytes(2880) + whole[22_880:], of_epoch),
         (image, lambda whole: whole, {}),
-        (product, lambda whole: whole[:100_000], {"decorrelate": 1, "detect": 1, **OF_ONE}),
+        (product, lambda whole: whole[:100_000], {"decorrelate": 1, "inject": 1, "detect": 1, **OF_ONE}),
     ):  # fmt: skip
         whole, stat = path.read_bytes(), path.stat()
         with_old_time(path, content(whole))
@@ -279,7 +291,7 @@ def test_an_image_is_a_job_or_every_stage_one_on_request(tmp_path, snakemake):
     assert planned(done) == counts
     options = ("--config", "fields=mine.csv", "output=o u t", "jobs=stage")
     of_image = ("prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf", "page")
-    of_epoch = ("subtract", "decorrelate", "detect")
+    of_epoch = ("subtract", "decorrelate", "inject", "detect")
     counts = dict.fromkeys(of_image, 4) | dict.fromkeys(of_epoch, 2) | {"report": 1}
     assert planned(snakemake(tmp_path, "--dry-run", *options)) == counts
 

@@ -3,7 +3,7 @@
 # INPUTS   as of the first stage
 # OUTPUTS  as of all stages
 # STEPS    image: prepare -> select_stars -> build_stamps -> core_epsf
-#          epoch: subtract -> decorrelate -> detect
+#          epoch: subtract -> decorrelate [-> inject] -> detect
 
 
 rule image:
@@ -30,6 +30,7 @@ rule image:
         field="{field}",
         epoch="{epoch}",
         catalog=catalog,
+        stages=PLAN.chain("image"),
         settings={stage: SETTINGS.section(stage) for stage in CHAINS["image"]},
         records=records("image"),
         measured=measured("image"),
@@ -42,25 +43,27 @@ rule epoch:
     input:
         as_a_whole("epoch", PLAN.epoch_as_a_whole),
         asked_anew("subtract"),
-        **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
+        **INJECT_INPUTS if SETTINGS.inject.enabled else OF_HALOES,
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
         template_psf=f"{OUT}/{{field}}/template/epsf.fits",
     output:
+        **INJECTION,
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         kernel=f"{OUT}/{{field}}/{{epoch}}/kernel.fits",
         difference=f"{OUT}/{{field}}/{{epoch}}/difference.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
         candidates=f"{OUT}/{{field}}/{{epoch}}/candidates.ecsv",
     log:
-        **{stage: f"{OUT}/logs/{{field}}/{{epoch}}/{stage}.log" for stage in CHAINS["epoch"]},
+        **{stage: f"{OUT}/logs/{{field}}/{{epoch}}/{stage}.log" for stage in PLAN.chain("epoch")},
     benchmark:
         f"{OUT}/benchmarks/{{field}}/{{epoch}}/epoch.tsv"
     threads: SETTINGS.threads
     resources:
         mem_mb=2000,
     params:
+        stages=PLAN.chain("epoch"),
         settings={stage: SETTINGS.section(stage) for stage in CHAINS["epoch"]},
         records=records("epoch"),
         measured=measured("epoch"),
@@ -74,4 +77,5 @@ ruleorder: image > build_stamps
 ruleorder: image > core_epsf
 ruleorder: epoch > subtract
 ruleorder: epoch > decorrelate
+ruleorder: epoch > inject
 ruleorder: epoch > detect

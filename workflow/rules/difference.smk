@@ -7,8 +7,9 @@
 #          {output}/{field}/{epoch}/kernel.fits          the matching kernel
 #          {output}/{field}/{epoch}/difference.fits      science minus matched template
 #          {output}/{field}/{epoch}/decorrelated.fits    the same with white noise, and its score
+#          {output}/{field}/{epoch}/injection.ecsv       what was put in and found again, if inject.enabled
 #          {output}/{field}/{epoch}/candidates.ecsv      sources of both signs, and the verdict
-# STEPS    subtract -> decorrelate -> detect
+# STEPS    subtract -> decorrelate [-> inject] -> detect
 
 
 HALO_INPUTS = {
@@ -17,13 +18,18 @@ HALO_INPUTS = {
     "template_stars": f"{OUT}/{{field}}/template/stars.ecsv",
     "template_extended_psf": f"{OUT}/{{field}}/template/extended_psf.fits",
 }
+OF_HALOES = HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}
+# sources are put on galaxies and near stars of the science image
+INJECT_INPUTS = {"stars": HALO_INPUTS["stars"]} | OF_HALOES
+INJECTION = {"injection": f"{OUT}/{{field}}/{{epoch}}/injection.ecsv"}
+INJECTION = INJECTION if SETTINGS.inject.enabled else {}
 
 
 rule subtract:
     """Science minus template, method {params.settings[method]}: {wildcards.field}, {wildcards.epoch}."""
     input:
         asked_anew("subtract"),
-        **(HALO_INPUTS if SETTINGS.subtract.use_extended_psf else {}),
+        **OF_HALOES,
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         template=f"{OUT}/{{field}}/template/exposure.fits",
         psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
@@ -69,10 +75,39 @@ rule decorrelate:
         "../scripts/run_stage.py"
 
 
+rule inject:
+    """Sources put in and found again, at most {params.settings[most]}: {wildcards.field}, {wildcards.epoch}."""
+    input:
+        asked_anew("inject"),
+        **INJECT_INPUTS,
+        science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
+        template=f"{OUT}/{{field}}/template/exposure.fits",
+        psf=f"{OUT}/{{field}}/{{epoch}}/epsf.fits",
+        template_psf=f"{OUT}/{{field}}/template/epsf.fits",
+        aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
+        decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",
+    output:
+        injection=f"{OUT}/{{field}}/{{epoch}}/injection.ecsv",
+    log:
+        f"{OUT}/logs/{{field}}/{{epoch}}/inject.log",
+    benchmark:
+        f"{OUT}/benchmarks/{{field}}/{{epoch}}/inject.tsv"
+    threads: SETTINGS.threads
+    resources:
+        mem_mb=2000,
+    params:
+        settings=SETTINGS.section("inject"),
+        others={stage: SETTINGS.section(stage) for stage in OTHERS["inject"]},
+        record=record("inject"),
+    script:
+        "../scripts/run_stage.py"
+
+
 rule detect:
     """Candidates above {params.settings[threshold]} sigma: {wildcards.field}, {wildcards.epoch}."""
     input:
         asked_anew("detect"),
+        **INJECTION,
         science=f"{OUT}/{{field}}/{{epoch}}/exposure.fits",
         aligned=f"{OUT}/{{field}}/{{epoch}}/template.fits",
         decorrelated=f"{OUT}/{{field}}/{{epoch}}/decorrelated.fits",

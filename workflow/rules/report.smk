@@ -20,6 +20,8 @@ OF_SCIENCE = [
     "decorrelated.fits",
     "candidates.ecsv",
 ]
+if SETTINGS.inject.enabled:
+    OF_SCIENCE.append("injection.ecsv")
 PRODUCTS = [
     f"{OUT}/{row.field}/{row.epoch}/{name}"
     for row in FIELDS.rows

@@ -1,0 +1,33 @@
+"""The stage `inject`."""
+
+import logging
+
+from psflib.errors import PsflibError
+from psflib.injection import run as injecting
+from psflib.products.images import read_difference, read_exposure
+from psflib.products.models import read_psf
+from psflib.products.tables import read_stars, write_injection
+from psflib.stages.notes import log_notes
+from psflib.stages.subtract import without_haloes
+from psflib.subtraction.widths import with_width
+
+log = logging.getLogger(__name__)
+
+
+def inject(
+    science, aligned, psf, stars, decorrelated, injection, settings, others, template=None,
+    extended_psf=None, template_stars=None, template_psf=None, template_extended_psf=None,
+) -> None:  # fmt: skip
+    """Sources put into the science image: which are found again, and from which brightness on."""
+    ready, core, known = read_exposure(science), read_psf(psf), read_stars(stars)
+    if others["subtract"].use_extended_psf:
+        of_both = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
+        ready, _ = without_haloes(ready, read_exposure(template), of_both, others["subtract"])
+    given = with_width(ready, core), read_exposure(aligned), core, read_difference(decorrelated)
+    try:
+        made = injecting.inject(*given, settings, injecting.Chain(**others), known)
+    except PsflibError as problem:  # the real difference stands all the same
+        made = injecting.not_injected(str(problem))
+    log_notes(made.meta["notes"])
+    log.info("%d of %d injected sources found", made["found"].sum(), len(made))
+    write_injection(injection, made, settings)
