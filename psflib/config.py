@@ -18,8 +18,8 @@ from psflib.settings.core_epsf import EpsfSettings
 from psflib.settings.decorrelate import DecorrelateSettings
 from psflib.settings.detect import DetectSettings
 from psflib.settings.extended_psf import ExtendedSettings
-from psflib.settings.lightcurves import LightcurveSettings
 from psflib.settings.inject import InjectSettings
+from psflib.settings.lightcurves import LightcurveSettings
 from psflib.settings.prepare import PrepareSettings
 from psflib.settings.report import ReportSettings
 from psflib.settings.select_stars import StarSettings

@@ -49,7 +49,8 @@ class Surroundings:
     """What the images behind a difference say of its candidates, arrays (n,).
 
     fluxes : ForcedFluxes;  left : standard error of the flux by what the matching leaves of the
-    template's light, ADU;  kind : words;  star, host : distances in px, NaN where not known.
+    template's light, ADU;  kind : words;  star, host : distances in px, NaN where not known;
+    share : of the template's light that the matching leaves, rms, 0 if not known.
     """
 
     fluxes: ForcedFluxes
@@ -57,6 +58,7 @@ class Surroundings:
     kind: np.ndarray
     star: np.ndarray
     host: np.ndarray
+    share: float = 0.0
 
 
 def candidate_table(

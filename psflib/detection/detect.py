@@ -95,6 +95,7 @@ def detect(
     table = candidate_table(difference, fits, scale, around, fwhm)
     set_flags(table, _flags(difference, fits, splines.size, fwhm, settings))
     table.meta.update(_told(difference, noise, threshold))
+    table.meta["matching_error"] = around.share
     table.meta.update(self_test(difference, table, noise, sky))
     if injection is not None:
         table.meta["completeness"] = injection.meta["completeness"]

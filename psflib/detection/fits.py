@@ -152,7 +152,10 @@ def fit_candidates(planes, splines: Splines, score, y, x, fwhm) -> Fits:
 
 
 def psf_fluxes(planes, splines: Splines, y, x, dy, dx):
-    """PSF fluxes (n,) at given places, ADU, and Σ psf² / variance; arguments as of `Fits`."""
+    """PSF fluxes (n,) at given places, ADU, Σ psf² / variance, and the masked share of the core.
+
+    Arguments as of `Fits`.
+    """
     facts = np.empty((len(y), loops.FACTS))
     shift = np.stack([dy, dx], 1).astype(float)
     for first in range(0, len(y), BATCH):
@@ -162,7 +165,7 @@ def psf_fluxes(planes, splines: Splines, y, x, dy, dx):
         loops.fit_facts(*planes, *last, CORE, 1.0, facts[part])
     power, signal = facts[:, loops.POWER], facts[:, loops.SIGNAL]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return signal / power, power
+        return signal / power, power, 1 - facts[:, loops.SEEN] / facts[:, loops.CORE]
 
 
 def _errors(matrix, flux):

@@ -50,7 +50,7 @@ def surroundings(
     place_err = scale * np.hypot(fits.dx_err, fits.dy_err)
     kind = kinds(fits.flux, fluxes, np.fmin(star, host), place_err, fwhm)
     mark_moved(kind, x, y, fits.flux, flux_err, fwhm)
-    return Surroundings(fluxes, left, kind, star, host)
+    return Surroundings(fluxes, left, kind, star, host, share)
 
 
 def _share_left(difference, planes, splines, sources: TemplateSources, fwhm):
@@ -59,7 +59,7 @@ def _share_left(difference, planes, splines, sources: TemplateSources, fwhm):
     rows = rows[:: max(1, len(rows) // SAMPLE)]
     y, x = (np.rint(axis[rows]).astype(int) for axis in (sources.y, sources.x))
     dy, dx = sources.y[rows] - y, sources.x[rows] - x
-    flux, power = psf_fluxes(planes, splines, y, x, dy, dx)
+    flux, power, _ = psf_fluxes(planes, splines, y, x, dy, dx)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = 1 / np.sqrt(power)
     template = forced(difference, planes, y, x, dy, dx, fwhm).template

@@ -46,6 +46,11 @@ class Epoch:
         return float(self.candidates.meta.get("mjd", np.nan))
 
     @property
+    def matching_error(self) -> float:
+        """Share of the template's light that the matching leaves, rms; 0 where it is not known."""
+        return float(self.candidates.meta.get("matching_error", 0.0))
+
+    @property
     def zero_point(self) -> float:
         """Magnitude of one unit of flux, NaN where it is not known."""
         return float(self.candidates.meta.get("zero_point", np.nan))
@@ -99,6 +104,7 @@ def light_curves(
         raise ValueError("two epochs have one name")
     epochs = sorted(epochs, key=lambda e: (np.isnan(e.mjd), e.mjd))
     objects, epochs, on_sky = _gathered(epochs, settings)
+    light = _template_light(objects, epochs)
     planes, kept, cutouts = [], [], []
     for number, epoch in enumerate(epochs):
         try:
@@ -107,7 +113,8 @@ def light_curves(
             log.warning("epoch %s is left out: %s", epoch.name, error)
             continue
         x, y = _pixels(objects.place, difference.wcs, on_sky)
-        planes.append((x, y, forced_fluxes(difference, x, y)))
+        left = epoch.matching_error * np.maximum(light[:, number], 0)
+        planes.append((x, y, forced_fluxes(difference, x, y, left)))
         cutouts.append(_cut(difference, x[: settings.pictures], y[: settings.pictures]))
         kept.append(number)
     if not kept:
@@ -177,6 +184,21 @@ def _pixels(place, wcs, on_sky):
         return place[:, 0], place[:, 1]
     ra, dec = _sky(place)
     return icrs_to_pixel(ra, dec, wcs)
+
+
+def _template_light(objects, epochs):
+    """PSF flux of the template (m, e) at each object: of that epoch, else the median of others."""
+    light = np.full(objects.candidate.shape, np.nan)
+    for number, epoch in enumerate(epochs):
+        rows = objects.candidate[:, number]
+        if "template_flux" in epoch.candidates.colnames:
+            flux = np.asarray(epoch.candidates["template_flux"].value, float)
+            light[rows != NOT_FOUND, number] = flux[rows[rows != NOT_FOUND]]
+    known = np.isfinite(light)
+    median = np.zeros(len(light))
+    some = known.any(axis=1)
+    median[some] = np.nanmedian(light[some], axis=1)
+    return np.where(known, light, median[:, None])
 
 
 def _cut(difference, x, y):

@@ -3,13 +3,13 @@
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
 from psflib.decorrelation.score import reversed_psf
-from psflib.detection.fits import BATCH, BEYOND, CORE
+from psflib.detection.alarms import empty_of_candidates, score_noise
+from psflib.detection.detect import scatter_at
+from psflib.detection.fits import Splines, psf_fluxes, turned
 from psflib.image.difference import Difference
 from psflib.image.weights import weight_variance
-from psflib.loops import candidates as loops
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,60 +32,58 @@ class Forced:
     masked: np.ndarray
 
 
-def forced_fluxes(difference: Difference, x, y, most_masked: float = 0.5) -> Forced:
+def forced_fluxes(difference: Difference, x, y, left=0.0, most_masked: float = 0.5) -> Forced:
     """PSF fluxes on a difference at positions that are not fitted.
 
     The maximum-likelihood flux of a point source of known place, Σ psf d / v over Σ psf² / v, as
-    that of a candidate; its error holds that of the PSF.
+    that of a candidate; its error holds that of the PSF and what the matching leaves.
 
     Parameters
     ----------
     difference : Difference
-        Decorrelated.
+        Decorrelated, with its score.
     x, y : ndarray (n,)
         px; may lie outside, or be NaN where a place is not on the grid at all.
+    left : ndarray (n,) or float, optional
+        Standard error of the flux by the template's light that the matching leaves, in the unit of
+        the image.
     most_masked : float, optional
         Share of the PSF's core beyond which nothing is known of the flux.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y, left = (np.broadcast_to(np.asarray(a, float), np.shape(x)) for a in (x, y, left))
     ny, nx = difference.shape
     flux, error, snr = (np.full(len(x), np.nan) for _ in range(3))
     masked = np.ones(len(x))
     with np.errstate(invalid="ignore"):
-        inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
-    rows = np.flatnonzero(inside)
-    if not len(rows):
-        return Forced(flux, error, snr, masked)
-    power, signal, core, seen = _sums(difference, x[rows], y[rows])[:4]
-    masked[rows] = 1 - seen / core
-    rows, good = rows[masked[rows] <= most_masked], masked[rows] <= most_masked
-    power, signal = power[good], signal[good]
-    scale = difference.meta.get("score_scale", 1.0)
-    noise = (scale if np.isfinite(scale) else 1.0) / np.sqrt(power)
-    known = getattr(difference.psf, "flux_error", None)
-    relative = 0.0 if known is None else np.nan_to_num(known(x[rows], y[rows]))
-    unit = difference.meta.get("unit", 1.0)
-    flux[rows], snr[rows] = unit * signal / power, signal / power / noise
-    error[rows] = unit * np.hypot(noise, relative * signal / power)
+        rows = np.flatnonzero((x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5))
+    if len(rows):
+        light, power, masked[rows] = _fluxes(difference, x[rows], y[rows])
+        good = (masked[rows] <= most_masked) & (power > 0)
+        rows, light, power = rows[good], light[good], power[good]
+        noise = _scatter(difference, x[rows], y[rows]) / np.sqrt(power)
+        known = getattr(difference.psf, "flux_error", None)
+        relative = 0.0 if known is None else np.nan_to_num(known(x[rows], y[rows]))
+        unit = difference.meta.get("unit", 1.0)
+        flux[rows], snr[rows] = unit * light, light / noise
+        error[rows] = np.sqrt(
+            unit**2 * (noise**2 + (relative * light) ** 2) + np.nan_to_num(left[rows]) ** 2
+        )
     return Forced(flux, error, snr, masked)
 
 
-def _sums(difference, x, y):
-    """Columns of `loops.fit_facts` (9, n) at places inside the image."""
-    psf = reversed_psf(difference)
+def _fluxes(difference, x, y):
+    """PSF fluxes, Σ psf² / v and masked share of the core at places inside the image."""
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
     planes = difference.image, weights, usable & (weights > 0)
-    beyond = (0, 0), (BEYOND, BEYOND), (BEYOND, BEYOND)
-    images = np.pad(psf.images[:, ::-1, ::-1], beyond, "edge")
-    splines = np.array([ndimage.spline_filter(i, order=3, mode="nearest") for i in images])
-    at = np.rint(y).astype(int), np.rint(x).astype(int)
-    shift = np.stack([y - at[0], x - at[1]], 1)
-    facts, size = np.empty((len(x), 9)), psf.images.shape[-1]
-    for first in range(0, len(x), BATCH):
-        part = slice(first, first + BATCH)
-        mixed = np.tensordot(psf.weights.at_points(x[part], y[part]).T, splines, 1)
-        loops.fit_facts(
-            *planes, at[0][part], at[1][part], mixed, shift[part], size, CORE, facts[part]
-        )
-    return facts.T
+    splines = Splines.of(turned(reversed_psf(difference)))
+    rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
+    return psf_fluxes(planes, splines, rows, columns, y - rows, x - columns)
+
+
+def _scatter(difference, x, y):
+    """Of the score about places, which the errors of fluxes follow as those of candidates do."""
+    if difference.score is None:
+        return np.ones(len(x))
+    noise = score_noise(difference.score, empty_of_candidates(difference))
+    return scatter_at(difference, noise, x, y)

@@ -215,7 +215,8 @@ def test_what_files_hold_counts_and_not_their_times_alone(finished, snakemake):
     for path, content, jobs in (
         (image, lambda whole: whole[:20_000] + bytes(2880) + whole[22_880:], of_epoch),
         (image, lambda whole: whole, {}),
-        (product, lambda whole: whole[:100_000], {"decorrelate": 1, "inject": 1, "detect": 1, **OF_ONE}),
+        (product, lambda whole: whole[:100_000],
+         {"decorrelate": 1, "inject": 1, "detect": 1, **OF_ONE}),
     ):  # fmt: skip
         whole, stat = path.read_bytes(), path.stat()
         with_old_time(path, content(whole))
