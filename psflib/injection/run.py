@@ -64,7 +64,8 @@ def inject(
     science : Exposure
         Prepared, as it went into the difference.
     template : Exposure
-        Registered, on the grid of the science image.
+        Registered, on the grid of the science image, as `psflib.register` gives it; variances of
+        the images that a difference carries hold doubts of its matching.
     psf : PsfField
         Of the science image.
     difference : Difference
