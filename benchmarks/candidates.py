@@ -34,7 +34,9 @@ ASKED = (1.0, 3.0, 10.0)  # false alarms per Mpx
 FWHMS = (1.8, 3.5, 5.0)  # px
 SEEDS = range(201, 206)  # of scenes that nothing was tuned on
 BINS = (5, 7, 10, 20, 40, 100)  # S/N
-LIT = 0.3  # light of a host at the place, in noises of a pixel
+PLACES = "empty sky", "on a galaxy", "in the light of a star"
+LIT = 0.3  # light at the place, in noises of a pixel, from which it is not empty ...
+HOST = 4.0  # ... and px to a galaxy that is its host
 REACH = 2.0  # px between a source and its candidate
 SOURCES = (1000, 10_700)  # candidates in 4096²
 
@@ -80,22 +82,22 @@ def pulls():
     found = [one for seed in SEEDS for name in SCENES for one in _of_scene(name, seed)]
     snr, host, flux, x, y = np.array(found).T
     rows = []
-    for lit in (0, 1):
+    for lit, where in enumerate(PLACES):
         for low, high in itertools.pairwise(BINS):
             some = (host == lit) & (snr >= low) & (snr < high)
             seen = some & np.isfinite(flux)
             places = np.concatenate([x[seen], y[seen]])
             rows.append([
-                "yes" if lit else "no", f"{low} to {high}", f"{seen.sum()} of {some.sum()}",
+                where, f"{low} to {high}", f"{seen.sum()} of {some.sum()}",
                 *(f"{np.mean(p):.2f} ± {1 / np.sqrt(len(p)):.2f}, {np.std(p):.2f}"
                   for p in (flux[seen], places)),
             ])  # fmt: skip
-    head = ["on a host", "true S/N", "found", "flux: mean, std of the pulls", "place: mean, std"]
+    head = ["where", "true S/N", "found", "flux: mean, std of the pulls", "place: mean, std"]
     return f"Pulls of {len(found)} transients of {len(SEEDS) * len(SCENES)} scenes", head, rows
 
 
 def _of_scene(name, seed):
-    """S/N, on a host, and pulls of flux, x and y (NaN if not found) of each transient."""
+    """S/N, which of `PLACES`, and pulls of flux, x and y (NaN if not found) of each transient."""
     scene = simulate_scene(name, 1024, seed)
     exposures = scene.science.exposure, scene.template.exposure
     clean = psflib.decorrelate(psflib.subtract(*exposures))
@@ -114,8 +116,11 @@ def _of_scene(name, seed):
     ]  # fmt: skip
     col, row = np.rint(at).astype(int).T
     lit = scene.steady[0][row, col] > LIT * np.sqrt(scene.total_variance[row, col])
+    galaxies = sources[sources["kind"] == "galaxy"]
+    hosts = spatial.cKDTree(np.c_[values(galaxies, "x"), values(galaxies, "y")])
+    where = np.where(lit, np.where(hosts.query(at)[0] < HOST, 1, 2), 0)
     lost = distance > REACH
-    return np.column_stack([new["snr"], lit, *(np.where(lost, np.nan, pull) for pull in made)])
+    return np.column_stack([new["snr"], where, *(np.where(lost, np.nan, pull) for pull in made)])
 
 
 def _by_stars(clean, scene):

@@ -74,9 +74,8 @@ def detect(
         If a threshold by false alarms is asked for and no WCS tells the area of a pixel.
     """
     settings = settings or DetectSettings()
-    if difference.score is None:
-        difference = difference.replace(score=score(difference))
-    snr, fwhm = difference.score, psf_fwhm(difference)
+    snr = score(difference) if difference.score is None else difference.score
+    difference, fwhm = difference.replace(score=snr), psf_fwhm(difference)
     sky = empty_of_candidates(difference)
     noise = noise or score_noise(snr, sky)
     threshold = threshold_of(difference, noise, settings) if threshold is None else threshold

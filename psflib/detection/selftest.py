@@ -115,12 +115,12 @@ def noise_peaks(difference: Difference, noise: ScoreNoise, sky) -> tuple[np.ndar
     is gone.  Sources are left out, on the image and in the score: a peak of 5 sigma of noise alone
     as well, which costs 4 % of those that are counted at 5.
     """
-    sky = sky & (difference.score != 0)
+    score: Any = difference.score
+    sky = sky & (score != 0)
     science = difference.science
     if science is not None and "fwhm" in science.meta:
         known = difference.usable & (difference.variance > 0)
         sky &= empty_sky(science.image, science.variance, known, science.meta["fwhm"])
-    score = difference.score
     if not (noise.scatter == 1).all():
         ny, nx = score.shape
         scatter = BilinearWeights(noise.scatter[None], noise.x, noise.y)
@@ -130,9 +130,8 @@ def noise_peaks(difference: Difference, noise: ScoreNoise, sky) -> tuple[np.ndar
     found, area = [], 0
     for axis in (0, 1):
         half = score.shape[axis] // 2
-        first, second = (np.s_[:half], np.s_[-half:])
-        if axis:
-            first, second = np.s_[:, :half], np.s_[:, -half:]
+        first: Any = np.s_[:, :half] if axis else np.s_[:half]
+        second: Any = np.s_[:, -half:] if axis else np.s_[-half:]
         plane = (score[first] - score[second]) / np.float32(np.sqrt(2))
         paired = sky[first] & sky[second]
         found.append(_heights(plane, paired))

@@ -144,7 +144,9 @@ def _spread(taken, places, apart, count):
     every = np.concatenate([taken, places])
     keep = np.ones(len(every), bool)
     keep[len(taken) :] = False
-    tree = spatial.cKDTree(every) if len(every) else None
+    if not len(every):
+        return every, 0
+    tree = spatial.cKDTree(every)
     added = 0
     for row in range(len(taken), len(every)):
         if added == count:

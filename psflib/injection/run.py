@@ -11,6 +11,7 @@ from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.decorrelate import decorrelate
+from psflib.decorrelation.score import score
 from psflib.detection.alarms import empty_of_candidates, score_noise
 from psflib.detection.detect import detect, psf_fwhm, threshold_of
 from psflib.image.difference import Difference
@@ -63,7 +64,8 @@ def inject(
     science : Exposure
         Prepared, as it went into the difference.
     template : Exposure
-        Registered, on the grid of the science image.
+        Registered, on the grid of the science image, as `psflib.register` gives it; variances of
+        the images that a difference carries hold doubts of its matching.
     psf : PsfField
         Of the science image.
     difference : Difference
@@ -87,9 +89,11 @@ def inject(
     """
     settings, chain = settings or InjectSettings(), chain or Chain()
     rng = np.random.default_rng([settings.seed, *science.shape])
+    known: Any = score(difference) if difference.score is None else difference.score
+    difference = difference.replace(score=known)
     fwhm = psf_fwhm(difference)
     sources = places.seen_sources(detect_stars(science) if stars is None else stars, fwhm)
-    noise = score_noise(difference.score, empty_of_candidates(difference))
+    noise = score_noise(known, empty_of_candidates(difference))
     threshold = threshold_of(difference, noise, chain.detect)
     free, searched = free_pixels(difference, fwhm, threshold)
     put = places.choose_places(rng, free, sources, fwhm, _counts(settings, searched.sum()))

@@ -1,6 +1,7 @@
 """What injected sources say of a difference: completeness, limits, biases, as plain numbers."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def summarise(table, searched, threshold, zero_point=None) -> None:
         name: np.asarray(getattr(table[name], "value", table[name]))
         for name in ("true_flux", "true_snr", "found", "clean", "drawn", "place")
     }
-    meta = {
+    meta: dict[str, Any] = {
         "n": len(table), "n_found": int(columns["found"].sum()),
         "n_clean": int(columns["clean"].sum()), "searched": round(float(searched), 6),
         "threshold": float(threshold),
@@ -58,7 +59,7 @@ def summarise(table, searched, threshold, zero_point=None) -> None:
 
 
 def _limits(columns, zero_point):
-    told = {"n": len(columns["found"])}
+    told: dict[str, Any] = {"n": len(columns["found"])}
     for prefix, found in (("", columns["found"]), ("clean_", columns["clean"])):
         for name, brightness in (("snr", columns["true_snr"]), ("flux", columns["true_flux"])):
             curve = fit_completeness(brightness, found)
@@ -87,13 +88,18 @@ def _bins(table):
         name: np.asarray(getattr(table[name], "value", table[name]), float)
         for name in ("x", "y", "flux", "flux_err") if name in table.colnames
     }  # fmt: skip
-    told = []
+    told: list[dict] = []
     for low, high in itertools.pairwise(EDGES):
         inside = (snr >= low) & (snr < high)
         if not inside.any():
             continue
         rows = inside & found
-        one = {"snr_low": low, "snr_high": high, "n": int(inside.sum()), "found": int(rows.sum())}
+        one: dict[str, Any] = {
+            "snr_low": low,
+            "snr_high": high,
+            "n": int(inside.sum()),
+            "found": int(rows.sum()),
+        }
         one["clean"] = int((rows & np.asarray(table["clean"])).sum())
         if rows.sum() > 1:
             excess = seen["flux"][rows] - true["flux"][rows]

@@ -94,7 +94,7 @@ def run(
     listed = ", ".join(f"{argument} {path}" for argument, path in paths.items())
     log.info("psflib %s, %s: %s", __version__, name, listed)
     try:
-        own = {"settings": section_settings(SECTIONS.get(name, name), settings)}
+        own: dict[str, Any] = {"settings": section_settings(SECTIONS.get(name, name), settings)}
         if name in OTHERS:
             known = others or {}
             own["others"] = {o: section_settings(o, known.get(o)) for o in OTHERS[name]}

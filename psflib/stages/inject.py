@@ -1,7 +1,5 @@
 """The stage `inject`."""
 
-import logging
-
 from psflib.errors import PsflibError
 from psflib.injection import run as injecting
 from psflib.products.images import read_difference, read_exposure
@@ -10,8 +8,6 @@ from psflib.products.tables import read_stars, write_injection
 from psflib.stages.notes import log_notes
 from psflib.stages.subtract import without_haloes
 from psflib.subtraction.widths import with_width
-
-log = logging.getLogger(__name__)
 
 
 def inject(
@@ -28,6 +24,5 @@ def inject(
         made = injecting.inject(*given, settings, injecting.Chain(**others), known)
     except PsflibError as problem:  # the real difference stands all the same
         made = injecting.not_injected(str(problem))
-    log_notes(made.meta["notes"])
-    log.info("%d of %d injected sources found", made["found"].sum(), len(made))
+    log_notes([*made.meta["notes"], f"{made['found'].sum()} of {len(made)} found again"])
     write_injection(injection, made, settings)

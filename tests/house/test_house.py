@@ -147,6 +147,7 @@ FOREIGN = {
     "prepare": ("matplotlib", "psflib.subtraction", "psflib.haloes.fit", "psflib.psf.wings.stage"),
     "core_epsf": ("matplotlib", "sep", "psflib.matching.fit", "psflib.psf.wings.stage"),
     "subtract": ("matplotlib", "psflib.subtraction.sfft", "psflib.subtraction.hotpants.run"),
+    "inject": ("matplotlib", "psflib.subtraction.hotpants.run", "psflib.haloes.fit"),
     "detect": ("matplotlib", "psflib.matching.fit", "psflib.subtraction.al"),
     "report": ("matplotlib", "psflib.matching.fit", "psflib.figures"),
 }
