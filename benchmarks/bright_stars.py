@@ -156,7 +156,7 @@ def row(name, pair, method, scale):
         else f"{100 * (raw.kernel.flux_scale(*middle[::-1]) / scale - 1):+.1f} %"
     )
     found = psflib.detect(psflib.decorrelate(raw))
-    clean = int((np.asarray(found["flags"]) == "").sum())
+    clean = int(found["clean"].sum())
     return [
         name, method, _classes(residual), _classes(raw.kernel.meta.get("heldout_residual", [])),
         ", ".join(map(str, counts)), off, f"{clean / raw.image.size * 1e6:.0f}",

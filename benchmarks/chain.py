@@ -193,7 +193,7 @@ def _one(folder, size):
         _, seconds[name] = cpu(psflib_chain, folder, folder / name, wings)
         own = folder / name / "f/1"
         table = read_candidates(own / "candidates.ecsv")
-        table = table[(table["snr"] > 0) & (table["flags"] == "")]
+        table = table[(table["snr"] > 0) & table["clean"]]
         exposure = read_exposure(own / "exposure.fits")
         said[name] = judge(folder, exposure, table["x"].value, table["y"].value)
     _, seconds["by Snakemake, wings, report"] = cpu(by_snakemake, folder, folder / "run")

@@ -47,7 +47,7 @@ def run(density, faintest, given, seed):
         )
     clean = psflib.decorrelate(psflib.subtract(*images))
     found = psflib.detect(clean)
-    good = np.asarray(found["flags"]) == ""
+    good = np.asarray(found["clean"])
     distance = np.hypot(found["x"].value[:, None] - x, found["y"].value[:, None] - y)
     hits = (distance[good] < 2).any(axis=0).sum()
     false = (good & ~(distance < 3).any(axis=1)).sum()

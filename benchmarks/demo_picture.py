@@ -37,7 +37,7 @@ def main(output, picture):
 
 def _circle(axes, found):
     x, y, flux = (values(found, name) for name in ("x", "y", "flux"))
-    inside = (values(found, "flags") == "") & (abs(x - 555.5) < 256) & (abs(y - 555.5) < 256)
+    inside = values(found, "clean") & (abs(x - 555.5) < 256) & (abs(y - 555.5) < 256)
     for rows, colour, label in ((flux > 0, BRIGHTER, "brighter"), (flux < 0, FADED, "fainter")):
         axes.scatter(
             x[inside & rows], y[inside & rows], s=90, facecolors="none", edgecolors=colour,

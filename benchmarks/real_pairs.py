@@ -3,7 +3,7 @@
     python benchmarks/real_pairs.py [folder with the survey images]
 
 The folder defaults to $PSFLIB_DATA or ../shared/data beside the repository.  Counts are of clean
-candidates (no flags) above 5 sigma, both signs together.
+clean candidates above 5 sigma, both signs together.
 """
 
 import csv
@@ -27,7 +27,7 @@ def candidates(science, template):
     """Clean candidates of the chain with all defaults: QTable, and the difference behind it."""
     clean = psflib.decorrelate(psflib.subtract(science, template))
     found = psflib.detect(clean)
-    return found[values(found, "flags") == ""], clean
+    return found[found["clean"]], clean
 
 
 def goto(folder: Path) -> dict:

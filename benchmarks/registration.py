@@ -71,7 +71,7 @@ def clean_candidates(science, template, **options):
         clean = psflib.decorrelate(psflib.subtract(science, template, **options))
     except PsflibError:
         return None
-    return int(np.sum(values(psflib.detect(clean), "flags") == "")), clean
+    return int(np.sum(psflib.detect(clean)["clean"])), clean
 
 
 def error_of(place, move, shape):

@@ -74,7 +74,7 @@ def row(family, fwhm, dithered, method, seed=1):
         found = psflib.detect(psflib.decorrelate(raw))
     except psflib.PsflibError as failure:
         return [*label, "", "", "", type(failure).__name__, ""]
-    found = found[np.asarray(found["flags"]) == ""]
+    found = found[found["clean"]]
     at = np.c_[np.asarray(found["x"]), np.asarray(found["y"])]
     flux, taken, ratios = np.asarray(found["flux"]), np.zeros(len(found), bool), []
     for x0, y0, f in new:

@@ -9,6 +9,7 @@ from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
 from psflib.detection.fits import fit_candidates
+from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.verdict import verdict
 from psflib.errors import BadDifference
 from psflib.image.difference import Difference
@@ -22,7 +23,6 @@ from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
 
-BAD_EPOCH = "bad_epoch"  # flag of all candidates of a difference that cannot be believed
 
 
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
@@ -41,11 +41,8 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     QTable
         `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux, negative
         where the source faded; the error holds the PSF's own), `snr` (significance: of the flux
-        over its noise alone), `fwhm` (px), `flags`, strongest first.  Flags are '' for a
-        clean candidate, or words: masked (much of its PSF is masked), shape (does not look like
-        the PSF), sharp (narrower than the PSF: cosmic ray), halo (in the halo of a saturated
-        star), dipole (a twin of the other sign beside it: misregistration), bad_epoch (of a
-        difference that cannot be believed).  `meta` has the `verdict` (good, suspicious, bad), its
+        over its noise alone), `fwhm` (px), `flag` (int32, bits of `CandidateFlag`), `flags` (the
+        same in words, "clean" if there are none), `clean` (bool), strongest first.  `meta` has the `verdict` (good, suspicious, bad), its
         `reasons` and the numbers behind them (`evidence`), see `psflib.detection.verdict`.
 
     Raises
@@ -83,8 +80,7 @@ def _judged(table, difference, on_bad):
         return table
     if on_bad == "fail":
         raise BadDifference(found.reasons)
-    flags = np.asarray(table["flags"]).astype(str)
-    table["flags"] = np.array([f"{f},{BAD_EPOCH}" if f else BAD_EPOCH for f in flags], dtype=str)
+    set_flags(table, table["flag"] | CandidateFlag.BAD_EPOCH)
     return table
 
 
@@ -138,10 +134,10 @@ def _measured(fits, difference, halo, dipole, settings):
         error = (scale if np.isfinite(scale) else 1.0) / np.sqrt(fits.power)
         snr = fits.flux / error
     total = np.hypot(error, fits.flux * _psf_error(difference, x, y))
-    words = {**_shape_flags(fits, settings), "halo": halo, "dipole": dipole}
-    names, marked = np.array(list(words)), np.array(list(words.values()))
-    flags = np.array([",".join(names[column]) for column in marked.T], dtype=str)
-    return {"x": x, "y": y, "flux": fits.flux, "flux_err": total, "snr": snr, "flags": flags}
+    flag = _shape_flags(fits, settings)
+    flag[halo] |= CandidateFlag.HALO
+    flag[dipole] |= CandidateFlag.DIPOLE
+    return {"x": x, "y": y, "flux": fits.flux, "flux_err": total, "snr": snr, "flag": flag}
 
 
 def _psf_error(difference, x, y) -> np.ndarray:
@@ -151,7 +147,7 @@ def _psf_error(difference, x, y) -> np.ndarray:
 
 
 def _shape_flags(fits, settings):
-    """What the pixels under the PSF say against the candidates: booleans (n,) by flag."""
+    """What the pixels under the PSF say against the candidates: `CandidateFlag`s (n,) of int32."""
     masked = (fits.count < 5) | (fits.masked > settings.masked_fraction)
     with np.errstate(divide="ignore", invalid="ignore"):
         reduced = fits.chi2 / (fits.count - 1)
@@ -159,11 +155,11 @@ def _shape_flags(fits, settings):
         # the central pixel holds what its neighbours do not: a cosmic ray, not a star
         doubt = 1 / fits.centre_weight + (0.2 * fits.flux * fits.peak) ** 2
         sharp = fits.centre_off * np.sign(fits.flux) > 5 * np.sqrt(doubt)
-    return {
-        "masked": masked,
-        "shape": ~masked & (reduced > limit),
-        "sharp": ~masked & (fits.centre_weight > 0) & sharp,
-    }
+    flag = np.zeros(len(masked), np.int32)
+    flag[masked] |= CandidateFlag.MASKED
+    flag[~masked & (reduced > limit)] |= CandidateFlag.SHAPE
+    flag[~masked & (fits.centre_weight > 0) & sharp] |= CandidateFlag.SHARP
+    return flag
 
 
 def _opposite(snr, y, x, size):
@@ -186,6 +182,6 @@ def _table(columns, difference, threshold, fwhm):
     table["flux"], table["flux_err"] = columns["flux"] * unit, columns["flux_err"] * unit
     table["snr"] = columns["snr"]
     table["fwhm"] = np.full(len(x), fwhm) * u.pix
-    table["flags"] = columns["flags"]
+    set_flags(table, columns["flag"])
     table.meta["threshold"] = float(threshold)
     return table

@@ -281,8 +281,7 @@ def _at_least(count) -> float:
 
 
 def _clean(table) -> np.ndarray:
-    flags = np.asarray(table["flags"]).astype(str)
-    return (flags == "") if len(flags) else np.zeros(0, bool)
+    return np.asarray(table["clean"], bool)
 
 
 def _empty(difference):

@@ -97,9 +97,7 @@ def _tile(row, image, name, size):
 
 def _texts(row):
     x, y, snr = (float(getattr(row[name], "value", row[name])) for name in ("x", "y", "snr"))
-    flags = row["flags"] if "flags" in row.colnames else ""
-    flags = "" if np.ma.is_masked(flags) else str(flags)
-    return [f"{row['id']}: {snr:+.1f}σ", f"({x:.0f}, {y:.0f})", flags, ""]
+    return [f"{row['id']}: {snr:+.1f}σ", f"({x:.0f}, {y:.0f})", str(row["flags"]), ""]
 
 
 def _cutout(image, x, y, size):

@@ -215,11 +215,11 @@ def values(table: QTable, name: str) -> np.ndarray:
 
 
 def recovery(candidates: QTable, truth: QTable, area: float, snr_min: float = 8.0) -> Recovery:
-    """Match clean candidates (no flags) to the truth of one epoch.
+    """Match clean candidates to the truth of one epoch.
 
     Parameters
     ----------
-    candidates : QTable with x, y, flux, flux_err, flags
+    candidates : QTable with x, y, flux, flux_err, clean
     truth : QTable with kind, x, y, delta_flux, snr
         Transients are expected to be found; variable stars may be found.
     area : float
@@ -227,7 +227,7 @@ def recovery(candidates: QTable, truth: QTable, area: float, snr_min: float = 8.
     snr_min : float
         True S/N above which a transient is expected.
     """
-    clean = candidates[values(candidates, "flags") == ""]
+    clean = candidates[values(candidates, "clean")]
     kind = values(truth, "kind")
     changed = np.isin(kind, ("transient", "variable"))
     expected = (kind == "transient") & (np.abs(values(truth, "snr")) >= snr_min)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from astropy.table import Column, MaskedColumn, QTable
+from astropy.table import QTable
 
 from psflib.errors import BadFile
 from psflib.files.atomic import atomic_path
@@ -59,18 +59,8 @@ def read_with_about(path: str | Path) -> tuple[QTable, dict[str, Any]]:
         raise BadFile(path, f"cannot be read ({lines[0].rstrip('.')})", REMEDY) from error
     if not path.read_bytes().endswith(b"\n"):
         raise BadFile(path, "is truncated: its last line has no end", REMEDY)
-    _unmask_words(table)
     about = table.meta.pop(ABOUT, {})
     return table, about if isinstance(about, dict) else {}
-
-
-def _unmask_words(table):
-    """The reader takes empty strings for masked ones; they are values of ours ("no reason")."""
-    for name in table.colnames:
-        column = table[name]
-        if isinstance(column, MaskedColumn) and column.dtype.kind in "US":
-            words = column.filled("").data
-            table[name] = Column(words, name, description=column.description)
 
 
 def write_stars(path: str | Path, stars: QTable, settings: Any = None) -> None:

@@ -305,7 +305,7 @@ def _candidates(epoch):
     table = epoch.read("candidates.ecsv")
     if table is None:
         return {}
-    return {"candidates": len(table), "clean": int(np.sum(table["flags"] == ""))}
+    return {"candidates": len(table), "clean": int(np.sum(table["clean"]))}
 
 
 def _lines(path):

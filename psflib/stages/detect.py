@@ -16,5 +16,5 @@ def detect(decorrelated, candidates, settings, science=None, aligned=None) -> No
     images = {name: read_exposure(path) for name, path in given.items() if path}
     clean = clean.replace(**images)
     found = detection.detect(clean, settings=settings)
-    log.info("%d candidates, %d of them clean", len(found), (found["flags"] == "").sum())
+    log.info("%d candidates, %d of them clean", len(found), found["clean"].sum())
     write_candidates(candidates, found, settings)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from astropy.table import QTable
 
-from psflib.detection.detect import BAD_EPOCH, DetectSettings, detect
+from psflib.detection.detect import DetectSettings, detect
+from psflib.detection.flags import CandidateFlag
 from psflib.detection.evidence import Evidence, measure
 from psflib.detection.shapes import lobes
 from psflib.detection.verdict import CHECKS, OF_PSF, judge, verdict, verdict_of_psf, worst
@@ -113,7 +114,7 @@ def candidates(count=0, up=None):
     rng = np.random.default_rng(1)
     flux = np.where(np.arange(count) < (count // 2 if up is None else up), 1.0, -1.0)
     place = rng.uniform(0, 5, (2, count))
-    return QTable({"x": place[0], "y": place[1], "flux": flux, "flags": np.full(count, "")})
+    return QTable({"x": place[0], "y": place[1], "flux": flux, "clean": np.full(count, True)})
 
 
 def judged(difference, found=None):
@@ -219,10 +220,10 @@ def test_candidates_by_number_and_sign(name, word, found):
 
 def test_candidates_on_stars():
     x, y, _ = places()
-    on = QTable({"x": x, "y": y, "flux": np.ones(len(x)), "flags": np.full(len(x), "", "U5")})
+    on = QTable({"x": x, "y": y, "flux": np.ones(len(x)), "clean": np.full(len(x), True)})
     found = judged(scene(), on)
     assert found.word == "bad" and found.values["stars_found"] == found.values["stars_clean"] == 1
-    on["flags"] = "shape"
+    on["clean"] = False
     found = judged(scene(), on)
     assert found.word == "suspicious"
     assert found.values["stars_found"] == 1 and found.values["stars_clean"] == 0
@@ -313,6 +314,6 @@ def test_what_becomes_of_a_bad_epoch(on_bad, caplog):
         return
     table = detect(difference, settings=settings)
     assert table.meta["verdict"] == "bad" and len(table) > 20
-    flagged = [BAD_EPOCH in str(flags).split(",") for flags in table["flags"]]
+    flagged = table["flag"] & CandidateFlag.BAD_EPOCH > 0
     assert all(flagged) if on_bad == "flag" else not any(flagged)
     assert "verdict: bad; " in caplog.text

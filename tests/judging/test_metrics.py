@@ -28,13 +28,13 @@ def truth(*rows):
 
 
 def candidates(*rows):
-    """Rows (x, y, flux, flux_err, flags)."""
+    """Rows (x, y, flux, flux_err, clean)."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * 5
     x, y, flux, error = (np.array(c, float) for c in columns[:4])
     return QTable(
         {
             "x": x * u.pix, "y": y * u.pix, "flux": flux * u.adu, "flux_err": error * u.adu,
-            "flags": np.array(columns[4], dtype=str),
+            "clean": np.array(columns[4], bool),
         }
     )  # fmt: skip
 
@@ -51,13 +51,13 @@ TRUE = truth(
 class TestRecovery:
     def test_counts(self):
         found = candidates(
-            (100.5, 100.0, 1100.0, 50.0, ""),  # the first
-            (200.0, 101.4, -550.0, 50.0, ""),  # the second
-            (300.0, 100.0, 300.0, 50.0, ""),  # not expected, but true
-            (400.0, 100.0, 800.0, 50.0, ""),  # the variable
-            (500.0, 100.0, 300.0, 50.0, ""),  # a residual of a constant star
-            (700.0, 700.0, 300.0, 50.0, ""),  # nothing there
-            (800.0, 700.0, 300.0, 50.0, "sharp"),  # flagged: does not count
+            (100.5, 100.0, 1100.0, 50.0, True),  # the first
+            (200.0, 101.4, -550.0, 50.0, True),  # the second
+            (300.0, 100.0, 300.0, 50.0, True),  # not expected, but true
+            (400.0, 100.0, 800.0, 50.0, True),  # the variable
+            (500.0, 100.0, 300.0, 50.0, True),  # a residual of a constant star
+            (700.0, 700.0, 300.0, 50.0, True),  # nothing there
+            (800.0, 700.0, 300.0, 50.0, False),  # flagged: does not count
         )
         result = recovery(found, TRUE, AREA)
         assert (result.expected, result.found, result.others) == (2, 2, 2)
@@ -67,19 +67,19 @@ class TestRecovery:
         assert result.pull_std == pytest.approx(np.std([2.0, -1.0]))
 
     def test_bias_is_weighted_by_squared_snr(self):
-        found = candidates((100, 100, 1000, 50, ""), (200, 100, -600, 50, ""))
+        found = candidates((100, 100, 1000, 50, True), (200, 100, -600, 50, True))
         assert recovery(found, TRUE, AREA).flux_bias == pytest.approx(0.2 * 100 / 500)
 
     def test_radius(self):
-        found = candidates((100, 100 + metrics.RADIUS - 0.01, 1000, 50, ""))
+        found = candidates((100, 100 + metrics.RADIUS - 0.01, 1000, 50, True))
         assert recovery(found, TRUE, AREA).found == 1
-        found = candidates((100, 100 + metrics.RADIUS + 0.01, 1000, 50, ""))
+        found = candidates((100, 100 + metrics.RADIUS + 0.01, 1000, 50, True))
         result = recovery(found, TRUE, AREA)
         assert (result.found, result.others) == (0, 0)  # neither found nor an intruder
         assert np.isnan(result.flux_bias)
 
     def test_a_flagged_candidate_is_not_found(self):
-        assert recovery(candidates((100, 100, 1000, 50, "masked")), TRUE, AREA).found == 0
+        assert recovery(candidates((100, 100, 1000, 50, False)), TRUE, AREA).found == 0
 
     def test_no_candidates(self):
         result = recovery(candidates(), TRUE, AREA)
@@ -87,17 +87,17 @@ class TestRecovery:
         assert result.others_per_mpx == 0 and np.isnan(result.flux_bias)
 
     def test_limit(self):
-        found = candidates((300, 100, 300, 50, ""))
+        found = candidates((300, 100, 300, 50, True))
         assert recovery(found, TRUE, AREA, snr_min=5).expected == 3
         assert recovery(found, TRUE, AREA, snr_min=5).found == 1
 
     def test_nothing_changed(self):
         calm = truth(("star", 100.0, 100.0, 0.0, 0.0))
-        result = recovery(candidates((100, 100, 500, 50, "")), calm, AREA)
+        result = recovery(candidates((100, 100, 500, 50, True)), calm, AREA)
         assert (result.expected, result.found, result.others) == (0, 0, 1)
 
     def test_an_empty_truth(self):
-        result = recovery(candidates((100, 100, 500, 50, "")), TRUE[:0], AREA)
+        result = recovery(candidates((100, 100, 500, 50, True)), TRUE[:0], AREA)
         assert (result.expected, result.found, result.others) == (0, 0, 1)
 
 

@@ -56,7 +56,7 @@ def counted(clean, places):
     at = np.c_[[np.asarray(found[name].value) for name in ("x", "y")]].T
     distance, nearest = spatial.cKDTree(at).query(places)
     false = np.delete(np.arange(len(found)), np.unique(nearest[distance < 3]))
-    return int((distance < 3).sum()), int(np.sum(found["flags"][false] == ""))
+    return int((distance < 3).sum()), int(np.sum(found["clean"][false]))
 
 
 @pytest.mark.parametrize("per_mpx", [20_000, 60_000])

@@ -65,4 +65,4 @@ def test_what_no_kernel_follows_is_told_with_numbers():
     found = psflib.detect(psflib.decorrelate(raw))
     assert found.meta["verdict"] == "bad"
     assert any("sigma" in reason for reason in found.meta["reasons"])
-    assert not np.any(found["flags"] == "")
+    assert not np.any(found["clean"])
