@@ -8,6 +8,7 @@ from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
+from psflib.detection.dipoles import dipoles, in_units
 from psflib.detection.fits import fit_candidates
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.verdict import verdict
@@ -60,8 +61,11 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     y, x = _peaks(snr, threshold, fwhm)
     fits = fit_candidates(difference, weights, psf, snr, y, x, fwhm)
     halo = _near_saturated(difference.mask, y, x, fwhm)
-    dipole = _opposite(snr, y, x, psf.images.shape[-1])
-    columns = _measured(fits, difference, halo, dipole, settings)
+    twin = _opposite(snr, y, x, psf.images.shape[-1])
+    at = fits.y + fits.dy, fits.x + fits.dx
+    pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
+    dipole = (twin & ~pairs.moved) | pairs.misplaced
+    columns = _measured(fits, difference, halo, dipole, settings) | pairs.columns
     strength = np.abs(columns["snr"])  # the refined S/N, not that of the pixel
     order = np.argsort(-strength, kind="stable")
     rows = order[strength[order] >= threshold]
@@ -182,6 +186,8 @@ def _table(columns, difference, threshold, fwhm):
     table["flux"], table["flux_err"] = columns["flux"] * unit, columns["flux_err"] * unit
     table["snr"] = columns["snr"]
     table["fwhm"] = np.full(len(x), fwhm) * u.pix
+    for name, values in in_units(columns, difference).items():
+        table[name] = values
     set_flags(table, columns["flag"])
     table.meta["threshold"] = float(threshold)
     return table

@@ -11,8 +11,7 @@ from psflib.loops.candidates import spline_taps
 
 @loop
 def taps_and_slopes(shift, taps):
-    """Taps (2, 4) of what is moved by `shift` px, and their change with it; the first one's offset.
-    """
+    """Fill taps (2, 4) of what is moved by `shift` px, and their change; offset of the first."""
     low = int(np.floor(-shift))
     fraction = -shift - low
     rest = 1 - fraction
