@@ -27,7 +27,10 @@ SHORTEST = 100.0  # px; spikes of saturated stars and tracks of cosmic rays are 
 SURE = 8.0  # sigma, of all of its light
 NARROW, WIDE = 0.75, 8.0  # FWHM of the PSF, between which a streak is
 SEEN, FAINT = 0.75, 0.3  # share of its steps that have this share of its brightness
-FADING = 2.0  # times as bright near a saturated star as far from it: the star's spike
+PROMISING = 0.7  # share of a strip's steps that are lit of a line worth following
+ALIGNED = 0.05  # slope of lines along rows and columns
+BESIDE = 60.0  # px from its ends, where a saturated star may stand whose spike it is
+FADING = 1.5  # times as bright near a saturated star as far from it: the star's spike
 STEADY = 0.35  # of its brightness, by which the sky of both sides may differ
 DIM = 0.3  # sigma of a pixel, to which its light is masked
 GRID = np.arange(-12, 13)  # half px, by which the ends are moved
@@ -110,13 +113,16 @@ def find_streaks(difference: Difference) -> list[Streak]:
     stars = _saturated(difference.mask)
     found: list[Streak] = []
     for width in CLASSES:
+        no_streaks: list[Line] = []
         size = max(1, round(0.5 * width * fwhm))
         if min(plane.shape) < 16 * size:
             continue
         for line in lines(binned(plane, known, size), size)[:MOST_FOLLOWED]:
-            if not any(_same(line, streak, size) for streak in found):
+            if not any(_same(line, s, size) for s in found) and not _tried(line, no_streaks, size):
                 streak = _followed(plane, known, noise, line, width * fwhm, fwhm, stars)
-                if streak is not None and not any(_twice(streak, other) for other in found):
+                if streak is None:
+                    no_streaks.append(line)
+                elif not any(_twice(streak, other) for other in found):
                     found.append(streak)
     return sorted(found, key=lambda streak: -streak.snr)
 
@@ -138,6 +144,19 @@ def _same(line: Line, streak: Streak, size) -> bool:
     return bool((ends < streak.reach + 4 * size).all())
 
 
+def _tried(line: Line, others, size) -> bool:
+    """Whether it is part of the same long line as one of the others."""
+    for other in others:
+        dx, dy = other.x2 - other.x1, other.y2 - other.y1
+        off = [
+            abs((x - other.x1) * dy - (y - other.y1) * dx)
+            for x, y in ((line.x1, line.y1), (line.x2, line.y2))
+        ]
+        if max(off) < 4 * size * np.hypot(dx, dy):
+            return True
+    return False
+
+
 def _twice(streak: Streak, other: Streak) -> bool:
     x, y = (np.linspace(*ends, 9) for ends in ((streak.x1, streak.x2), (streak.y1, streak.y2)))
     return bool(np.mean(other.distance(x, y) < other.reach + streak.width) > 0.5)
@@ -150,6 +169,9 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
     middle = ends.mean(0)
     whole = _chord(ends, plane.shape)
     if whole is None:
+        return None
+    ends = _refined(plane, known, ends, width, sign)
+    if not _promising(plane, known, ends, width, sign) or _is_column(plane, known, ends, fwhm):
         return None
     for _ in range(12):
         ends = _refined(plane, known, ends, width, sign)
@@ -179,7 +201,11 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
     bright = float(np.median(level[good]))
     first, last = _interval(level, bright)
     part = slice(first, last)
-    if not _is_streak(level[part], error[part], tilt[part], along[part], stars, width, fwhm):
+    if not _is_streak(level[part], error[part], tilt[part], width, fwhm):
+        return None
+    if _fades(level, along, first, last, stars, width):
+        return None
+    if _is_column(plane, known, along[[first, last - 1]], fwhm):
         return None
     weight = np.nan_to_num(1 / error[part] ** 2)
     seen = np.nan_to_num(level[part])
@@ -197,38 +223,74 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
     )  # fmt: skip
 
 
-def _is_streak(level, error, tilt, along, stars, width, fwhm) -> bool:
+def _promising(plane, known, ends, width, sign) -> bool:
+    """Whether a line's own strip is lit on most of its steps: most chance lines are not."""
+    means, counts = _profiles(plane, known, ends, width)
+    _, level, error, _ = _steps(sign * means, counts, width)
+    seen = np.isfinite(level)
+    if not seen.any():
+        return False
+    mean = np.average(level[seen], weights=1 / error[seen] ** 2)
+    return bool(np.mean(level[seen] > FAINT * mean) > PROMISING)
+
+
+def _is_column(plane, known, ends, fwhm) -> bool:
+    """Whether a line along rows or columns has pixels that stand alone, not spread by a PSF."""
+    step = np.abs(ends[1] - ends[0])
+    if step.min() > ALIGNED * step.max():
+        return False
+    rows = step[0] > step[1]
+    values, good = (plane.T, known.T) if rows else (plane, known)
+    along, across = (0, 1) if rows else (1, 0)
+    first, last = np.sort(np.rint(ends[:, along]).astype(int))
+    reach = int(fwhm) + 2
+    low = max(int(ends[:, across].min()) - reach, 0)
+    box = np.s_[max(first, 0) : last + 1, low : int(ends[:, across].max()) + reach + 1]
+    level = _median(np.where(good[box], values[box], np.nan))
+    level = np.abs(level - np.median(level))
+    if len(level) < 3 or not level.max() > 0:
+        return False
+    alone = level[1:-1] - 0.5 * (level[:-2] + level[2:])
+    neighbour = np.exp(-0.5 * (2.355 / fwhm) ** 2)  # of a PSF's light beside its peak
+    noise = 1.5 / np.sqrt(last - first + 1)
+    return bool(alone.max() > (1 - 0.5 * neighbour) * level.max() and alone.max() > 4 * noise)
+
+
+def _is_streak(level, error, tilt, width, fwhm) -> bool:
     seen = np.isfinite(level)
     if seen.sum() * STEP < SHORTEST or not NARROW * fwhm < width < WIDE * fwhm:
         return False
-    level, error, tilt, along = level[seen], error[seen], tilt[seen], along[seen]
+    level, error, tilt = level[seen], error[seen], tilt[seen]
     mean = np.average(level, weights=1 / error**2)
     if mean / np.sqrt(1 / (1 / error**2).sum()) < SURE:
         return False
     if np.mean(level > FAINT * mean) < SEEN:
         return False
-    if abs(np.median(tilt)) > STEADY * mean:
-        return False
-    return not _fades(level, along, stars, width)
+    return bool(abs(np.median(tilt)) < STEADY * mean)
 
 
-def _fades(level, along, stars, width) -> bool:
-    """Whether it is bright near a saturated star that lies on it, and faint far from that."""
-    if not len(stars):
-        return False
-    direction = (along[-1] - along[0]) / max(np.hypot(*(along[-1] - along[0])), 1e-9)
+def _fades(level, along, first, last, stars, width) -> bool:
+    """Whether a saturated star lies on it from which it fades, beyond its ends too: a spike."""
+    length = max(np.hypot(*(along[-1] - along[0])), 1e-9)
+    direction = (along[-1] - along[0]) / length
     off = stars - along[0]
     across = np.abs(off[:, 1] * direction[0] - off[:, 0] * direction[1])
-    place = (off @ direction)[across < width]
+    star = (off @ direction)[across < width]
     here = (along - along[0]) @ direction
-    place = place[(place > here[0] - 60) & (place < here[-1] + 60)]
-    if not len(place):
+    star = star[(star > here[first] - BESIDE) & (star < here[last - 1] + BESIDE)]
+    if not len(star):
         return False
-    distance = np.abs(here[:, None] - place[None, :: max(1, len(place) // 50)]).min(1)
-    order = np.argsort(distance)
-    third = max(len(order) // 3, 1)
-    near, far = np.median(level[order[:third]]), np.median(level[order[-third:]])
-    return bool(near > FADING * far)
+    part = np.flatnonzero(np.isfinite(level[first:last])) + first
+    third = max(len(part) // 3, 1)
+    star = np.sort(star)
+    for one in np.split(star, np.flatnonzero(np.diff(star) > 2 * width) + 1):
+        order = part[np.argsort(np.abs(here[part] - one.mean()))]
+        far = np.median(level[order[-third:]])
+        if np.median(level[order[:third]]) > FADING * far:
+            return True
+    beyond = np.r_[level[max(first - 5, 0) : max(first - 1, 0)], level[last + 1 : last + 5]]
+    beyond = beyond[np.isfinite(beyond)]
+    return bool(len(beyond) and np.mean(beyond) > 0.1 * far)
 
 
 def _chord(ends, shape):
