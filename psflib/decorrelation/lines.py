@@ -13,9 +13,9 @@ import numpy as np
 
 from psflib.loops import streaks as loops
 
-STRIPS = 64, 128  # pixels of the binned plane: a long strip sees fainter lines, a short one shorter
+STRIPS = 128, 256  # px: a long strip sees fainter lines, a short one shorter
 CLIP = 2.5  # sigma of a binned pixel, beyond which it counts no more
-SIDE = 5, 8  # px to both sides of a line, against which it stands out
+TAPS = 0.5  # sum of the squares of `standing_out`'s
 FOUND = 7.0  # sigma
 MOST = 6  # lines of a strip, direction and sign
 NEAR = 6  # px between the ends of lines that are one
@@ -57,7 +57,8 @@ def lines(plane: np.ndarray, size: int) -> list[Line]:
         turned = np.ascontiguousarray(plane.T) if transposed else plane
         for flipped in (False, True):
             view = turned[:, ::-1] if flipped else turned
-            for height in STRIPS:
+            for strip in STRIPS:
+                height = max(32, 2 ** round(np.log2(strip / size)))
                 if height > 2 * view.shape[0]:
                     continue
                 for top, s, x, snr in _of_strips(view, height):
@@ -85,20 +86,13 @@ def _of_strips(view, height):
 
 def _standing_out(sums, height):
     """Significance (h, w) of each line against those to both sides of it; 0 near the borders."""
-    near, far = SIDE
-    out = np.zeros_like(sums)
-    inner = np.s_[:, far:-far]
-
-    def at(shift):
-        return sums[:, far + shift : sums.shape[1] - far + shift]
-
-    sides = [k for k in range(near, far + 1)]
-    total = at(-1) + 2 * at(0) + at(1)
-    for k in sides:
-        total -= np.float32(2 / len(sides)) * (at(k) + at(-k))
-    out[inner] = total / np.float32(np.sqrt(height * (6 + 8 / len(sides))))
-    scatter = 1.4826 * float(np.median(np.abs(out[::5, far:-far:3])))
-    return out / np.float32(max(scatter, 1.0))
+    out = np.empty_like(sums)
+    loops.standing_out(sums, np.float32(1 / np.sqrt(TAPS * height)), out)
+    some = out[:: max(height // 16, 1), 8:-8:5]
+    scatter = 1.4826 * float(np.median(np.abs(some)))
+    if scatter > 1:
+        out /= np.float32(scatter)
+    return out
 
 
 def _peaks(values):

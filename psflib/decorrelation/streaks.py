@@ -29,7 +29,9 @@ NARROW, WIDE = 0.75, 8.0  # FWHM of the PSF, between which a streak is
 SEEN, FAINT = 0.75, 0.3  # share of its steps that have this share of its brightness
 PROMISING = 0.7  # share of a strip's steps that are lit of a line worth following
 ALIGNED = 0.05  # slope of lines along rows and columns
+PARALLEL = 0.15  # of its brightness, that lines beside it scatter by
 BESIDE = 60.0  # px from its ends, where a saturated star may stand whose spike it is
+LONGEST_SPIKE = 300.0  # px, both arms; a streak so short on a saturated star is rare
 FADING = 1.5  # times as bright near a saturated star as far from it: the star's spike
 STEADY = 0.35  # of its brightness, by which the sky of both sides may differ
 DIM = 0.3  # sigma of a pixel, to which its light is masked
@@ -152,7 +154,7 @@ def _tried(line: Line, others, size) -> bool:
             abs((x - other.x1) * dy - (y - other.y1) * dx)
             for x, y in ((line.x1, line.y1), (line.x2, line.y2))
         ]
-        if max(off) < 4 * size * np.hypot(dx, dy):
+        if max(off) < 1.5 * size * np.hypot(dx, dy):
             return True
     return False
 
@@ -205,7 +207,8 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
         return None
     if _fades(level, along, first, last, stars, width):
         return None
-    if _is_column(plane, known, along[[first, last - 1]], fwhm):
+    found = along[[first, last - 1]]
+    if _is_column(plane, known, found, fwhm) or _is_band(plane, known, found, width, bright):
         return None
     weight = np.nan_to_num(1 / error[part] ** 2)
     seen = np.nan_to_num(level[part])
@@ -256,6 +259,23 @@ def _is_column(plane, known, ends, fwhm) -> bool:
     return bool(alone.max() > (1 - 0.5 * neighbour) * level.max() and alone.max() > 4 * noise)
 
 
+def _is_band(plane, known, ends, width, bright) -> bool:
+    """Whether the lines beside it are as bright: banding, or what is left of a sky."""
+    step = ends[1] - ends[0]
+    length = np.hypot(*step)
+    half = int(np.ceil(12 * width))
+    n = max(int(length / STEP), 1)
+    sums, counts = np.empty((2, n, 2 * half + 1))
+    loops.profile_along(plane, known, *ends[0], *(step / length), length / n, sums, counts)
+    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    profile = _median(means)
+    off = np.arange(-half, half + 1)
+    shape = _shape(np.arange(-int(width) - 1, int(width) + 2), width)
+    smooth = np.convolve(profile - np.median(profile), shape / shape.sum(), "same")
+    beside = np.abs(smooth[(np.abs(off) > 2 * width) & (np.abs(off) < half - width)])
+    return bool(1.4826 * np.median(beside) > PARALLEL * abs(bright))
+
+
 def _is_streak(level, error, tilt, width, fwhm) -> bool:
     seen = np.isfinite(level)
     if seen.sum() * STEP < SHORTEST or not NARROW * fwhm < width < WIDE * fwhm:
@@ -280,13 +300,15 @@ def _fades(level, along, first, last, stars, width) -> bool:
     star = star[(star > here[first] - BESIDE) & (star < here[last - 1] + BESIDE)]
     if not len(star):
         return False
+    inside = (star > here[first]) & (star < here[last - 1])
+    if inside.any() and here[last - 1] - here[first] < LONGEST_SPIKE:
+        return True
     part = np.flatnonzero(np.isfinite(level[first:last])) + first
-    third = max(len(part) // 3, 1)
+    far = np.median(level[part])
     star = np.sort(star)
     for one in np.split(star, np.flatnonzero(np.diff(star) > 2 * width) + 1):
-        order = part[np.argsort(np.abs(here[part] - one.mean()))]
-        far = np.median(level[order[-third:]])
-        if np.median(level[order[:third]]) > FADING * far:
+        near = np.abs(here[part] - one.mean()) < BESIDE + np.ptp(one)
+        if near.any() and np.median(level[part[near]]) > FADING * far:
             return True
     beyond = np.r_[level[max(first - 5, 0) : max(first - 1, 0)], level[last + 1 : last + 5]]
     beyond = beyond[np.isfinite(beyond)]
@@ -356,11 +378,10 @@ def _refined(plane, known, ends, width, sign):
     shapes = _shape(off[:, None] - unit * GRID, width)
     use = counts > 0
     light, power = (rest * use) @ shapes, use @ shapes**2
-    amplitude = np.divide(
-        light, power, out=np.zeros_like(light), where=power > 0.3 * shapes.shape[1] ** 0
-    )
+    amplitude = np.divide(light, power, out=np.zeros_like(light), where=power > 0.3)
     typical = np.median(np.abs(amplitude[:, len(GRID) // 2]))
-    amplitude = np.clip(amplitude, -2, max(3 * typical, 2))
+    most = max(1.5 * typical, 3 / np.sqrt(max(np.median(power), 1.0)))  # stars count no more
+    amplitude = np.clip(amplitude, -most, most)
     n = len(means)
     fraction = (np.arange(n) + 0.5) / n
     a, b = (g.ravel()[:, None] for g in np.meshgrid(GRID, GRID, indexing="ij"))

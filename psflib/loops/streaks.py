@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from psflib.loops._numba import loop
 
 
@@ -30,6 +32,25 @@ def line_sums(planes):
                     out[x] = here[x]
         now, n = 1 - now, 2 * n
     return now
+
+
+@loop
+def standing_out(sums, scale, out):
+    """Each line of `line_sums` against those to both sides of it.
+
+    sums, out (h, w) float32: a line (1/4, 1/2, 1/4) minus the mean of those from 5 to 8 px on both
+    sides, times scale (float32); 0 within 8 px of the borders.
+    """
+    height, width = sums.shape
+    quarter, half, eighth = np.float32(0.25), np.float32(0.5), np.float32(0.125)
+    for s in range(height):
+        row, line = sums[s], out[s]
+        line[:] = 0
+        for x in range(8, width - 8):
+            near = row[x - 5] + row[x + 5] + row[x - 6] + row[x + 6]
+            far = row[x - 7] + row[x + 7] + row[x - 8] + row[x + 8]
+            middle = quarter * (row[x - 1] + row[x + 1]) + half * row[x]
+            line[x] = scale * (middle - eighth * (near + far))
 
 
 @loop
