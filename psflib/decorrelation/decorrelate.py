@@ -211,9 +211,10 @@ def _with_score(clean, values, sky, settings):
     Structure that is wider than the filter (banding, residual sky) makes a point source less
     significant than the pixels' noise claims: `score_scale` in `meta` is the measured standard
     deviation of the score in empty sky, 1 where it is within the tolerance, NaN if unknown.  The
-    score itself is divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9).
+    score itself is divided by what is measured nearby (on GOTO's field it is 1.4 to 1.9), which
+    `score_scatter` keeps: rows of cells, bilinear between their centres.
     """
-    notes = list(clean.meta.get("notes", ()))
+    notes, told = list(clean.meta.get("notes", ())), {}
     clean = _without_lost(clean, values, notes)
     _refuse_empty(clean, values)
     known = sample(values, sky)
@@ -223,10 +224,10 @@ def _with_score(clean, values, sky, settings):
     if abs(scale - 1) > (CROWDED_SCORE if crowded else settings.distrust_beyond):
         notes.append(f"score of empty sky scatters by {scale:.3f}, not 1: divided by its scatter")
         log.warning("%s", notes[-1])
-        divide_by_scatter(values, sky, scale)
+        told = {"score_scatter": divide_by_scatter(values, sky, scale).tolist()}
     elif np.isfinite(scale):
         scale = 1.0
-    meta = {**clean.meta, "score_scale": scale, "notes": notes}
+    meta = {**clean.meta, "score_scale": scale, **told, "notes": notes}
     return clean.replace(score=values, meta=meta)
 
 

@@ -89,10 +89,11 @@ def scatter(values: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else float("nan")
 
 
-def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> None:
+def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> np.ndarray:
     """Divide a score (ny, nx) by its scatter in empty sky, bilinear between cells, in place.
 
-    `typical` is the scatter of cells that have too little sky.
+    `typical` is the scatter of cells that have too little sky.  Returned are the scatters, (rows,
+    columns), at the centres of the cells (`node_grid`).
     """
     cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in values.shape]
     x, y = node_grid(values.shape, cells[1])[0], node_grid(values.shape, cells[0])[1]
@@ -108,3 +109,4 @@ def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> No
     for y0 in range(0, len(values), ROWS):
         rows = np.arange(y0, min(y0 + ROWS, len(values)))[:, None]
         values[y0 : y0 + ROWS] /= bilinear(nodes[None], x, y, columns, rows)[0]
+    return nodes

@@ -3,36 +3,43 @@
 import logging
 
 import numpy as np
-from astropy import units as u
 from astropy.table import QTable
 from scipy import ndimage, spatial
 
 from psflib.decorrelation.score import reversed_psf, score
-from psflib.detection.dipoles import dipoles, in_units
-from psflib.detection.fits import fit_candidates
+from psflib.detection.alarms import (
+    empty_of_candidates,
+    expected_alarms,
+    score_noise,
+    threshold_for,
+)
+from psflib.detection.columns import candidate_table, pixel_area
+from psflib.detection.dipoles import dipoles
+from psflib.detection.fits import Splines, fit_candidates, turned
 from psflib.detection.flags import CandidateFlag, set_flags
+from psflib.detection.peaks import find_peaks
+from psflib.detection.surroundings import surroundings
 from psflib.detection.verdict import verdict
-from psflib.errors import BadDifference
+from psflib.errors import BadDifference, BadImage
+from psflib.image.convolve import BilinearWeights, node_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.image.patches import patch_centres
-from psflib.image.sky_frames import to_icrs
 from psflib.image.weights import weight_variance
 from psflib.loops import candidates as loops
-from psflib.loops import footprints
 from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
 
 
-
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
-    """Candidates above a significance.
+    """Candidates above a significance, measured.
 
     Parameters
     ----------
     difference : Difference
-        Decorrelated, or the claimed significance is wrong.
+        Decorrelated, or the claimed significance is wrong; what needs its science image and
+        template is unknown without them.
     threshold : float, optional
         Sigma; overrides the settings'.
     settings : DetectSettings, optional
@@ -40,43 +47,79 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     Returns
     -------
     QTable
-        `id, x, y` (px), `ra, dec` (deg, with a WCS), `flux, flux_err` (ADU, PSF flux, negative
-        where the source faded; the error holds the PSF's own), `snr` (significance: of the flux
-        over its noise alone), `fwhm` (px), `flag` (int32, bits of `CandidateFlag`), `flags` (the
-        same in words, "clean" if there are none), `clean` (bool), strongest first.  `meta` has the `verdict` (good, suspicious, bad), its
-        `reasons` and the numbers behind them (`evidence`), see `psflib.detection.verdict`.
+        Strongest first, the columns of `COLUMNS`; with a WCS also `ra, dec` (deg) and `sky`, with
+        a zero point `mag, mag_err`.  `meta` has `threshold` (sigma), `expected_alarms` (peaks of
+        both signs that noise lifts over it in `area` px, see `alarms`), `pixel_area` (arcsec²),
+        `mjd`, `date_obs`, `zero_point` as far as they are known, the `verdict` (good,
+        suspicious, bad), its `reasons` and the numbers behind them (`evidence`), see `verdict`.
 
     Raises
     ------
     BadDifference
         If the verdict is bad and the setting `on_bad` is fail.
+    BadImage
+        If a threshold by false alarms is asked for and no WCS tells the area of a pixel.
     """
     settings = settings or DetectSettings()
-    threshold = settings.threshold if threshold is None else threshold
-    snr = score(difference) if difference.score is None else difference.score
-    fwhm = psf_fwhm(difference)
-    psf = reversed_psf(difference)
+    if difference.score is None:
+        difference = difference.replace(score=score(difference))
+    snr, fwhm = difference.score, psf_fwhm(difference)
+    sky = empty_of_candidates(difference)
+    noise = score_noise(snr, sky)
+    threshold = _threshold(difference, noise, settings) if threshold is None else threshold
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
-    y, x = _peaks(snr, threshold, fwhm)
-    fits = fit_candidates(difference, weights, psf, snr, y, x, fwhm)
-    halo = _near_saturated(difference.mask, y, x, fwhm)
-    twin = _opposite(snr, y, x, psf.images.shape[-1])
-    at = fits.y + fits.dy, fits.x + fits.dx
-    pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
-    dipole = (twin & ~pairs.moved) | pairs.misplaced
-    columns = _measured(fits, difference, halo, dipole, settings) | pairs.columns
-    strength = np.abs(columns["snr"])  # the refined S/N, not that of the pixel
+    planes = difference.image, weights, usable & (weights > 0)
+    psf = reversed_psf(difference)
+    splines = Splines.of(turned(psf))
+    y, x = find_peaks(snr, threshold * min(1.0, noise.scatter.min()), noise.moments, fwhm)
+    fits = fit_candidates(planes, splines, snr, y, x, fwhm)
+    scale = _scatter(difference, noise, fits.x, fits.y)
+    strength = np.abs(fits.flux) * np.sqrt(fits.power) / scale  # of the fit, not of the pixel
     order = np.argsort(-strength, kind="stable")
     rows = order[strength[order] >= threshold]
-    columns = {name: values[rows] for name, values in columns.items()}
-    table = _table(columns, difference, threshold, fwhm)
-    return _judged(table, difference.replace(score=snr), settings.on_bad)
+    fits, scale = fits.take(rows), scale[rows]
+    around = surroundings(difference, planes, splines, fits, scale, fwhm)
+    table = candidate_table(difference, fits, scale, around, fwhm)
+    twin = _opposite(snr, fits.y, fits.x, splines.size)
+    at = fits.y + fits.dy, fits.x + fits.dx
+    pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
+    pairs.add_to(table, difference)
+    flag = _flags(difference, fits, fwhm, settings)
+    flag[(twin & ~pairs.moved) | pairs.misplaced] |= CandidateFlag.DIPOLE
+    set_flags(table, flag)
+    table.meta.update(_told(difference, noise, threshold))
+    return _judged(table, difference, sky, settings.on_bad)
 
 
-def _judged(table, difference, on_bad):
+def _threshold(difference, noise, settings):
+    """Sigma, as it is set or as it follows from the false alarms that are allowed."""
+    if settings.false_alarms is None:
+        return settings.threshold
+    area = pixel_area(difference)
+    if area is None:
+        raise BadImage(
+            "false_alarms are per square degree, and no WCS tells the area of a pixel: give the "
+            "image a WCS, or a `threshold` in sigma"
+        )
+    return threshold_for(noise, settings.false_alarms * noise.area * area / 3600**2)
+
+
+def _scatter(difference, noise, x, y):
+    """What the S/N that white noise would have at (x, y) is to be divided by."""
+    meta, left = difference.meta, noise.scatter_at(x, y)
+    if meta.get("score_scatter"):
+        nodes = np.array(meta["score_scatter"], float)
+        rows, columns = nodes.shape
+        at = node_grid(difference.shape, columns)[0], node_grid(difference.shape, rows)[1]
+        return left * BilinearWeights(nodes[None], *at).at_points(x, y)[0]
+    scale = meta.get("score_scale", 1.0)
+    return left * (scale if np.isfinite(scale) else 1.0)
+
+
+def _judged(table, difference, sky, on_bad):
     """The candidates with the verdict on their difference, and what follows from it."""
-    found = verdict(difference, table)
+    found = verdict(difference, table, sky=sky)
     table.meta.update(found.meta)
     text = f"verdict: {found.word}" + "".join(f"; {reason}" for reason in found.reasons)
     log.log(logging.INFO if found.word == "good" else logging.WARNING, "%s", text)
@@ -97,23 +140,6 @@ def psf_fwhm(difference: Difference) -> float:
     return float(2 * step * np.sqrt((fine > 0.5 * fine.max()).sum() / np.pi))
 
 
-def _peaks(snr, threshold, fwhm):
-    """Local extrema of |snr|, strongest first, none within one FWHM of a stronger of its sign."""
-    strength = np.abs(snr)
-    found = np.zeros(snr.shape, bool)
-    below = np.nextafter(np.float32(threshold), np.float32(0))  # the threshold itself is enough
-    footprints.mark_peaks(strength, below, strength > below, max(1, round(0.5 * fwhm)), found)
-    y, x = np.nonzero(found)
-    order = np.argsort(-strength[y, x], kind="stable")
-    y, x = y[order], x[order]
-    keep = np.ones(len(y), bool)
-    if len(y) > 1:
-        pairs = spatial.cKDTree(np.c_[x, y]).query_pairs(fwhm, output_type="ndarray")
-        alike = snr[y[pairs[:, 0]], x[pairs[:, 0]]] * snr[y[pairs[:, 1]], x[pairs[:, 1]]] > 0
-        keep[pairs.max(axis=1)[alike]] = False
-    return y[keep], x[keep]
-
-
 def _near_saturated(mask, y, x, fwhm):
     """True where a saturated star's halo rules: within 2 FWHM + 2.5 radii of its saturated core.
 
@@ -130,24 +156,23 @@ def _near_saturated(mask, y, x, fwhm):
     return near
 
 
-def _measured(fits, difference, halo, dipole, settings):
-    """Columns of the table, one entry a candidate: place, PSF flux and its error, S/N, flags."""
-    x, y = fits.x + fits.dx, fits.y + fits.dy
-    scale = difference.meta.get("score_scale", 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = (scale if np.isfinite(scale) else 1.0) / np.sqrt(fits.power)
-        snr = fits.flux / error
-    total = np.hypot(error, fits.flux * _psf_error(difference, x, y))
+def _on_streak(mask, y, x, fwhm):
+    """Whether the light of a streak is within a FWHM: its mask ends where it fades."""
+    ny, nx = mask.shape
+    found = np.zeros(len(y), bool)
+    for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+        row = np.clip(np.rint(y + fwhm * np.sin(angle)).astype(int), 0, ny - 1)
+        column = np.clip(np.rint(x + fwhm * np.cos(angle)).astype(int), 0, nx - 1)
+        found |= has_bits(mask[row, column], MaskBit.STREAK)
+    return found
+
+
+def _flags(difference, fits, fwhm, settings):
+    """`CandidateFlag`s (n,) of int32."""
     flag = _shape_flags(fits, settings)
-    flag[halo] |= CandidateFlag.HALO
-    flag[dipole] |= CandidateFlag.DIPOLE
-    return {"x": x, "y": y, "flux": fits.flux, "flux_err": total, "snr": snr, "flag": flag}
-
-
-def _psf_error(difference, x, y) -> np.ndarray:
-    """Relative error that the PSF's own error puts on fluxes; 0 for a PSF that has none to tell."""
-    known = getattr(difference.psf, "flux_error", None)
-    return np.zeros(len(x)) if known is None else np.nan_to_num(known(x, y))
+    flag[_near_saturated(difference.mask, fits.y, fits.x, fwhm)] |= CandidateFlag.HALO
+    flag[_on_streak(difference.mask, fits.y, fits.x, fwhm)] |= CandidateFlag.STREAK
+    return flag
 
 
 def _shape_flags(fits, settings):
@@ -173,21 +198,14 @@ def _opposite(snr, y, x, size):
     return strongest > np.maximum(0.6 * np.abs(snr[y, x]), 4)
 
 
-def _table(columns, difference, threshold, fwhm):
-    x, y = columns["x"], columns["y"]
-    table = QTable()
-    table["id"] = np.arange(1, len(x) + 1)
-    table["x"], table["y"] = x * u.pix, y * u.pix
-    if difference.wcs is not None:
-        wcs = difference.wcs
-        ra, dec = to_icrs(wcs.all_pix2world(x, y, 0), wcs) if len(x) else (x, y)
-        table["ra"], table["dec"] = ra * u.deg, dec * u.deg
-    unit = difference.meta.get("unit", 1.0) * u.adu  # of the image as it was given
-    table["flux"], table["flux_err"] = columns["flux"] * unit, columns["flux_err"] * unit
-    table["snr"] = columns["snr"]
-    table["fwhm"] = np.full(len(x), fwhm) * u.pix
-    for name, values in in_units(columns, difference).items():
-        table[name] = values
-    set_flags(table, columns["flag"])
-    table.meta["threshold"] = float(threshold)
-    return table
+def _told(difference, noise, threshold):
+    """What the table's meta has beside the verdict."""
+    known = ("mjd", "date_obs", "zero_point")
+    area = pixel_area(difference)
+    return {
+        "threshold": float(threshold),
+        "expected_alarms": expected_alarms(noise, threshold),
+        "area": noise.area,
+        **({} if area is None else {"pixel_area": area}),
+        **{name: difference.meta[name] for name in known if difference.meta.get(name) is not None},
+    }

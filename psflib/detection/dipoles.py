@@ -65,6 +65,16 @@ class Dipoles:
     misplaced: np.ndarray
     moved: np.ndarray
 
+    def add_to(self, table, difference) -> None:
+        """Write the columns, fluxes on the scale of the image as it was given, and the word
+        "moved" of the column `kind`."""
+        scale = {u.adu: difference.meta.get("unit", 1.0)}
+        for name, unit in UNITS.items():
+            values = self.columns[name]
+            table[name] = values if unit is None else values * scale.get(unit, 1.0) * unit
+        if "kind" in table.colnames:
+            table["kind"] = np.where(self.moved, "moved", table["kind"])
+
 
 def dipoles(difference: Difference, weights, psf, score, y, x, fwhm, suspect) -> Dipoles:
     """Fit a pair of PSFs to all candidates that have something of the other sign beside them.
@@ -98,15 +108,6 @@ def dipoles(difference: Difference, weights, psf, score, y, x, fwhm, suspect) ->
         mine = (pair >= first) & (pair < first + BATCH)
         _fill(found, rows[mine], pair[mine] - first, fitted, difference, fwhm)
     return found
-
-
-def in_units(columns, difference) -> dict:
-    """The dipole columns as quantities, fluxes on the scale of the image as it was given."""
-    scale = {u.adu: difference.meta.get("unit", 1.0)}
-    return {
-        name: columns[name] if unit is None else columns[name] * scale.get(unit, 1.0) * unit
-        for name, unit in UNITS.items()
-    }
 
 
 def _has_images(difference):

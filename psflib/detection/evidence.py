@@ -9,6 +9,7 @@ import numpy as np
 from astropy.table import QTable
 from scipy import spatial
 
+from psflib.detection.alarms import empty_of_candidates
 from psflib.detection.shapes import ellipticity, lobes, shift
 from psflib.image import noise
 from psflib.image.convolve import node_grid
@@ -18,8 +19,6 @@ from psflib.image.smooth import smoothed
 from psflib.loops import footprints
 
 NODES = 9  # an axis, at which the kernel is looked at
-SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
-SKY_REACH = 5  # px, with what is about it
 SKY_SAMPLE = 200_000  # px of a quadrant that tell it to 0.3 %
 FEWEST_SKY = 1000  # pixels of it that tell a standard deviation to 2 %
 CLASSES = {"faint": (10.0, 50.0), "medium": (50.0, 250.0), "bright": (250.0, np.inf)}  # S/N
@@ -49,11 +48,14 @@ class Evidence:
         As `detect` finds them.
     science : Exposure, optional
         The prepared science image, whose stars tell what the subtraction leaves of them.
+    sky : ndarray (ny, nx) bool, optional
+        `empty_of_candidates`, if it is known.
     """
 
     difference: Difference
     candidates: QTable
     science: Exposure | None = None
+    sky: np.ndarray | None = None
 
     @property
     def meta(self) -> Mapping[str, Any]:
@@ -117,7 +119,7 @@ def sky(evidence) -> dict[str, float]:
         "quadrant_noise": np.nan,
         "correlation": np.nan,
     }
-    select = _empty(difference)
+    select = empty_of_candidates(difference) if evidence.sky is None else evidence.sky
     if select.sum() < FEWEST_SKY:
         return found
     parts = [_sample(difference, select, box) for box in _quadrants(difference.shape)]
@@ -282,16 +284,6 @@ def _at_least(count) -> float:
 
 def _clean(table) -> np.ndarray:
     return np.asarray(table["clean"], bool)
-
-
-def _empty(difference):
-    """Pixels (ny, nx) bool away from anything significant of either sign."""
-    usable = difference.usable & (difference.variance > 0)
-    if difference.score is None:
-        return usable
-    near = np.empty(usable.shape, bool)
-    footprints.grow(np.abs(difference.score) > SKY_SCORE, SKY_REACH, near)
-    return usable & ~near
 
 
 def _peaks(science, difference):

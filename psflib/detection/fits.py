@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from scipy import ndimage
 
-from psflib.image.difference import Difference
+from psflib.detection.peaks import vertex
+from psflib.image.convolve import VaryingKernel
 from psflib.loops import candidates as loops
 
 REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
@@ -26,8 +27,12 @@ class Fits:
         Peak of the score.
     dy, dx : ndarray
         From there to the best fit, px.
+    dy_err, dx_err : ndarray
+        Standard errors of the place, px: of the fit of flux and place together, white noise.
     flux, power : ndarray
         PSF flux, and Σ psf² / variance.
+    flux_err : ndarray
+        Standard error of the flux, of the same fit.
     masked : ndarray
         Share of the PSF's light in its core that falls on unusable pixels.
     count : ndarray
@@ -38,23 +43,73 @@ class Fits:
         Of the central pixel: inverse variance (0 if unusable), and what the fit leaves of it.
     peak : ndarray
         Of the PSF.
+    elongation, extent : ndarray
+        Axis ratio (at least 1) and size of the light, under a Gaussian of the PSF's width, in
+        units of what the PSF has in the same pixels: 1 and 1 of a point source.  NaN where noise
+        leaves no positive moments.
     """
 
     y: np.ndarray
     x: np.ndarray
     dy: np.ndarray
     dx: np.ndarray
+    dy_err: np.ndarray
+    dx_err: np.ndarray
     flux: np.ndarray
     power: np.ndarray
+    flux_err: np.ndarray
     masked: np.ndarray
     count: np.ndarray
     chi2: np.ndarray
     centre_weight: np.ndarray
     centre_off: np.ndarray
     peak: np.ndarray
+    elongation: np.ndarray
+    extent: np.ndarray
+
+    def take(self, rows) -> "Fits":
+        """Some of the candidates."""
+        return Fits(**{f.name: getattr(self, f.name)[rows] for f in dataclasses.fields(self)})
 
 
-def fit_candidates(difference: Difference, weights, psf, score, y, x, fwhm) -> Fits:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splines:
+    """The cubic B-splines of a PSF that varies over the field.
+
+    Parameters
+    ----------
+    images : ndarray (r, m, m)
+        Coefficients of its terms, `BEYOND` px wider than the PSF on each side.
+    weights : BilinearWeights
+        Of the terms.
+    """
+
+    images: np.ndarray
+    weights: object
+
+    @classmethod
+    def of(cls, psf: VaryingKernel) -> "Splines":
+        """Of a PSF as a kernel that is not turned."""
+        pads = (0, 0), (BEYOND, BEYOND), (BEYOND, BEYOND)
+        images = np.pad(psf.images, pads, "edge")
+        made = [ndimage.spline_filter(i, order=3, mode="nearest") for i in images]
+        return cls(np.array(made), psf.weights)
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[-1] - 2 * BEYOND
+
+    def at(self, x, y) -> np.ndarray:
+        """Coefficients (n, m, m) at positions (n,)."""
+        return np.tensordot(self.weights.at_points(x, y).T, self.images, 1)
+
+
+def turned(psf: VaryingKernel) -> VaryingKernel:
+    """A kernel turned by 180 degrees."""
+    return dataclasses.replace(psf, images=psf.images[:, ::-1, ::-1])
+
+
+def fit_candidates(planes, splines: Splines, score, y, x, fwhm) -> Fits:
     """Fit the PSF to the difference around each peak of the score.
 
     Gauss-Newton steps on the difference itself: beside bright stars the peak of a score is off
@@ -63,35 +118,80 @@ def fit_candidates(difference: Difference, weights, psf, score, y, x, fwhm) -> F
 
     Parameters
     ----------
-    difference : Difference
-    weights : ndarray (ny, nx) float32
-        Variance that weighs the pixels, ADU².
-    psf : VaryingKernel
-        The PSF turned by 180 degrees, between nodes bilinear (`reversed_psf`).
+    planes : tuple of ndarray (ny, nx)
+        Difference (ADU), variance that weighs its pixels (ADU²), float32, and usable, bool.
+    splines : Splines
+        Of the difference's PSF.
     score : ndarray (ny, nx) float32
     y, x : ndarray (n,) of int
         Peaks.
     fwhm : float
         px.
     """
-    usable = difference.usable & (weights > 0)
-    planes = difference.image, weights, usable
-    size = psf.images.shape[-1]
-    images = np.pad(psf.images[:, ::-1, ::-1], ((0, 0), (BEYOND, BEYOND), (BEYOND, BEYOND)), "edge")
-    splines = np.array([ndimage.spline_filter(i, order=3, mode="nearest") for i in images])
-    start = np.stack([_vertex(score, y, x, axis) for axis in (0, 1)], 1)
-    shift, facts = np.empty((len(y), 2)), np.empty((len(y), 9))
+    start = np.stack([vertex(score, y, x, axis) for axis in (0, 1)], 1)
+    shift, facts = np.empty((len(y), 2)), np.empty((len(y), loops.FACTS))
+    matrix = np.empty((len(y), 3, 3))
     for first in range(0, len(y), BATCH):
         part = slice(first, first + BATCH)
         at = y[part], x[part]
-        mixed = np.tensordot(psf.weights.at_points(at[1], at[0]).T, splines, 1)
-        shift[part] = _settled(planes, at, mixed, start[part], size, REACH * fwhm)
-        loops.fit_facts(*planes, *at, mixed, shift[part], size, CORE, facts[part])
-    power, signal, core, seen, count, rest, weight, off, peak = facts.T  # as in `fit_facts`
+        mixed = splines.at(at[1], at[0])
+        shift[part] = _settled(planes, at, mixed, start[part], splines.size, REACH * fwhm)
+        last = *planes, *at, mixed, shift[part], splines.size
+        loops.fit_facts(*last, CORE, fwhm / 2.355, facts[part])
+        loops.fit_sums(*last, matrix[part], np.empty((len(at[0]), 3)))
+    power, signal, core, seen, count, rest, weight, off, peak = facts[:, : loops.MOMENTS].T
     with np.errstate(invalid="ignore", divide="ignore"):
         flux, masked = signal / power, 1 - seen / core
+    flux_err, dy_err, dx_err = _errors(matrix, flux)
+    moments = facts[:, loops.MOMENTS :].reshape(-1, 2, 4)
     dy, dx = shift.T
-    return Fits(y, x, dy, dx, flux, power, masked, count, rest, weight, off, peak)
+    return Fits(
+        y, x, dy, dx, dy_err, dx_err, flux, power, flux_err, masked, count, rest, weight, off, peak,
+        *_shapes(moments),
+    )  # fmt: skip
+
+
+def psf_fluxes(planes, splines: Splines, y, x, dy, dx):
+    """PSF fluxes (n,) at given places, ADU, and Σ psf² / variance; arguments as of `Fits`."""
+    facts = np.empty((len(y), loops.FACTS))
+    shift = np.stack([dy, dx], 1).astype(float)
+    for first in range(0, len(y), BATCH):
+        part = slice(first, first + BATCH)
+        mixed = splines.at(x[part], y[part])
+        last = y[part], x[part], mixed, shift[part], splines.size
+        loops.fit_facts(*planes, *last, CORE, 1.0, facts[part])
+    power, signal = facts[:, loops.POWER], facts[:, loops.SIGNAL]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return signal / power, power
+
+
+def _errors(matrix, flux):
+    """Standard errors (n,) of flux, y and x: the inverse of the normal equations (Fisher matrix).
+
+    Where pixels are missing the three depend on each other, and all errors grow.
+    """
+    known = np.isfinite(matrix).all(axis=(1, 2)) & (matrix[:, 0, 0] > 0)
+    known[known] = np.linalg.cond(matrix[known]) < 1e12
+    errors = np.full((len(flux), 3), np.nan)
+    variances = np.diagonal(np.linalg.inv(matrix[known]), axis1=1, axis2=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        errors[known] = np.sqrt(variances)
+        errors[:, 1:] /= np.abs(flux)[:, None]
+    return errors.T
+
+
+def _shapes(moments):
+    """Elongation and extent (n,) of light whose moments (n, 2, 4) stand beside those of the PSF."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        yy, xx, xy = np.moveaxis(moments[:, :, 1:] / moments[:, :, :1], -1, 0)
+        det = yy * xx - xy**2
+        # of M = (moments of the PSF)^-1 (moments of the light)
+        mean = (xx[:, 1] * yy[:, 0] + yy[:, 1] * xx[:, 0] - 2 * xy[:, 1] * xy[:, 0]) / det[:, 1] / 2
+        product = det[:, 0] / det[:, 1]
+        apart = np.sqrt(np.maximum(mean**2 - product, 0))
+        good = (mean > apart) & (product > 0) & (det[:, 1] > 0)
+        ratio, size = np.sqrt((mean + apart) / (mean - apart)), product**0.25
+    return np.where(good, ratio, np.nan), np.where(good, size, np.nan)
 
 
 def _settled(planes, at, splines, start, size, reach):
@@ -116,17 +216,3 @@ def _settled(planes, at, splines, start, size, reach):
         best[active[done]] = shift[active[done]]
         active = active[near & ~done]
     return best
-
-
-def _vertex(score, y, x, axis):
-    """Offset (n,) of the maximum of a parabola through three pixels of |score|, within 0.5 px."""
-    at = (y, x)[axis]
-    inside = (at > 0) & (at < score.shape[axis] - 1)
-    low, mid, high = (
-        np.abs(score[(y + step, x) if axis == 0 else (y, x + step)]).astype(float)
-        for step in (np.where(inside, -1, 0), 0, np.where(inside, 1, 0))
-    )
-    curve = low - 2 * mid + high
-    bent = inside & (curve < 0)
-    offset = np.divide(0.5 * (low - high), curve, out=np.zeros(len(y)), where=bent)
-    return np.clip(offset, -0.5, 0.5)

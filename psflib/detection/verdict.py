@@ -147,7 +147,9 @@ CHECKS = (
 )  # fmt: skip
 
 
-def verdict(difference: Difference, candidates: QTable, science: Exposure | None = None) -> Verdict:
+def verdict(
+    difference: Difference, candidates: QTable, science: Exposure | None = None, sky=None
+) -> Verdict:
     """Judge a difference by all that can be measured on it.
 
     Parameters
@@ -158,11 +160,13 @@ def verdict(difference: Difference, candidates: QTable, science: Exposure | None
         From `psflib.detect`, flags included.
     science : Exposure, optional
         Prepared; the difference's own if it carries one.  Without it nothing is known of stars.
+    sky : ndarray (ny, nx) bool, optional
+        `alarms.empty_of_candidates`, if it is known.
     """
     science = difference.science if science is None else science
     if science is not None and "fwhm" not in science.meta:
         science = None
-    return judge(measure(Evidence(difference, candidates, science)))
+    return judge(measure(Evidence(difference, candidates, science, sky)))
 
 
 def verdict_of_psf(psf) -> Verdict:

@@ -57,6 +57,7 @@ class Row:
     gain: float | None = None  # electrons per unit of a pixel
     read_noise: float | None = None  # e-
     saturation: float | None = None  # ADU
+    zero_point: float | None = None  # mag of one pixel unit
     catalog: Path | None = None  # read by `select_stars`
     table: Path = dataclasses.field(default=Path(), kw_only=True)
     line: int = dataclasses.field(default=0, kw_only=True)
@@ -394,4 +395,5 @@ _PARSERS: dict[str, Callable[[str, Path], Any]] = {
     "gain": _number(positive=True),
     "read_noise": _number(positive=False),
     "saturation": _number(positive=True),
+    "zero_point": _number(positive=True),
 }

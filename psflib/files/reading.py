@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from psflib.errors import BadFile, BadImage
+from psflib.files.calibration import find_time, find_zero_point
 from psflib.files.choice import parse_choice
 from psflib.files.fitsio import open_fits, plane_shape, read_plane, select_hdu
 from psflib.files.formats import AUTO, NONE, Electrons, Format, names
@@ -41,6 +42,7 @@ def read(
     gain: float | None = None,
     read_noise: float | None = None,
     saturation: float | None = None,
+    zero_point: float | None = None,
     unreadable_wcs: str = "error",
 ) -> Exposure:
     """Read an image with what belongs to it.
@@ -80,6 +82,8 @@ def read(
         e-.
     saturation : float, optional
         ADU.
+    zero_point : float, optional
+        Magnitude of a source of one unit of a pixel, of the exposure as it is; goes to `meta`.
     unreadable_wcs : "error" or "note", optional
         What a WCS is that cannot be read: an error, or a note and `meta["wcs_problem"]` of an
         exposure without one, which `psflib.subtract` refuses unless the stars are to find the
@@ -92,7 +96,9 @@ def read(
         `meta["planes"]` says which planes were read from where and as what,
         `meta["mask_names"]` which share of the pixels has each bit or code of the mask,
         `meta["source_noise"]` whether the photon noise of sources is in the variance (None: not
-        known), and `meta["notes"]` is a list of sentences that say what was taken from where.
+        known), `meta["zero_point"]`, `meta["mjd"]` and `meta["date_obs"]` are there if the header
+        tells them (`psflib.files.calibration`), and `meta["notes"]` is a list of sentences that
+        say what was taken from where.
 
     Raises
     ------
@@ -112,12 +118,12 @@ def read(
         "sigma": _column(sigma, sigma_hdu),
         "weight": _column(weight, weight_hdu),
     }
-    _check_call(format, given, noise, unreadable_wcs)
+    _check_call(format, given | {"zero_point": zero_point}, noise, unreadable_wcs)
     choice = parse_choice(mask_bits, mask_ignore, mask_codes)
     with open_fits(path) as hdus:
         entry, notes = find_format(format, hdus, path)
         pixels, image, found = _read_image(path, hdus, hdu, entry, format, notes)
-        constants, meta = _read_headers(image, hdus, found)
+        constants, meta = _read_headers(image, hdus, found, zero_point)
         wcs, wcs_notes, problem = _wcs(found.hdu.header, hdus, path, unreadable_wcs)
         bad = find_mask(image, _column(mask, mask_hdu), choice)
         noise_plane, source_noise = find_variance(image, noise)
@@ -227,7 +233,7 @@ def _kept(headers):
     return kept
 
 
-def _read_headers(image, hdus, found):
+def _read_headers(image, hdus, found, zero_point):
     """Constants of the detector in the pixels' unit, and `meta`."""
     own = found.hdu.header
     headers = [own] if found.number == 0 else [own, hdus[0].header]
@@ -247,7 +253,20 @@ def _read_headers(image, hdus, found):
     if entry is not None and entry.pedestal and "saturation" in constants:
         constants["saturation"] -= number(headers, entry.pedestal) or 0.0
     image.notes.extend([*notes, *_overscan(own, image.shape)])
-    return constants, meta
+    told, notes = _brightness_and_time(headers, meta.get("EXPTIME"), zero_point)
+    image.notes.extend(notes)
+    return constants, meta | told
+
+
+def _brightness_and_time(headers, exposure_time, zero_point):
+    """Zero point (mag), middle and beginning of the exposure as far as they are known; notes."""
+    if isinstance(exposure_time, bool | str):
+        exposure_time = None
+    told, notes = find_time(headers, exposure_time)
+    if zero_point is None:
+        zero_point, more = find_zero_point(headers, exposure_time)
+        notes += more
+    return told if zero_point is None else {**told, "zero_point": zero_point}, notes
 
 
 def _electrons(constants, electrons: Electrons | str, headers, image):

@@ -9,12 +9,23 @@ import numpy as np
 from psflib.loops._numba import loop
 
 POWER, SIGNAL, CORE, SEEN, COUNT, REST, WEIGHT, OFF, PEAK = range(9)
+MOMENTS = 9  # first of the four moments of the data, after which come those of the PSF
+FACTS, FORCED = 17, 6  # columns of `fit_facts` and `forced_sums`
 
 
 @loop
-def spline_taps(fraction, taps):
-    """Cubic B-spline at 1 + fraction, fraction, 1 - fraction, 2 - fraction; fraction in [0, 1)."""
+def spline_taps(fraction, slope, taps):
+    """Cubic B-spline, or its slope, at 1 + fraction, fraction, 1 - fraction, 2 - fraction.
+
+    fraction in [0, 1); slope: of the sum of coefficients times taps along the axis.
+    """
     rest = 1 - fraction
+    if slope:
+        taps[0] = -rest * rest / 2
+        taps[1] = fraction * (3 * fraction - 4) / 2
+        taps[2] = rest * (4 - 3 * rest) / 2
+        taps[3] = fraction * fraction / 2
+        return
     taps[0] = rest * rest * rest / 6
     taps[1] = (4 - 6 * fraction * fraction + 3 * fraction * fraction * fraction) / 6
     taps[2] = (4 - 6 * rest * rest + 3 * rest * rest * rest) / 6
@@ -22,16 +33,16 @@ def spline_taps(fraction, taps):
 
 
 @loop
-def shifted(coefficients, dy, dx, rows, out):
+def shifted(coefficients, dy, dx, axis, rows, out):
     """The PSF moved by (dy, dx) px; beyond the coefficients their last row or column counts.
 
-    rows (k, m): scratch; out (k, k).
+    axis: -1, or 0 or 1 for its slope along y or x; rows (k, m): scratch; out (k, k).
     """
     m, k = coefficients.shape[0], out.shape[0]
     pad = (m - k) // 2
     taps = np.empty(4)
     low = int(np.floor(-dy))
-    spline_taps(-dy - low, taps)
+    spline_taps(-dy - low, axis == 0, taps)
     rows[:, :] = 0.0
     for i in range(k):
         for a in range(4):
@@ -39,7 +50,7 @@ def shifted(coefficients, dy, dx, rows, out):
             for j in range(m):
                 rows[i, j] += taps[a] * source[j]
     low = int(np.floor(-dx))
-    spline_taps(-dx - low, taps)
+    spline_taps(-dx - low, axis == 1, taps)
     out[:, :] = 0.0
     for a in range(4):
         for j in range(k):
@@ -58,25 +69,22 @@ def fit_sums(image, weight_variance, usable, y, x, coefficients, shift, size, ma
     """
     ny, nx = image.shape
     half = size // 2
-    psf, rows = np.empty((size, size)), np.empty((size, coefficients.shape[1]))
+    psf, rows = np.empty((3, size, size)), np.empty((size, coefficients.shape[1]))
     terms = np.empty(3)
     for p in range(len(y)):
-        shifted(coefficients[p], shift[p, 0], shift[p, 1], rows, psf)
+        for a in range(3):
+            shifted(coefficients[p], shift[p, 0], shift[p, 1], a - 1, rows, psf[a])
         matrix[p] = 0.0
         vector[p] = 0.0
         for i in range(size):
             row = y[p] - half + i
             if row < 0 or row >= ny:
                 continue
-            above, below = max(i - 1, 0), min(i + 1, size - 1)
             for j in range(size):
                 column = x[p] - half + j
                 if column < 0 or column >= nx or not usable[row, column]:
                     continue
-                left, right = max(j - 1, 0), min(j + 1, size - 1)
-                terms[0] = psf[i, j]
-                terms[1] = (psf[above, j] - psf[below, j]) / (below - above)
-                terms[2] = (psf[i, left] - psf[i, right]) / (right - left)
+                terms[0], terms[1], terms[2] = psf[0, i, j], -psf[1, i, j], -psf[2, i, j]
                 weight = 1 / np.float64(weight_variance[row, column])
                 for a in range(3):
                     weighted = weight * terms[a]
@@ -89,20 +97,27 @@ def fit_sums(image, weight_variance, usable, y, x, coefficients, shift, size, ma
 
 
 @loop
-def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, core, facts):
+def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, core, width, facts):
     """What the pixels say of each candidate's PSF at its last shift.
 
-    facts (n, 9) by column: POWER psf² / v and SIGNAL psf d / v of the usable pixels; of the pixels
+    facts (n, 17) by column: POWER psf² / v and SIGNAL psf d / v of the usable pixels; of the pixels
     above `core` of the peak, on the image: CORE their PSF, SEEN that of the usable ones, COUNT the
     number of these, REST their Σ (d - flux psf)² / v, flux = SIGNAL / POWER; of the central pixel
-    WEIGHT (0 if unusable) and OFF = d - flux psf; PEAK of the PSF on the image.
+    WEIGHT (0 if unusable) and OFF = d - flux psf; PEAK of the PSF on the image; from MOMENTS on
+    sum, yy, xx and xy of the usable data, then of the PSF there, about the fitted place and under
+    a Gaussian of `width` px.
     """
     ny, nx = image.shape
     half = size // 2
     psf, rows = np.empty((size, size)), np.empty((size, coefficients.shape[1]))
+    bell = np.empty((2, size))
     for p in range(len(y)):
-        shifted(coefficients[p], shift[p, 0], shift[p, 1], rows, psf)
+        shifted(coefficients[p], shift[p, 0], shift[p, 1], -1, rows, psf)
         facts[p] = 0.0
+        for axis in range(2):
+            for i in range(size):
+                off = (i - half - shift[p, axis]) / width
+                bell[axis, i] = np.exp(-0.5 * off * off)
         top, low = max(half - y[p], 0), min(half - y[p] + ny, size)
         left, right = max(half - x[p], 0), min(half - x[p] + nx, size)
         power = signal = peak = 0.0
@@ -115,6 +130,14 @@ def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, c
                     weighted = psf[i, j] / np.float64(weight_variance[row, column])
                     power += weighted * psf[i, j]
                     signal += weighted * image[row, column]
+                    dy, dx = i - half - shift[p, 0], j - half - shift[p, 1]
+                    bent = bell[0, i] * bell[1, j]
+                    for k in range(2):
+                        light = bent * (psf[i, j] if k else image[row, column])
+                        facts[p, MOMENTS + 4 * k] += light
+                        facts[p, MOMENTS + 4 * k + 1] += light * dy * dy
+                        facts[p, MOMENTS + 4 * k + 2] += light * dx * dx
+                        facts[p, MOMENTS + 4 * k + 3] += light * dy * dx
         flux = signal / power
         facts[p, POWER], facts[p, SIGNAL], facts[p, PEAK] = power, signal, peak
         for i in range(top, low):
@@ -132,6 +155,64 @@ def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, c
         if usable[y[p], x[p]]:
             facts[p, WEIGHT] = 1 / np.float64(weight_variance[y[p], x[p]])
             facts[p, OFF] = image[y[p], x[p]] - flux * psf[half, half]
+
+
+@loop
+def forced_sums(
+    weight_variance, usable, still, still_variance, moved, moved_variance, moved_mask, bad,
+    y, x, coefficients, shift, size, kernels, sums,
+):  # fmt: skip
+    """PSF fluxes at given places of an image and of another one that goes through a kernel.
+
+    Planes (ny, nx) float32, usable bool, moved_mask uint16, of which the bits `bad` count; `still`
+    stays as it is, `moved` is seen through kernels (n, k, k), one a candidate, turned by 180 degrees.
+    sums (n, 6): power = Σ psf² / v in the box of `size` px, and with c = psf / v / power: Σ c;
+    Σ c d and Σ c² var of `still`; the same of `moved`, for which c goes through the kernel first,
+    so that the noise that the convolved pixels share is counted right.  Of the light that falls on
+    pixels of it that are unusable or off the image, the others stand in.
+    """
+    ny, nx = usable.shape
+    half, side = size // 2, kernels.shape[1]
+    margin = side // 2
+    psf, rows = np.empty((size, size)), np.empty((size, coefficients.shape[1]))
+    wide = np.empty((size + side - 1, size + side - 1))
+    for p in range(len(y)):
+        shifted(coefficients[p], shift[p, 0], shift[p, 1], -1, rows, psf)
+        sums[p] = 0.0
+        wide[:, :] = 0.0
+        kernel = kernels[p]
+        for i in range(size):
+            row = y[p] - half + i
+            for j in range(size):
+                column = x[p] - half + j
+                if not (0 <= row < ny and 0 <= column < nx and usable[row, column]):
+                    continue
+                taken = psf[i, j] / np.float64(weight_variance[row, column])
+                sums[p, 0] += taken * psf[i, j]
+                sums[p, 1] += taken
+                sums[p, 2] += taken * still[row, column]
+                sums[p, 3] += taken * taken * still_variance[row, column]
+                for a in range(side):
+                    line, taps = wide[i + a, j : j + side], kernel[a]
+                    for b in range(side):
+                        line[b] += taken * taps[b]
+        total = seen = 0.0
+        for i in range(size + side - 1):
+            row = y[p] - half - margin + i
+            for j in range(size + side - 1):
+                column = x[p] - half - margin + j
+                total += wide[i, j]
+                if row < 0 or row >= ny or column < 0 or column >= nx:
+                    continue
+                if moved_mask[row, column] & bad:
+                    continue
+                seen += wide[i, j]
+                sums[p, 4] += wide[i, j] * moved[row, column]
+                sums[p, 5] += wide[i, j] * wide[i, j] * moved_variance[row, column]
+        for k in range(1, 6):
+            sums[p, k] /= sums[p, 0] * sums[p, 0] if k in (3, 5) else sums[p, 0]
+        sums[p, 4] *= total / seen
+        sums[p, 5] *= (total / seen) ** 2
 
 
 @loop

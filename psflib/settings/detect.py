@@ -11,6 +11,12 @@ class DetectSettings(BaseModel):
     threshold: float = Field(
         5.0, gt=0, description="significance of a candidate, sigma; raise for fewer false alarms"
     )
+    false_alarms: float | None = Field(
+        None, gt=0,
+        description="peaks of noise, of both signs, that are allowed in a square degree; if it is "
+        "given, the threshold follows from it and from the noise as measured, and the images need "
+        "a WCS",
+    )  # fmt: skip
     max_chi2: float = Field(
         3.0, gt=1,
         description="reduced chi-square of the PSF fit above which a candidate is flagged 'shape'",

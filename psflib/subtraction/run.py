@@ -16,6 +16,9 @@ METHODS = {
     "zogy": lazy_function("psflib.subtraction.zogy.stage", "subtract"),
 }
 
+#: What a difference takes over from the science image's `meta`, if it is known.
+OF_SCIENCE = ("unit", "mjd", "date_obs", "zero_point")
+
 build_psf = lazy_function("psflib.psf.build", "build_psf")
 
 
@@ -85,8 +88,7 @@ def subtract_aligned(
 
     made = METHODS[method](science, template, getattr(settings, method), psf_of)
     told = {"fwhm_science": science.meta["fwhm"], "fwhm_template": template.meta["fwhm"]}
-    if "unit" in science.meta:
-        told["unit"] = science.meta["unit"]
+    told |= {name: science.meta[name] for name in OF_SCIENCE if name in science.meta}
     return made.replace(meta={**made.meta, **told})
 
 

@@ -1,11 +1,19 @@
 """Slow, readable twins of the loops of the detection."""
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, signal
 
 
 def shifted(psf, dy, dx):
     return ndimage.shift(psf, (dy, dx), order=3, mode="nearest")
+
+
+def slopes(psf, dy, dx, step=1e-4):
+    """Along y and x, of the PSF that was moved."""
+    ends = [
+        [shifted(psf, dy - s * a, dx - s * b) for s in (step, -step)] for a, b in ((1, 0), (0, 1))
+    ]
+    return [(high - low) / (2 * step) for high, low in ends]
 
 
 def box(planes, y, x, psf):
@@ -24,13 +32,20 @@ def box(planes, y, x, psf):
 def fit_sums(planes, y, x, psf, shift):
     moved = shifted(psf, *shift)
     data, weight, inside = box(planes, y, x, psf)
-    terms = [term[inside].ravel() for term in (moved, *(-slope for slope in np.gradient(moved)))]
+    terms = [term[inside].ravel() for term in (moved, *(-slope for slope in slopes(psf, *shift)))]
     weighted = np.array(terms) * weight.ravel()
     return weighted @ np.array(terms).T, weighted @ data.ravel()
 
 
-def fit_facts(planes, y, x, psf, shift, level):
+def fit_facts(planes, y, x, psf, shift, level, width):
     data, weight, inside = box(planes, y, x, psf)
+    dy, dx = (np.indices(psf.shape)[a][inside] - len(psf) // 2 - shift[a] for a in (0, 1))
+    bell = np.where(weight > 0, np.exp(-(dy**2 + dx**2) / (2 * width**2)), 0)
+    moments = [
+        np.sum(light * bell * factor)
+        for light in (data, shifted(psf, *shift)[inside])
+        for factor in (1, dy**2, dx**2, dy * dx)
+    ]
     moved = shifted(psf, *shift)[inside]
     power, signal = np.sum(moved**2 * weight), np.sum(moved * data * weight)
     rest = data - signal / power * moved
@@ -41,7 +56,30 @@ def fit_facts(planes, y, x, psf, shift, level):
     return [
         power, signal, moved[core].sum(), moved[seen].sum(), seen.sum(),
         np.sum(rest[seen] ** 2 * weight[seen]),
-        1 / float(planes[1][y, x]) if central else 0, off if central else 0, moved.max(),
+        1 / float(planes[1][y, x]) if central else 0, off if central else 0, moved.max(), *moments,
+    ]  # fmt: skip
+
+
+def forced_sums(weigh, images, y, x, psf, shift, kernel):
+    """weigh: image, variance and usable of the difference; images: image, variance, usable each."""
+    (still, still_variance, _), (moved, moved_variance, seen) = images
+    _, weight, inside = box(weigh, y, x, psf)
+    plane = np.zeros(still.shape)
+    half = len(psf) // 2
+    rows, columns = (np.arange(-half, half + 1) + at for at in (y, x))
+    rows, columns = (
+        a[(a >= 0) & (a < n)] for a, n in zip((rows, columns), still.shape, strict=True)
+    )
+    model = shifted(psf, *shift)[inside]
+    power = np.sum(model**2 * weight)
+    plane[np.ix_(rows, columns)] = model * weight / power
+    # with room for what reaches over the border
+    wide = signal.convolve(np.pad(plane, len(kernel)), kernel[::-1, ::-1], mode="same")
+    there = wide[len(kernel) : -len(kernel), len(kernel) : -len(kernel)] * seen
+    share = wide.sum() / there.sum()
+    return [
+        power, plane.sum(), np.sum(plane * still), np.sum(plane**2 * still_variance),
+        share * np.sum(there * moved), share**2 * np.sum(there**2 * moved_variance),
     ]  # fmt: skip
 
 

@@ -35,8 +35,12 @@ def splines(psf):
 def test_shifted(psf, splines):
     rows, out = np.empty((13, splines.shape[1])), np.empty((13, 13))
     for dy, dx in (*SHIFT, (5.0, -9.3)):
-        loops.shifted(splines[0], dy, dx, rows, out)
+        loops.shifted(splines[0], dy, dx, -1, rows, out)
         np.testing.assert_allclose(out, naive_detection.shifted(psf, dy, dx), atol=1e-12)
+        for axis, expected in enumerate(naive_detection.slopes(psf, dy, dx)):
+            loops.shifted(splines[0], dy, dx, axis, rows, out)
+            # steps of 1e-4 px: their square, and rounding errors over them
+            np.testing.assert_allclose(out, expected, atol=1e-7)
 
 
 def test_fit_sums(planes, psf, splines):
@@ -44,16 +48,35 @@ def test_fit_sums(planes, psf, splines):
     loops.fit_sums(*planes, Y, X, splines, SHIFT, 13, matrix, vector)
     for p, shift in enumerate(SHIFT):
         expected = naive_detection.fit_sums(planes, Y[p], X[p], psf, shift)
-        np.testing.assert_allclose(matrix[p], expected[0], rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(vector[p], expected[1], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(matrix[p], expected[0], rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(vector[p], expected[1], rtol=1e-7, atol=1e-7)
 
 
 def test_fit_facts(planes, psf, splines):
-    facts = np.empty((len(Y), 9))
-    loops.fit_facts(*planes, Y, X, splines, SHIFT, 13, CORE, facts)
+    facts = np.empty((len(Y), loops.FACTS))
+    loops.fit_facts(*planes, Y, X, splines, SHIFT, 13, CORE, 1.4, facts)
     for p, shift in enumerate(SHIFT):
-        expected = naive_detection.fit_facts(planes, Y[p], X[p], psf, shift, CORE)
+        expected = naive_detection.fit_facts(planes, Y[p], X[p], psf, shift, CORE, 1.4)
         np.testing.assert_allclose(facts[p], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_forced_sums(planes, psf, splines):
+    rng = np.random.default_rng(6)
+    image, variance, usable = planes
+    moved = rng.normal(3, 5, image.shape).astype(np.float32)
+    spread = rng.uniform(1, 4, image.shape).astype(np.float32)
+    seen = rng.uniform(size=image.shape) < 0.9
+    kernels = rng.normal(0.02, 0.1, (len(Y), 5, 5))
+    kernels[:, 2, 2] += 1  # or nothing may be left of a sum that others divide by
+    sums = np.empty((len(Y), loops.FORCED))
+    pair = (image, spread, usable), (moved, variance, seen)
+    loops.forced_sums(
+        variance, usable, image, spread, moved, variance, np.where(seen, 8, 3).astype(np.uint16),
+        np.uint16(2), Y, X, splines, SHIFT, 13, kernels[:, ::-1, ::-1].copy(), sums,
+    )  # fmt: skip
+    for p, shift in enumerate(SHIFT):
+        expected = naive_detection.forced_sums(planes, pair, Y[p], X[p], psf, shift, kernels[p])
+        np.testing.assert_allclose(sums[p], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_strongest_opposite(planes):
