@@ -18,6 +18,7 @@ from psflib.detection.dipoles import dipoles
 from psflib.detection.fits import Splines, fit_candidates, turned
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.peaks import find_peaks
+from psflib.detection.ranking import known_ranking
 from psflib.detection.surroundings import surroundings
 from psflib.detection.verdict import verdict
 from psflib.errors import BadDifference, BadImage
@@ -30,6 +31,8 @@ from psflib.loops import candidates as loops
 from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
+
+TWIN, TWIN_SNR = 0.6, 4.0  # of a peak's score, and least, of one of the other sign beside it
 
 
 def detect(difference: Difference, threshold: float | None = None, settings=None) -> QTable:
@@ -81,13 +84,18 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     fits, scale = fits.take(rows), scale[rows]
     around = surroundings(difference, planes, splines, fits, scale, fwhm)
     table = candidate_table(difference, fits, scale, around, fwhm)
-    twin = _opposite(snr, fits.y, fits.x, splines.size)
+    opposite = _opposite(snr, fits.y, fits.x, splines.size)
+    twin = opposite > np.maximum(TWIN * np.abs(snr[fits.y, fits.x]), TWIN_SNR)
     at = fits.y + fits.dy, fits.x + fits.dx
     pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
+    table["opposite"] = np.maximum(opposite, 0) / np.abs(snr[fits.y, fits.x])
+    table["masked"] = fits.masked
     pairs.add_to(table, difference)
     flag = _flags(difference, fits, fwhm, settings)
     flag[(twin & ~pairs.moved) | pairs.misplaced] |= CandidateFlag.DIPOLE
+    table["real"] = np.full(len(table), np.nan)  # before the flags
     set_flags(table, flag)
+    table["real"] = known_ranking().score(table)
     table.meta.update(_told(difference, noise, threshold))
     return _judged(table, difference, sky, settings.on_bad)
 
@@ -192,10 +200,10 @@ def _shape_flags(fits, settings):
 
 
 def _opposite(snr, y, x, size):
-    """Peaks with one of the other sign, at least 60 % as strong, within the PSF: misregistration"""
+    """Strongest score (n,) of the other sign within the PSF."""
     strongest = np.empty(len(y))
     loops.strongest_opposite(snr, y, x, max(2, size // 4), strongest)
-    return strongest > np.maximum(0.6 * np.abs(snr[y, x]), 4)
+    return strongest
 
 
 def _told(difference, noise, threshold):
