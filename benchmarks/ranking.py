@@ -1,13 +1,13 @@
 """Real or bogus: the weights of the ranking, and how well it tells them on scenes it never saw.
 
-python benchmarks/ranking.py                     area under the ROC on held-out scenes and GOTO
-python benchmarks/ranking.py --write FILE        the same, into the tables of that file
-python benchmarks/ranking.py --learn             the weights made again (psflib/detection/ranking_prior.py)
+python benchmarks/ranking.py                             area under the ROC: held-out scenes, GOTO
+python benchmarks/ranking.py --write docs/benchmarks.md  the same, into that file
+python benchmarks/ranking.py --learn                     psflib/detection/ranking_prior.py again
 
-Bogus candidates come of what spoils differences, put into the scenes of `psflib.simulation`: half of
-the science image out of place, PSFs that are wider than the matching knows, cosmic rays and hot
-pixels that no mask knows, in one image or resampled in the other, spikes of bright stars, rings, the
-edges of masked blocks.  Real are new and variable sources, down to where they are detected.
+Bogus candidates come of what spoils differences (`ranking_scenes`): a third of the science image
+out of place, stars wider than the matching knows, cosmic rays and hot pixels that no mask knows,
+ringing of resampled defects, spikes of bright stars, rings, the edges of masked holes, columns.
+Real are new and variable sources, down to where they are detected.
 """
 
 import logging
@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 from astropy.table import QTable, vstack  # noqa: E402
 from measure import run_sections  # noqa: E402
 from ranking_scenes import DAMAGES, changes, damaged  # noqa: E402
+from real_pairs import data_folder  # noqa: E402
 from scipy import spatial  # noqa: E402
 
 import psflib  # noqa: E402
@@ -126,8 +127,6 @@ def held_out():
 
 def goto():
     """GOTO's listed sources against all other candidates, flagged ones too."""
-    from real_pairs import data_folder  # noqa: PLC0415
-
     pair = data_folder() / "goto_pair"
     images = (psflib.read(pair / f"goto_virgo_{name}.fits.fz") for name in ("sci", "ref"))
     found = psflib.detect(psflib.decorrelate(psflib.subtract(*images)))
@@ -139,10 +138,19 @@ def goto():
     clean = np.asarray(found["clean"]) | (label == 1)
     score = known_ranking().score(found)
     rows = [
-        [name, int(label[use].sum()), int((label[use] == 0).sum()), f"{area(score[use], label[use]):.4f}"]
+        [
+            name,
+            int(label[use].sum()),
+            int((label[use] == 0).sum()),
+            f"{area(score[use], label[use]):.4f}",
+        ]
         for name, use in (("all", np.ones(len(found), bool)), ("clean", clean))
     ]
-    return "GOTO: listed sources against all others", ["others", "listed", "others, number", "area"], rows
+    return (
+        "GOTO: listed sources against all others",
+        ["others", "listed", "others, number", "area"],
+        rows,
+    )
 
 
 def main():

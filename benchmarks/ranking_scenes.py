@@ -18,7 +18,9 @@ def damaged(raw, scene, damage: str, seed: int):
     rng = np.random.default_rng([seed, list(DAMAGES).index(damage), 7])
     pair = raw.science, raw.template
     stars = scene.sources[scene.sources["kind"] == "star"]
-    bright = stars[values(stars, "flux") > BRIGHT]
+    x, y = values(stars, "x"), values(stars, "y")
+    ny, nx = raw.shape
+    bright = stars[(values(stars, "flux") > BRIGHT) & (x > 0) & (y > 0) & (x < nx) & (y < ny)]
     images = [exposure.image.astype(float) for exposure in pair]
     noise = [np.sqrt(np.median(e.variance[e.variance > 0])) for e in pair]
     widths = [camera.psf.fwhm / 2.355 for camera in scene.cameras]
@@ -123,7 +125,17 @@ def edges(images, noise, widths, bright, rng):
             image[y - half : y + half + 1, x - half : x + half + 1] = np.nan
 
 
-DAMAGES = {f.__name__: f for f in (none, shifted, widened, rays, resampled, spikes, rings, edges)}
+def columns(images, noise, widths, bright, rng):
+    """Columns and rows that no mask knows."""
+    for image, sigma in zip(images, noise, strict=True):
+        for _ in range(3):
+            image[:, rng.integers(len(image))] += rng.uniform(-3, 3) * sigma
+            image[rng.integers(len(image))] += rng.uniform(-3, 3) * sigma
+
+
+DAMAGES = {
+    f.__name__: f for f in (none, shifted, widened, rays, resampled, spikes, rings, edges, columns)
+}
 
 
 def _places(stars):

@@ -94,7 +94,7 @@ def with_streaks(difference: Difference) -> Difference:
         return difference.replace(meta=meta)
     mask = difference.mask.copy()
     for streak in found:
-        _draw(mask, streak)
+        draw(mask, streak)
     said = ", ".join(f"({s.x1:.0f}, {s.y1:.0f}) to ({s.x2:.0f}, {s.y2:.0f})" for s in found)
     meta["notes"] = [*meta.get("notes", ()), f"{len(found)} streaks masked: {said}"]
     log.info("%s", meta["notes"][-1])
@@ -115,7 +115,7 @@ def find_streaks(difference: Difference) -> list[Streak]:
     found: list[Streak] = []
     for width in CLASSES:
         no_streaks: list[Line] = []
-        size = max(1, round(0.5 * width * fwhm))
+        size = max(1, round(0.65 * width * fwhm))
         if min(plane.shape) < 16 * size:
             continue
         for line in lines(binned(plane, known, size), size)[:MOST_FOLLOWED]:
@@ -237,8 +237,8 @@ def _noise_along(noise, along):
     return float(np.median(levels[levels > 0])) if (levels > 0).any() else 0.0
 
 
-def _draw(mask, streak):
-    """Set the bit of the light of a streak, in place."""
+def draw(mask: np.ndarray, streak: Streak) -> None:
+    """Set the bit of the light of a streak in a mask (ny, nx) uint16."""
     reach = streak.reach
     low_y, high_y = sorted((streak.y1, streak.y2))
     ny, nx = mask.shape
