@@ -157,7 +157,10 @@ def _fit(difference, weights, psf, places):
     offsets = places - stamps.origin[:, None]
     middle = offsets.mean(1, keepdims=True)
     bare = np.zeros(len(places))
-    tried = [_linear(stamps, middle + share * (offsets - middle)) for share in STARTS]
+    starts = [(middle, share) for share in STARTS]
+    # the lobe of the other sign may be noise, and the source stand at one of the places
+    starts += [(offsets[:, lobe, None], STARTS[0]) for lobe in range(2)]
+    tried = [_linear(stamps, at + share * (offsets - middle)) for at, share in starts]
     best = np.argmin([chi2 for _, chi2 in tried], axis=0)
     state = np.array([start for start, _ in tried])[best, np.arange(len(places))]
     state, _ = _settle(stamps, state, bare)
