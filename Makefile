@@ -70,6 +70,7 @@ bench: $(READY)  ## ePSF, wings, haloes, matching and SFFT against truth and pee
 	$(BIN)/python benchmarks/crowds.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/undersampled.py --write docs/benchmarks.md
 	$(BIN)/python benchmarks/weights.py --write docs/benchmarks.md
+	$(BIN)/python benchmarks/candidates.py --write docs/benchmarks.md
 
 peers: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r pyproject.toml --extra peers \

@@ -64,9 +64,8 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
         If a threshold by false alarms is asked for and no WCS tells the area of a pixel.
     """
     settings = settings or DetectSettings()
-    if difference.score is None:
-        difference = difference.replace(score=score(difference))
-    snr, fwhm = difference.score, psf_fwhm(difference)
+    snr = score(difference) if difference.score is None else difference.score
+    difference, fwhm = difference.replace(score=snr), psf_fwhm(difference)
     sky = empty_of_candidates(difference)
     noise = score_noise(snr, sky)
     threshold = _threshold(difference, noise, settings) if threshold is None else threshold

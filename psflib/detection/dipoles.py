@@ -73,7 +73,8 @@ class Dipoles:
             values = self.columns[name]
             table[name] = values if unit is None else values * scale.get(unit, 1.0) * unit
         if "kind" in table.colnames:
-            table["kind"] = np.where(self.moved, "moved", table["kind"])
+            kind = np.where(self.moved, "moved", table["kind"])
+            table["kind"] = np.where(self.misplaced & (kind == "moved"), "unknown", kind)
 
 
 def dipoles(difference: Difference, weights, psf, score, y, x, fwhm, suspect) -> Dipoles:

@@ -1,6 +1,7 @@
 """Fits of the PSF to all candidates at once: place, flux, and what the pixels under it say."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -85,7 +86,7 @@ class Splines:
     """
 
     images: np.ndarray
-    weights: object
+    weights: Any
 
     @classmethod
     def of(cls, psf: VaryingKernel) -> "Splines":

@@ -49,10 +49,10 @@ def forced(difference: Difference, planes, y, x, dy, dx, fwhm: float) -> ForcedF
         px.
     """
     kernel = difference.kernel
-    images = difference.science, difference.template
-    if any(image is None for image in images) or not len(y):
+    science, template = difference.science, difference.template
+    if science is None or template is None or not len(y):
         return ForcedFluxes(*np.full((4, len(y)), np.nan))
-    still, moved = images if kernel.convolved == "template" else images[::-1]
+    still, moved = (science, template) if kernel.convolved == "template" else (template, science)
     size = 2 * int(np.ceil(RADIUS * fwhm)) + 1
     splines = _splines(difference, size)
     seen = *planes[1:], still.image, still.variance, moved.image, moved.variance, moved.mask

@@ -50,7 +50,8 @@ def template_sources(template: Exposure, fwhm: float) -> TemplateSources:
     step = max(1, image.size // SAMPLE)
     sky = narrow.ravel()[::step][usable.ravel()[::step]]
     if not sky.size:
-        return TemplateSources(*np.zeros((3, 0)), np.zeros(0, bool))
+        nothing = np.zeros(0)
+        return TemplateSources(nothing, nothing, nothing, np.zeros(0, bool))
     level, spread = clipped(sky)
     typical = float(np.median(template.variance.ravel()[::step][usable.ravel()[::step]]))
     # what the noise of a resampled image has more than white noise, and crowds more than noise
@@ -65,8 +66,8 @@ def template_sources(template: Exposure, fwhm: float) -> TemplateSources:
     y, x, peak, noise = y[keep], x[keep], peak[keep], noise[keep]
     snr = peak / noise
     extended = _extended((wide[y, x] - level) / peak, snr)
-    place = (at + vertex(narrow, y, x, axis) for axis, at in enumerate((y, x)))
-    return TemplateSources(*place, snr, extended)
+    top_y, top_x = (at + vertex(narrow, y, x, axis) for axis, at in enumerate((y, x)))
+    return TemplateSources(top_y, top_x, snr, extended)
 
 
 def _extended(ratio, snr):

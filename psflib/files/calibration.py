@@ -15,6 +15,10 @@ OF_IMAGE = (
 OF_SECOND = ("MAGZPT", "IMAGEZPT")
 #: The flux of magnitude 0.
 FLUX_OF_ZERO = ("FLUXMAG0",)
+#: Zero points of units that are fluxes of AB magnitudes (3631 Jy; nanomaggies by definition).
+OF_UNIT = {
+    "nanomaggy": 22.5, "nmgy": 22.5, "njy": 31.4, "ujy": 23.9, "mujy": 23.9, "jy": 8.9,
+}  # fmt: skip
 SANE = 5.0, 45.0  # mag, between which a zero point is one
 ALIKE = 0.2  # mag, by which cards may differ
 MJD_OF_MIDDLE = ("MJD-AVG", "MJD-MID", "MJDMEAN", "EXPMID")
@@ -52,6 +56,7 @@ def find_zero_point(
     found = _cards(headers, OF_IMAGE, notes)
     for name, flux in _cards(headers, FLUX_OF_ZERO, notes, (1.0, math.inf)).items():
         found[name] = 2.5 * math.log10(flux)
+    found |= _of_units(headers, exposure_time)
     rate = _is_rate(headers)
     for name, value in _cards(headers, OF_SECOND, notes).items():
         if rate:
@@ -99,9 +104,36 @@ def _number(raw):
     return value if math.isfinite(value) else None
 
 
+def _of_units(headers, exposure_time):
+    """Zero points (AB) that follow from the unit of the pixels.
+
+    MJy/sr with the pixel's solid angle PIXAR_SR (JWST); PHOTFLAM and PHOTPLAM of one electron a
+    second (HST: ACS Data Handbook, -2.5 lg PHOTFLAM - 5 lg PHOTPLAM - 2.408).
+    """
+    unit = re.sub(r"[\s.]", "", _unit(headers)).lower()
+    word = re.sub(r"(ies|s|/pix(el)?)$", lambda m: "y" if m[0] == "ies" else "", unit)
+    if OF_UNIT.get(word):
+        return {f"BUNIT {unit}": OF_UNIT[word]}
+    one = {
+        name: _number(next((h[name] for h in headers if name in h), None))
+        for name in ("PIXAR_SR", "PHOTFLAM", "PHOTPLAM")
+    }
+    if unit == "mjy/sr" and (one["PIXAR_SR"] or 0) > 0:
+        return {"PIXAR_SR": 8.9 - 2.5 * math.log10(1e6 * one["PIXAR_SR"])}
+    flam, plam = one["PHOTFLAM"] or 0, one["PHOTPLAM"] or 0
+    seconds = 1.0 if _is_rate(headers) else exposure_time or 0
+    if unit.startswith("e") and flam > 0 and plam > 0 and seconds > 0:
+        value = -2.5 * math.log10(flam) - 5 * math.log10(plam) - 2.408
+        return {"PHOTFLAM and PHOTPLAM": value + 2.5 * math.log10(seconds)}
+    return {}
+
+
+def _unit(headers):
+    return next((str(h["BUNIT"]) for h in headers if str(h.get("BUNIT", "")).strip()), "")
+
+
 def _is_rate(headers):
-    unit = next((str(h["BUNIT"]) for h in headers if str(h.get("BUNIT", "")).strip()), "")
-    return bool(re.search(r"(?i)/\s*s|s\s*(-1|\*\*-1|\^-1)|per sec|cps", unit))
+    return bool(re.search(r"(?i)/\s*s\b|/\s*sec|s\s*(-1|\*\*-1|\^-1)|per sec|cps", _unit(headers)))
 
 
 def find_time(

@@ -97,6 +97,30 @@ def fit_sums(image, weight_variance, usable, y, x, coefficients, shift, size, ma
 
 
 @loop
+def add_moments(image, usable, y, x, psf, shift, width, moments):
+    """Sum, yy, xx and xy of the usable data in the box of the PSF (k, k), then of the PSF there.
+
+    About the fitted place, under a Gaussian of `width` px; moments (8,).
+    """
+    ny, nx = image.shape
+    size = psf.shape[0]
+    half = size // 2
+    for i in range(max(half - y, 0), min(half - y + ny, size)):
+        dy = i - half - shift[0]
+        for j in range(max(half - x, 0), min(half - x + nx, size)):
+            if not usable[y - half + i, x - half + j]:
+                continue
+            dx = j - half - shift[1]
+            bell = np.exp(-0.5 * (dy * dy + dx * dx) / (width * width))
+            for k in range(2):
+                light = bell * (psf[i, j] if k else image[y - half + i, x - half + j])
+                moments[4 * k] += light
+                moments[4 * k + 1] += light * dy * dy
+                moments[4 * k + 2] += light * dx * dx
+                moments[4 * k + 3] += light * dy * dx
+
+
+@loop
 def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, core, width, facts):
     """What the pixels say of each candidate's PSF at its last shift.
 
@@ -110,14 +134,10 @@ def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, c
     ny, nx = image.shape
     half = size // 2
     psf, rows = np.empty((size, size)), np.empty((size, coefficients.shape[1]))
-    bell = np.empty((2, size))
     for p in range(len(y)):
         shifted(coefficients[p], shift[p, 0], shift[p, 1], -1, rows, psf)
         facts[p] = 0.0
-        for axis in range(2):
-            for i in range(size):
-                off = (i - half - shift[p, axis]) / width
-                bell[axis, i] = np.exp(-0.5 * off * off)
+        add_moments(image, usable, y[p], x[p], psf, shift[p], width, facts[p, MOMENTS:])
         top, low = max(half - y[p], 0), min(half - y[p] + ny, size)
         left, right = max(half - x[p], 0), min(half - x[p] + nx, size)
         power = signal = peak = 0.0
@@ -130,14 +150,6 @@ def fit_facts(image, weight_variance, usable, y, x, coefficients, shift, size, c
                     weighted = psf[i, j] / np.float64(weight_variance[row, column])
                     power += weighted * psf[i, j]
                     signal += weighted * image[row, column]
-                    dy, dx = i - half - shift[p, 0], j - half - shift[p, 1]
-                    bent = bell[0, i] * bell[1, j]
-                    for k in range(2):
-                        light = bent * (psf[i, j] if k else image[row, column])
-                        facts[p, MOMENTS + 4 * k] += light
-                        facts[p, MOMENTS + 4 * k + 1] += light * dy * dy
-                        facts[p, MOMENTS + 4 * k + 2] += light * dx * dx
-                        facts[p, MOMENTS + 4 * k + 3] += light * dy * dx
         flux = signal / power
         facts[p, POWER], facts[p, SIGNAL], facts[p, PEAK] = power, signal, peak
         for i in range(top, low):
@@ -165,7 +177,8 @@ def forced_sums(
     """PSF fluxes at given places of an image and of another one that goes through a kernel.
 
     Planes (ny, nx) float32, usable bool, moved_mask uint16, of which the bits `bad` count; `still`
-    stays as it is, `moved` is seen through kernels (n, k, k), one a candidate, turned by 180 degrees.
+    stays as it is, `moved` is seen through kernels (n, k, k), one a candidate, turned by 180
+    degrees.
     sums (n, 6): power = Σ psf² / v in the box of `size` px, and with c = psf / v / power: Σ c;
     Σ c d and Σ c² var of `still`; the same of `moved`, for which c goes through the kernel first,
     so that the noise that the convolved pixels share is counted right.  Of the light that falls on

@@ -7,8 +7,8 @@ import pytest
 from astropy.table import QTable
 
 from psflib.detection.detect import DetectSettings, detect
-from psflib.detection.flags import CandidateFlag
 from psflib.detection.evidence import Evidence, measure
+from psflib.detection.flags import CandidateFlag
 from psflib.detection.shapes import lobes
 from psflib.detection.verdict import CHECKS, OF_PSF, judge, verdict, verdict_of_psf, worst
 from psflib.errors import BadDifference

@@ -37,6 +37,26 @@ class TestZeroPoint:
         value, notes = zero_point(None, MAGZPT=22.0)
         assert value is None and "EXPTIME" in notes[0]
 
+    @pytest.mark.parametrize(
+        ("unit", "value"),
+        [("nanomaggy", 22.5), ("nanomaggies", 22.5), ("nJy", 31.4), ("Jy/pixel", 8.9)],
+    )
+    def test_of_a_unit(self, unit, value):
+        assert zero_point(BUNIT=unit)[0] == value
+
+    def test_of_a_surface_brightness(self):
+        value, notes = find_zero_point([fits.Header({"BUNIT": "MJy/sr", "PIXAR_SR": 1e-13})], 60.0)
+        # 1 MJy/sr is 1e-7 Jy in such a pixel
+        assert value == pytest.approx(8.9 + 17.5) and "PIXAR_SR" in notes[0]
+        assert zero_point(BUNIT="MJy/sr")[0] is None
+
+    def test_of_an_electron_a_second(self):
+        """ACS, F814W: 25.94 mag AB (ACS Data Handbook); of 100 s, 5 mag more."""
+        cards = {"PHOTFLAM": 7.07e-20, "PHOTPLAM": 8045.0}
+        assert zero_point(100.0, BUNIT="ELECTRONS/S", **cards)[0] == pytest.approx(25.94, abs=0.03)
+        assert zero_point(100.0, BUNIT="ELECTRONS", **cards)[0] == pytest.approx(30.94, abs=0.03)
+        assert zero_point(None, BUNIT="ELECTRONS", **cards)[0] is None
+
     def test_two_that_agree(self):
         assert zero_point(100.0, MAGZP=27.05, MAGZPT=22.0)[0] == 27.05
 
