@@ -67,7 +67,8 @@ def lines(plane: np.ndarray, size: int) -> list[Line]:
                         ends[:, 0] = view.shape[1] - 1 - ends[:, 0]
                     ends = ends[:, ::-1] if transposed else ends
                     ends = size * ends + (size - 1) / 2
-                    found.append(Line(*ends.ravel(), snr))
+                    (x1, y1), (x2, y2) = ends.tolist()
+                    found.append(Line(x1, y1, x2, y2, snr))
     return sorted(found, key=lambda line: -abs(line.snr))
 
 

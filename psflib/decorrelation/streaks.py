@@ -191,9 +191,10 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
     bright = float((np.nan_to_num(level[part]) * weight).sum() / weight.sum())
     half = 0.5 * STEP * (found[1] - found[0]) / max(np.hypot(*(found[1] - found[0])), 1e-9)
     sign = float(np.sign(line.snr))
+    (x1, y1), (x2, y2) = (found[0] - half).tolist(), (found[1] + half).tolist()
     return Streak(
-        *(float(value) for value in (*(found[0] - half), *(found[1] + half), width)),
-        snr=float(bright * np.sqrt(weight.sum())), peak=sign * bright,
+        x1, y1, x2, y2, width=float(width), snr=float(bright * np.sqrt(weight.sum())),
+        peak=sign * bright,
         brightness=sign * bright * float(light.sum()) * _noise_along(noise, along[part]),
     )  # fmt: skip
 
