@@ -96,7 +96,10 @@ def with_streaks(difference: Difference) -> Difference:
     for streak in found:
         draw(mask, streak)
     said = ", ".join(f"({s.x1:.0f}, {s.y1:.0f}) to ({s.x2:.0f}, {s.y2:.0f})" for s in found)
-    meta["notes"] = [*meta.get("notes", ()), f"{len(found)} streaks masked: {said}"]
+    meta["notes"] = [
+        *meta.get("notes", ()),
+        f"{len(found)} {'streak' if len(found) == 1 else 'streaks'} masked: {said}",
+    ]
     log.info("%s", meta["notes"][-1])
     return difference.replace(mask=mask, meta=meta)
 

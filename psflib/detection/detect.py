@@ -53,7 +53,7 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
         Strongest first, the columns of `COLUMNS`; with a WCS also `ra, dec` (deg) and `sky`, with
         a zero point `mag, mag_err`.  `meta` has `threshold` (sigma), `expected_alarms` (peaks of
         both signs that noise lifts over it in `area` px, see `alarms`), `pixel_area` (arcsec²),
-        `mjd`, `date_obs`, `zero_point` as far as they are known, the `verdict` (good,
+        `mjd`, `date_obs`, `zero_point`, `streaks` as far as they are known, the `verdict` (good,
         suspicious, bad), its `reasons` and the numbers behind them (`evidence`), see `verdict`.
 
     Raises
@@ -207,7 +207,7 @@ def _opposite(snr, y, x, size):
 
 def _told(difference, noise, threshold):
     """What the table's meta has beside the verdict."""
-    known = ("mjd", "date_obs", "zero_point")
+    known = ("mjd", "date_obs", "zero_point", "streaks")
     area = pixel_area(difference)
     return {
         "threshold": float(threshold),

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
+from psflib.decorrelation.decorrelate import DecorrelateSettings, decorrelate
 from psflib.decorrelation.lines import binned, lines
 from psflib.decorrelation.streaks import Streak, find_streaks, with_streaks
 from psflib.detection.detect import detect
 from psflib.image.difference import Difference
-from psflib.image.exposure import MaskBit
+from psflib.image.exposure import Exposure, MaskBit
 from psflib.loops import streaks as loops
 from psflib.matching import MatchingKernel
+from psflib.products.provenance import json_ready
 from tests.decorrelation import naive_decorrelation
 
 SIDE = 400  # px
@@ -159,6 +161,38 @@ class TestNotFound:
         mask = np.full((SIDE, SIDE), MaskBit.BAD, np.uint16)
         clean = with_streaks(difference(0.0, mask=mask))
         assert clean.meta["streaks"] == []
+
+
+@pytest.fixture(scope="module")
+def raw():
+    rng = np.random.default_rng(9)
+    science, template = (
+        Exposure(rng.normal(0, s, (SIDE, SIDE)), np.full((SIDE, SIDE), s**2), meta={"fwhm": 3.5})
+        for s in (NOISE, 0.5 * NOISE)
+    )
+    science = science.replace(image=science.image + 3 * NOISE * light(57.0))
+    kernel = MatchingKernel(
+        np.ones((1, 1, 1)), np.ones((1, 1)), 0, 0, np.zeros(1), 0, science.shape
+    )
+    return Difference(
+        science.image - template.image, science.variance + template.variance, science.mask,
+        kernel, Psf(), None, science, template, meta={"noise_correlation": (None, None)},
+    )  # fmt: skip
+
+
+class TestInDecorrelate:
+    def test_the_bit_stands_in_its_mask_and_the_list_in_its_meta(self, raw):
+        clean = decorrelate(raw)
+        on = light(57.0) > 0.5
+        assert ((clean.mask & MaskBit.STREAK) > 0)[on].mean() > 0.97
+        assert not clean.score[on & ((clean.mask & MaskBit.STREAK) > 0)].any()
+        # as it is written
+        assert json_ready(clean.meta)["streaks"] == clean.meta["streaks"] != []
+        assert any("1 streak masked" in note for note in clean.meta["notes"])
+
+    def test_not_where_it_is_not_wanted(self, raw):
+        clean = decorrelate(raw, DecorrelateSettings(mask_streaks=False))
+        assert "streaks" not in clean.meta and not (clean.mask & MaskBit.STREAK).any()
 
 
 def test_distance_from_a_segment():
