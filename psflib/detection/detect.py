@@ -18,7 +18,7 @@ from psflib.detection.dipoles import dipoles
 from psflib.detection.fits import Splines, fit_candidates, turned
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.peaks import find_peaks
-from psflib.detection.ranking import known_ranking
+from psflib.detection.ranking import rank
 from psflib.detection.surroundings import surroundings
 from psflib.detection.verdict import verdict
 from psflib.errors import BadDifference, BadImage
@@ -94,7 +94,7 @@ def detect(difference: Difference, threshold: float | None = None, settings=None
     flag[(twin & ~pairs.moved) | pairs.misplaced] |= CandidateFlag.DIPOLE
     table["real"] = np.full(len(table), np.nan)  # before the flags
     set_flags(table, flag)
-    table["real"] = known_ranking().score(table)
+    table["real"] = rank(table)
     table.meta.update(_told(difference, noise, threshold))
     return _judged(table, difference, sky, settings.on_bad)
 

@@ -46,7 +46,7 @@ class Ranking:
         """How likely each candidate is real (n,), if as many were bogus; NaN if nothing is known of
         it."""
         terms, known = self.terms(table)
-        return np.where(known, 1 / (1 + np.exp(-np.clip(terms @ self.weight, -50, 50))), np.nan)
+        return np.where(known, _chance(terms @ self.weight), np.nan)
 
     def terms(self, table: QTable):
         """What the weights are multiplied with (n, m + 1), and whether any feature is known (n)."""
@@ -79,21 +79,38 @@ def train(real: QTable, bogus: QTable, prior: Ranking | None = None) -> Ranking:
     Returns
     -------
     Ranking
-        `prior` itself if there are fewer than 5 examples of either.
+        `prior` itself if there are fewer than 5 examples of either.  Real sources fade, too: a
+        bogus one counts as far as `prior` doubts it.
     """
     prior = known_ranking() if prior is None else prior
-    if min(len(real), len(bogus)) < FEWEST:
-        return prior
     parts = [prior.terms(table) for table in (real, bogus)]
-    terms = np.concatenate([t[known] for t, known in parts])
-    counts = [int(known.sum()) for _, known in parts]
-    if min(counts) < FEWEST:
+    terms = [rows[known] for rows, known in parts]
+    doubt = 1 - _chance(terms[1] @ prior.weight)
+    enough = min(len(terms[0]), doubt.sum())
+    if enough < FEWEST:
         return prior
-    label = np.repeat([1.0, 0.0], counts)
     # both kinds count alike, and no more than the rarer one can tell
-    weight = np.repeat([min(counts) / n for n in counts], counts)
-    fitted = fit(terms, label, weight, prior.weight, prior.spread)
+    weight = np.r_[np.full(len(terms[0]), enough / len(terms[0])), doubt * enough / doubt.sum()]
+    label = np.repeat([1.0, 0.0], [len(rows) for rows in terms])
+    fitted = fit(np.concatenate(terms), label, weight, prior.weight, prior.spread)
     return dataclasses.replace(prior, weight=fitted)
+
+
+def rank(table: QTable, injection: QTable | None = None) -> np.ndarray:
+    """Scores (n,) of the candidates of a difference, by what is known and what its run teaches.
+
+    Parameters
+    ----------
+    table : QTable
+        Candidates of both signs; those below 0 are what the sign-flipped difference has.
+    injection : QTable, optional
+        Injected sources, with `found` and the columns of the candidates that they became.
+    """
+    ranking = known_ranking()
+    if injection is not None and len(injection) and len(table):
+        found = injection[np.asarray(injection["found"], bool)]
+        ranking = train(found, table[np.asarray(table["snr"]) < 0], ranking)
+    return ranking.score(table)
 
 
 def fit(terms, label, weight, start, spread) -> np.ndarray:
@@ -104,7 +121,7 @@ def fit(terms, label, weight, start, spread) -> np.ndarray:
     """
     current = np.array(start, float)
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(terms @ current, -50, 50)))
+        chance = _chance(terms @ current)
         slope = terms.T @ (weight * (label - chance)) - (current - start) / spread**2
         curve = (terms * (weight * chance * (1 - chance))[:, None]).T @ terms
         step = np.linalg.solve(curve + np.diag(1 / spread**2), slope)
@@ -113,6 +130,10 @@ def fit(terms, label, weight, start, spread) -> np.ndarray:
         if np.abs(step).max() < SETTLED:
             break
     return current
+
+
+def _chance(logit):
+    return 1 / (1 + np.exp(-np.clip(logit, -50, 50)))
 
 
 def features(table: QTable) -> dict[str, np.ndarray]:

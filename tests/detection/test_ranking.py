@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import QTable, vstack
 
 from psflib.detection import ranking
 from psflib.detection.ranking import FEATURES, Ranking, fit, known_ranking, train
@@ -84,6 +84,26 @@ def test_signs_of_the_weights_do_not_depend_on_how_many_are_bogus():
     table = candidates(100, False, 6)
     # both kinds count alike: at equal odds scores stay where they are
     assert np.abs(few.score(table) - many.score(table)).mean() < 0.05
+
+
+def test_real_sources_that_fade_are_no_bogus():
+    known = known_ranking()
+    faded = candidates(60, False, 7)
+    after = train(candidates(60, False, 3), faded, known)
+    table = candidates(100, True, 6)
+    assert np.median(after.score(table)) < 0.2
+    assert np.median(after.score(faded)) > 0.5
+
+
+def test_a_run_with_and_without_injection():
+    table = vstack([candidates(40, False, 1), candidates(40, True, 2)])
+    injected = candidates(50, False, 3)
+    injected["found"] = np.arange(50) % 2 == 0
+    plain, refined = ranking.rank(table), ranking.rank(table, injected)
+    for score in (plain, refined):
+        assert np.mean(score[:40, None] > score[40:]) > 0.98
+    assert np.abs(plain - refined).max() > 0
+    assert len(ranking.rank(table[:0], injected)) == 0
 
 
 def _blank():
