@@ -169,10 +169,18 @@ def _light(column):
     return _log(np.abs(column("template_flux") / column("flux")), 0.1, 1e3)
 
 
+def _dipole(column):
+    """How much better a pair fits; 0 of a candidate that has no partner."""
+    gain = column("dipole_gain")
+    alone = np.where(np.isfinite(column("snr")), 0.0, np.nan)
+    return np.where(np.isfinite(gain), _log(gain, 0.1, 100.0), alone)
+
+
 #: Name -> function of a function that gives a column by its name.
 FEATURES = {
     "snr": lambda c: _log(np.abs(c("snr")), 3.0, 300.0),
     "chi2": lambda c: np.abs(_log(c("chi2"), 0.2, 100.0)),
+    "misfit": lambda c: np.abs(_log(c("chi2"), 0.2, 100.0)) * _log(np.abs(c("snr")), 3.0, 300.0),
     "elongation": lambda c: np.abs(_log(c("elongation"), 0.1, 10.0)),
     "extent": lambda c: np.abs(_log(c("extent"), 0.1, 10.0)),
     "narrow": lambda c: np.maximum(-_log(c("extent"), 0.1, 10.0), 0),
@@ -181,8 +189,8 @@ FEATURES = {
     "masked": lambda c: np.clip(c("masked"), 0, 1),
     "light": _light,
     "star": lambda c: np.exp(-c("star_distance") / c("fwhm")),
-    "dipole": lambda c: np.where(
-        np.isfinite(c("dipole_gain")), _log(c("dipole_gain"), 0.1, 100), 0
-    ),
+    "dipole": _dipole,
+    # a source has moments; of what has none nothing is known only if its chi-square is unknown, too
+    "shapeless": lambda c: np.where(np.isfinite(c("chi2")), ~np.isfinite(c("elongation")), np.nan),
     "halo": lambda c: _flag(c, CandidateFlag.HALO),
 }
