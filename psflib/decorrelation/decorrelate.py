@@ -25,9 +25,10 @@ from psflib.decorrelation.noise_model import (
     with_white_inputs,
 )
 from psflib.decorrelation.score import divide_by_scatter, scatter, score
+from psflib.decorrelation.streaks import with_streaks
 from psflib.errors import BadImage
 from psflib.image.difference import Difference
-from psflib.image.exposure import MaskBit
+from psflib.image.exposure import MaskBit, has_bits
 from psflib.settings.decorrelate import DecorrelateSettings
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,11 @@ def decorrelate(
     sky = empty_sky(difference)
     if difference.meta.get("white"):
         clean, values = _passed_through(difference, pre, sky)
+        clean = with_streaks(clean) if settings.mask_streaks else clean
+        values[has_bits(clean.mask, MaskBit.STREAK)] = 0
     else:
         clean = _whitened(difference, settings, pre, sky)
+        clean = with_streaks(clean) if settings.mask_streaks and pre is None else clean
         values = score(clean) if pre is None else _in_sigma(clean)
     return _with_score(clean, values, sky, settings)
 

@@ -41,6 +41,18 @@ COLUMNS = {
     "kind": "new, variable, faded, gone, moved or unknown",
     "star_distance": "to the nearest source of the template that is no galaxy, px",
     "host_distance": "to the nearest extended source of the template, px",
+    "opposite": "strongest score of the other sign within the PSF over its own",
+    "masked": "share of the light of the PSF's core that falls on unusable pixels",
+    "dipole_separation": "between the places of a pair of PSFs of both signs, px; NaN without one",
+    "dipole_separation_err": "standard error of it, px",
+    "dipole_angle": "from the negative to the positive place, degrees from +x to +y",
+    "dipole_flux": "of the positive PSF, ADU, by the difference and both images",
+    "dipole_flux_err": "standard error of it, ADU",
+    "dipole_negative": "of the negative PSF, ADU, positive where there is light in the template",
+    "dipole_negative_err": "standard error of it, ADU",
+    "dipole_chi2": "chi-square of the pair on the difference per degree of freedom",
+    "dipole_gain": "chi-square of the better single PSF over that of the pair",
+    "real": "how likely it is real, 0 to 1: to rank by, no cut; NaN where nothing tells",
 }
 
 

@@ -15,9 +15,11 @@ from psflib.detection.alarms import (
     threshold_for,
 )
 from psflib.detection.columns import candidate_table, pixel_area
+from psflib.detection.dipoles import dipoles
 from psflib.detection.fits import Splines, fit_candidates, turned
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.peaks import find_peaks
+from psflib.detection.ranking import rank
 from psflib.detection.selftest import self_test
 from psflib.detection.surroundings import surroundings
 from psflib.detection.verdict import verdict
@@ -31,6 +33,8 @@ from psflib.loops import candidates as loops
 from psflib.settings.detect import DetectSettings
 
 log = logging.getLogger(__name__)
+
+TWIN, TWIN_SNR = 0.6, 4.0  # of a peak's score, and least, of one of the other sign beside it
 
 
 def detect(
@@ -63,7 +67,7 @@ def detect(
         a zero point `mag, mag_err`.  `meta` has `threshold` (sigma), `expected_alarms` (peaks of
         both signs that noise lifts over it in `area` px, see `alarms`), what really does it and
         the `purity` that follows (see `self_test`), `completeness`, `pixel_area` (arcsec²),
-        `mjd`, `date_obs`, `zero_point` as far as they are known, the `verdict` (good,
+        `mjd`, `date_obs`, `zero_point`, `streaks` as far as they are known, the `verdict` (good,
         suspicious, bad), its `reasons` and the numbers behind them (`evidence`), see `verdict`.
 
     Raises
@@ -82,7 +86,8 @@ def detect(
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
     planes = difference.image, weights, usable & (weights > 0)
-    splines = Splines.of(turned(reversed_psf(difference)))
+    psf = reversed_psf(difference)
+    splines = Splines.of(turned(psf))
     y, x = find_peaks(snr, threshold * min(1.0, noise.scatter.min()), noise.moments, fwhm)
     fits = fit_candidates(planes, splines, snr, y, x, fwhm)
     scale = scatter_at(difference, noise, fits.x, fits.y)
@@ -92,7 +97,18 @@ def detect(
     fits, scale = fits.take(rows), scale[rows]
     around = surroundings(difference, planes, splines, fits, scale, fwhm)
     table = candidate_table(difference, fits, scale, around, fwhm)
-    set_flags(table, _flags(difference, fits, splines.size, fwhm, settings))
+    opposite = _opposite(snr, fits.y, fits.x, splines.size)
+    twin = opposite > np.maximum(TWIN * np.abs(snr[fits.y, fits.x]), TWIN_SNR)
+    at = fits.y + fits.dy, fits.x + fits.dx
+    pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
+    table["opposite"] = np.maximum(opposite, 0) / np.abs(snr[fits.y, fits.x])
+    table["masked"] = fits.masked
+    pairs.add_to(table, difference)
+    flag = _flags(difference, fits, fwhm, settings)
+    flag[(twin & ~pairs.moved) | pairs.misplaced] |= CandidateFlag.DIPOLE
+    table["real"] = np.full(len(table), np.nan)  # before the flags
+    set_flags(table, flag)
+    table["real"] = rank(table, injection)
     table.meta.update(_told(difference, noise, threshold))
     table.meta["matching_error"] = around.share
     table.meta.update(self_test(difference, table, noise, sky))
@@ -165,11 +181,22 @@ def _near_saturated(mask, y, x, fwhm):
     return near
 
 
-def _flags(difference, fits, size, fwhm, settings):
+def _on_streak(mask, y, x, fwhm):
+    """Whether the light of a streak is within a FWHM: its mask ends where it fades."""
+    ny, nx = mask.shape
+    found = np.zeros(len(y), bool)
+    for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+        row = np.clip(np.rint(y + fwhm * np.sin(angle)).astype(int), 0, ny - 1)
+        column = np.clip(np.rint(x + fwhm * np.cos(angle)).astype(int), 0, nx - 1)
+        found |= has_bits(mask[row, column], MaskBit.STREAK)
+    return found
+
+
+def _flags(difference, fits, fwhm, settings):
     """`CandidateFlag`s (n,) of int32."""
     flag = _shape_flags(fits, settings)
     flag[_near_saturated(difference.mask, fits.y, fits.x, fwhm)] |= CandidateFlag.HALO
-    flag[_opposite(difference.score, fits.y, fits.x, size)] |= CandidateFlag.DIPOLE
+    flag[_on_streak(difference.mask, fits.y, fits.x, fwhm)] |= CandidateFlag.STREAK
     return flag
 
 
@@ -190,15 +217,15 @@ def _shape_flags(fits, settings):
 
 
 def _opposite(snr, y, x, size):
-    """Peaks with one of the other sign, at least 60 % as strong, within the PSF: misregistration"""
+    """Strongest score (n,) of the other sign within the PSF."""
     strongest = np.empty(len(y))
     loops.strongest_opposite(snr, y, x, max(2, size // 4), strongest)
-    return strongest > np.maximum(0.6 * np.abs(snr[y, x]), 4)
+    return strongest
 
 
 def _told(difference, noise, threshold):
     """What the table's meta has beside the verdict."""
-    known = ("mjd", "date_obs", "zero_point")
+    known = ("mjd", "date_obs", "zero_point", "streaks")
     area = pixel_area(difference)
     return {
         "threshold": float(threshold),

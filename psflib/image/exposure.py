@@ -26,11 +26,18 @@ class MaskBit(enum.IntFlag):
     TEMPLATE = 256  # the matched template saw a bad pixel here
     SUSPECT = 512  # usable with care (close to saturation, halo)
     HALO = 1024  # light of a bright star was removed here
+    STREAK = 2048  # light of a satellite or aeroplane crosses here
 
 
 #: A pixel with one of these bits is never used as data.
 UNUSABLE = (
-    MaskBit.NO_DATA | MaskBit.BAD | MaskBit.SAT | MaskBit.CR | MaskBit.EDGE | MaskBit.TEMPLATE
+    MaskBit.NO_DATA
+    | MaskBit.BAD
+    | MaskBit.SAT
+    | MaskBit.CR
+    | MaskBit.EDGE
+    | MaskBit.TEMPLATE
+    | MaskBit.STREAK
 )
 
 

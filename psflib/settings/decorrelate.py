@@ -26,3 +26,8 @@ class DecorrelateSettings(BaseModel):
         "gains); a large value: never",
     )  # fmt: skip
     max_lag: int = Field(5, ge=1, le=16, description="largest lag of that measurement, px")
+    mask_streaks: bool = Field(
+        True,
+        description="look for the trails of satellites and aeroplanes and mask their light; false "
+        "where long straight sources are what is looked for",
+    )

@@ -104,3 +104,34 @@ def naive_peak_heights(score, sky, limit):
                     gain = [(c - a) ** 2 / (8 * (2 * b - a - c)) for a, b, c in line]
                     heights.append(z[y, x] + sum(gain))
     return np.array(heights), area
+
+
+def moved_with_slopes(psf, shift, step=1e-4):
+    y, x = shift
+    return np.array(
+        [
+            shifted(psf, y, x),
+            (shifted(psf, y + step, x) - shifted(psf, y - step, x)) / (2 * step),
+            (shifted(psf, y, x + step) - shifted(psf, y, x - step)) / (2 * step),
+        ]
+    )
+
+
+def dipole_sums(psf, seen, weight, share, state):
+    k = len(psf)
+    y, x = (np.indices(psf.shape) - k // 2) / k
+    plus, minus = (moved_with_slopes(psf, state[i : i + 2]) for i in (1, 4))
+    none = np.zeros_like(psf)
+    matrix, vector, chi2 = np.zeros((9, 9)), np.zeros(9), np.zeros(2)
+    factors = (1.0, -1.0), (share, 1 - share)
+    for plane, (a, b) in enumerate(factors):
+        ramp = (none + 1, y, x) if plane else (none, none, none)
+        model = a * state[0] * plus[0] + b * state[3] * minus[0]
+        model += sum(c * term for c, term in zip(state[6:], ramp, strict=True))
+        lobes = [a * plus[0], *(a * state[0] * plus[1:]), b * minus[0], *(b * state[3] * minus[1:])]
+        terms = np.array([*lobes, *ramp]).reshape(9, -1)
+        rest, weighted = (seen[plane] - model).ravel(), terms * weight[plane].ravel()
+        matrix += weighted @ terms.T
+        vector += weighted @ rest
+        chi2[plane] = weight[plane].ravel() @ rest**2
+    return matrix, vector, chi2
