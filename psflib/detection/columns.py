@@ -53,6 +53,9 @@ COLUMNS = {
     "dipole_chi2": "chi-square of the pair on the difference per degree of freedom",
     "dipole_gain": "chi-square of the better single PSF over that of the pair",
     "real": "how likely it is real, 0 to 1: to rank by, no cut; NaN where nothing tells",
+    "flag": "bits that speak against it, 0 if none (`CandidateFlag`)",
+    "flags": "the same in words, clean if none",
+    "clean": "whether there is no flag",
 }
 
 
@@ -103,6 +106,12 @@ def candidate_table(
     table["kind"] = around.kind
     table["star_distance"], table["host_distance"] = around.star * u.pix, around.host * u.pix
     return table
+
+
+def describe(table: QTable) -> None:
+    """Give every column its meaning, in place."""
+    for name in table.colnames:
+        table[name].info.description = COLUMNS[name]
 
 
 def noise_of(fits: Fits, scale):

@@ -14,7 +14,7 @@ from psflib.detection.alarms import (
     score_noise,
     threshold_for,
 )
-from psflib.detection.columns import candidate_table, pixel_area
+from psflib.detection.columns import candidate_table, describe, pixel_area
 from psflib.detection.dipoles import dipoles
 from psflib.detection.fits import Splines, fit_candidates, turned
 from psflib.detection.flags import CandidateFlag, set_flags
@@ -109,6 +109,7 @@ def detect(
     table["real"] = np.full(len(table), np.nan)  # before the flags
     set_flags(table, flag)
     table["real"] = rank(table, injection)
+    describe(table)
     table.meta.update(_told(difference, noise, threshold))
     table.meta["matching_error"] = around.share
     table.meta.update(self_test(difference, table, noise, sky))

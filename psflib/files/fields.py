@@ -143,14 +143,6 @@ class FieldsTable:
         only = ", ".join(self.images(field))
         raise ValueError(f"field {field!r} of {self.path} has no epoch {epoch!r}, only {only}")
 
-    def stage_inputs(self, field: str, epoch: str) -> list[Path]:
-        """The files of one image that exist.
-
-        A missing one is left out, so that a workflow plans all fields and only the job that
-        reads this image stops, with the error of `Row.read`.
-        """
-        return [path for path in self.row(field, epoch).files if path.exists()]
-
 
 def read_fields(path: str | Path, until: str = "all") -> FieldsTable:
     """Read and check the table of images (CSV; one row an image).
@@ -398,5 +390,5 @@ _PARSERS: dict[str, Callable[[str, Path], Any]] = {
     "gain": _number(positive=True),
     "read_noise": _number(positive=False),
     "saturation": _number(positive=True),
-    "zero_point": _number(positive=True),
+    "zero_point": _number(positive=False),
 }

@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.table import Table
 
 from psflib import products
+from psflib.detection.columns import COLUMNS
 from psflib.errors import BadFile, PsflibError
 from psflib.exports import alerts, tables
 from psflib.exports.alerts import SIDE, alert_packets, alert_schema, write_alerts
@@ -131,3 +132,9 @@ def test_the_page_on_alerts_is_that_of_the_schema():
     told = re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|$", page, re.MULTILINE)
     assert told == [(field["name"], field["doc"]) for field in fields]
     assert f"version {schema['version']}" in page
+
+
+def test_the_schema_has_every_column_of_candidates():
+    """But `sky`, which says the same as ra and dec."""
+    told = [field["name"] for field in alerts._record(alert_schema(), "candidate")["fields"]]
+    assert told == [name for name in COLUMNS if name != "sky"]

@@ -204,15 +204,6 @@ def test_unreadable(tmp_path):
         read_fields(tmp_path)
 
 
-def test_stage_inputs_are_the_existing_files(table, tmp_path):
-    fields = read_fields(table("field,epoch,image,mask\na,template,t.fits,\na,e1,s.fits,m.fits\n"))
-    (tmp_path / "s.fits").touch()
-    assert fields.stage_inputs("a", "template") == []
-    assert fields.stage_inputs("a", "e1") == [tmp_path / "s.fits"]
-    (tmp_path / "m.fits").touch()
-    assert fields.stage_inputs("a", "e1") == [tmp_path / "s.fits", tmp_path / "m.fits"]
-
-
 def test_row_reads_its_image(table, tmp_path):
     text = "field,epoch,image,hdu,mask_hdu,gain\na,template,t.fits,SCI,DQ,2.5\na,e1,no.fits,,,\n"
     pixels = np.arange(12, dtype=np.float32).reshape(3, 4)

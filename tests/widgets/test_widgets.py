@@ -48,6 +48,7 @@ CHANGES = [
     ("DecorrelationPanel", "view", "candidates"),
     ("InjectionPanel", "share", 70),
     ("InjectionPanel", "place", "sky"),
+    ("InjectionPanel", "clean", True),
     ("ComparisonPanel", "star", 1),
     ("ComparisonPanel", "injected", 10),
     ("ComparisonPanel", "seed", 2),

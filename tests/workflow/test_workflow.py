@@ -183,14 +183,16 @@ def planned(done):
 
 
 #: What is asked otherwise, or what happened to a file -> the jobs that follow.
-AFTER, OF_ONE = {"page": 2, "report": 1}, {"page": 1, "report": 1}
+AFTER = {"lightcurves": 1, "page": 2, "report": 1}
+OF_ONE = AFTER | {"page": 1}
 CHANGES = {
     "detect={threshold: 7}": {"inject": 2, "detect": 2} | AFTER,
     "inject={seed: 7}": {"inject": 2, "detect": 2} | AFTER,
     "inject={enabled: false}": {"detect": 2} | AFTER,
     "decorrelate={max_lag: 4}": {"decorrelate": 2, "inject": 2, "detect": 2} | AFTER,
     "extended_psf={size: 41}": {"extended_psf": 3, "page": 3, "report": 1},
-    "prepare={sky_box: 50}": {"image": 3, "extended_psf": 3, "epoch": 2, "page": 3, "report": 1},
+    "prepare={sky_box: 50}": {"image": 3, "extended_psf": 3, "epoch": 2} | AFTER | {"page": 3},
+    "lightcurves={limit: 3}": {"lightcurves": 1, "report": 1},
     "report={dpi: 50}": {"page": 3, "report": 1},
 }
 
@@ -288,12 +290,13 @@ def test_an_image_is_a_job_or_every_stage_one_on_request(tmp_path, snakemake):
     (tmp_path / "mine.csv").write_text(HEAD + rows)
     done = snakemake(tmp_path, "--dry-run", "--config", "fields=mine.csv", "output=o u t")
     assert done.returncode == 0, done.stderr
-    counts = {"image": 4, "extended_psf": 4, "epoch": 2, "page": 4, "report": 1}
+    of_all = {"lightcurves": 2, "report": 1}
+    counts = {"image": 4, "extended_psf": 4, "epoch": 2, "page": 4} | of_all
     assert planned(done) == counts
     options = ("--config", "fields=mine.csv", "output=o u t", "jobs=stage")
     of_image = ("prepare", "select_stars", "build_stamps", "core_epsf", "extended_psf", "page")
     of_epoch = ("subtract", "decorrelate", "inject", "detect")
-    counts = dict.fromkeys(of_image, 4) | dict.fromkeys(of_epoch, 2) | {"report": 1}
+    counts = dict.fromkeys(of_image, 4) | dict.fromkeys(of_epoch, 2) | of_all
     assert planned(snakemake(tmp_path, "--dry-run", *options)) == counts
 
 
