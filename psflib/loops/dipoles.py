@@ -14,12 +14,10 @@ def taps_and_slopes(shift, taps):
     """Fill taps (2, 4) of what is moved by `shift` px, and their change; offset of the first."""
     low = int(np.floor(-shift))
     fraction = -shift - low
-    rest = 1 - fraction
-    spline_taps(fraction, taps[0])
-    taps[1, 0] = rest * rest / 2
-    taps[1, 1] = 2 * fraction - 1.5 * fraction * fraction
-    taps[1, 2] = 1.5 * rest * rest - 2 * rest
-    taps[1, 3] = -fraction * fraction / 2
+    spline_taps(fraction, False, taps[0])
+    spline_taps(fraction, True, taps[1])
+    for a in range(4):
+        taps[1, a] = -taps[1, a]
     return low - 1
 
 
