@@ -25,7 +25,14 @@ from psflib.decorrelation.line_profiles import (
     refined,
 )
 from psflib.decorrelation.lines import Line, binned, lines
-from psflib.decorrelation.not_streaks import fades, is_band, is_column, is_streak, promising
+from psflib.decorrelation.not_streaks import (
+    fades,
+    is_band,
+    is_column,
+    is_of_image,
+    is_streak,
+    promising,
+)
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit, has_bits
 
@@ -114,6 +121,7 @@ def find_streaks(difference: Difference) -> list[Streak]:
     plane = np.divide(difference.image, noise, out=np.zeros_like(noise), where=known)
     ny, nx = difference.shape
     fwhm = _fwhm(difference.psf_at((nx - 1) / 2, (ny - 1) / 2, 41))
+    images = [e for e in (difference.science, difference.template) if e is not None]
     stars = _saturated(difference.mask)
     found: list[Streak] = []
     for width in CLASSES:
@@ -123,7 +131,7 @@ def find_streaks(difference: Difference) -> list[Streak]:
             continue
         for line in lines(binned(plane, known, size), size)[:MOST_FOLLOWED]:
             if not any(_same(line, s, size) for s in found) and not _tried(line, no_streaks, size):
-                streak = _followed(plane, known, noise, line, width * fwhm, fwhm, stars)
+                streak = _followed(plane, known, noise, line, width * fwhm, fwhm, stars, images)
                 if streak is None:
                     no_streaks.append(line)
                 elif not any(_twice(streak, other) for other in found):
@@ -166,7 +174,7 @@ def _twice(streak: Streak, other: Streak) -> bool:
     return bool(np.mean(other.distance(x, y) < other.reach + streak.width) > 0.5)
 
 
-def _followed(plane, known, noise, line, width, fwhm, stars):
+def _followed(plane, known, noise, line, width, fwhm, stars, images):
     """The streak that a line belongs to, or None."""
     ends = refined(plane, known, _ends(line), width, np.sign(line.snr))
     if not promising(plane, known, ends, width, np.sign(line.snr)):
@@ -190,6 +198,10 @@ def _followed(plane, known, noise, line, width, fwhm, stars):
         return None
     if is_column(plane, known, found, fwhm) or is_band(plane, known, found, width, bright):
         return None
+    for image in images:
+        planes = image.image, image.variance, image.usable
+        if is_of_image(*planes, level[part], along[part], width, fwhm):
+            return None
     weight = np.nan_to_num(1 / error[part] ** 2)
     bright = float((np.nan_to_num(level[part]) * weight).sum() / weight.sum())
     half = 0.5 * STEP * (found[1] - found[0]) / max(np.hypot(*(found[1] - found[0])), 1e-9)
