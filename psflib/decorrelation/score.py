@@ -16,6 +16,7 @@ from psflib.image.weights import weight_variance
 NODES = 5, 9  # an axis, at which the PSF is computed: as the whitening filter, within these
 TILE = 64  # px, tiles with one squared PSF each
 WIDE = 61  # px, box over which the PSF has unit sum
+INNER, EDGE = 2.0, 0.6  # FWHM within which its light is told, and softness of that border in px
 COVERED = 0.5  # share of the PSF that must fall on usable pixels
 FEWEST = 1000  # values that a scatter is taken from
 CELLS, LEAST_CELL = 8, 128  # of the score's scatter: most an axis, smallest side in px
@@ -60,7 +61,32 @@ def reversed_psf(difference: Difference) -> VaryingKernel:
     x, y = edge_grid(difference.shape, _nodes(difference))
     wide = [[difference.psf_at(i, j, size + 2 * edge)[::-1, ::-1] for i in x] for j in y]
     inner = slice(edge, edge + size)
-    return blend_nodes(np.array(wide)[:, :, inner, inner], x, y)
+    factors = inner_light(difference.psf, x, y)[:, :, None, None]
+    return blend_nodes(factors * np.array(wide)[:, :, inner, inner], x, y)
+
+
+def inner_light(psf, x, y) -> np.ndarray:
+    """Factors (n_y, n_x) by which PSFs of unit sum have the same light within 2 FWHM all over.
+
+    Their widths are told well at every place, their light beyond is not: polynomials of 70 stars
+    leave it off by 3 % in the corners, and with it every flux; so it is that of the middle of all.
+
+    Parameters
+    ----------
+    psf : object with ``at(x, y, size)``
+    x, y : ndarray (n_x,), (n_y,)
+        Places, px.
+    """
+    j, i = np.mgrid[-(WIDE // 2) : WIDE // 2 + 1, -(WIDE // 2) : WIDE // 2 + 1]
+    radius, light = np.hypot(j, i), np.empty((len(y), len(x)))
+    for row, column in np.ndindex(*light.shape):
+        image = psf.at(x[column], y[row], WIDE)
+        fwhm = 2.355 / np.sqrt(4 * np.pi * np.square(image).sum())  # as that of a Gaussian
+        edge = np.clip((INNER * fwhm - radius) / EDGE, -30, 30)
+        light[row, column] = np.sum(image / (1 + np.exp(-edge)))
+    good = light > 0
+    middle = np.median(light[good]) if good.any() else 1.0
+    return np.where(good, middle / np.where(good, light, 1), 1)
 
 
 def _nodes(difference):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from psflib.decorrelation.score import NODES, WIDE
+from psflib.decorrelation.score import NODES, WIDE, inner_light
 from psflib.detection.fits import BATCH, Splines
 from psflib.image.convolve import blend_nodes, edge_grid, fft_convolve
 from psflib.image.difference import Difference
@@ -74,7 +74,8 @@ def _splines(difference, size):
     edge = max(WIDE - size, 0) // 2
     inner = slice(edge, edge + size)
     grid = [[difference.psf.at(i, j, size + 2 * edge)[inner, inner] for i in x] for j in y]
-    return Splines.of(blend_nodes(np.array(grid), x, y))
+    factors = inner_light(difference.psf, x, y)[:, :, None, None]
+    return Splines.of(blend_nodes(factors * np.array(grid), x, y))
 
 
 def _correlated(difference, splines):
