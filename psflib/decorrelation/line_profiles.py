@@ -5,6 +5,8 @@ import numpy as np
 from psflib.loops import streaks as loops
 
 STEP = 16  # px along a line
+GAP, SHORTEST_RUN = 4, 3  # steps without light that end a part, and with light that make one
+STAR = 2.0  # times as bright as the line: a star on it
 GRID = np.arange(-12, 13)  # half px, by which the ends are moved
 
 
@@ -130,3 +132,16 @@ def lit_interval(level, bright):
     lowest = np.minimum.accumulate(total)
     last = int(np.argmax(total - lowest))
     return int(np.argmin(total[: last + 1])), max(last, int(np.argmin(total[: last + 1])) + 1)
+
+
+def lit_runs(level, bright, first, last) -> list[slice]:
+    """The parts of an interval that are lit, short gaps included.
+
+    Steps of twice the brightness and more are stars; at an end they belong to no streak.
+    """
+    part = level[first:last]
+    with np.errstate(invalid="ignore"):
+        dark = (part < 0.3 * bright) | (part > STAR * bright)
+    lit = np.flatnonzero(~dark) + first
+    runs = np.split(lit, np.flatnonzero(np.diff(lit) > GAP) + 1)
+    return [slice(int(run[0]), int(run[-1]) + 1) for run in runs if len(run) >= SHORTEST_RUN]

@@ -11,7 +11,7 @@ from psflib.decorrelation.line_profiles import (
 )
 from psflib.loops import streaks as loops
 
-SHORTEST = 100.0  # px; spikes of saturated stars and tracks of cosmic rays are shorter
+SHORTEST = 150.0  # px; spikes of stars and tracks of cosmic rays are shorter
 SURE = 8.0  # sigma, of all of its light
 NARROW, WIDE = 0.75, 8.0  # FWHM of the PSF, between which a streak is
 SEEN, FAINT = 0.75, 0.3  # share of its steps that have this share of its brightness
@@ -21,6 +21,8 @@ PARALLEL = 0.15  # of its brightness, that lines beside it scatter by
 BESIDE = 60.0  # px from its ends, where a saturated star may stand whose spike it is
 LONGEST_SPIKE = 300.0  # px, both arms; a streak so short on a saturated star is rare
 FADING = 1.5  # times as bright near a saturated star as far from it: the star's spike
+BRIGHT = 50.0  # sigma of a pixel of a star that may have spikes
+SPIKE = 3.0  # times as bright near such a star
 STEADY = 0.35  # of its brightness, by which the sky of both sides may differ
 
 
@@ -35,11 +37,17 @@ def promising(plane, known, ends, width, sign) -> bool:
     return bool(np.mean(level[seen] > FAINT * mean) > PROMISING)
 
 
+def is_aligned(ends) -> bool:
+    """Whether a line runs along rows or columns."""
+    step = np.abs(ends[1] - ends[0])
+    return bool(step.min() <= ALIGNED * step.max())
+
+
 def is_column(plane, known, ends, fwhm) -> bool:
     """Whether a line along rows or columns has pixels that stand alone, not spread by a PSF."""
-    step = np.abs(ends[1] - ends[0])
-    if step.min() > ALIGNED * step.max():
+    if not is_aligned(ends):
         return False
+    step = np.abs(ends[1] - ends[0])
     rows = step[0] > step[1]
     values, good = (plane.T, known.T) if rows else (plane, known)
     along, across = (0, 1) if rows else (1, 0)
@@ -111,3 +119,38 @@ def fades(level, along, first, last, stars, width) -> bool:
     beyond = np.r_[level[max(first - 5, 0) : max(first - 1, 0)], level[last + 1 : last + 5]]
     beyond = beyond[np.isfinite(beyond)]
     return bool(len(beyond) and np.mean(beyond) > 0.1 * far)
+
+
+def is_of_image(image, variance, known, level, along, width, fwhm) -> bool:
+    """Whether one of the two images shows what it is: a column, or the spikes of a bright star.
+
+    A column that was convolved is as wide as a PSF, and spikes of stars that are not saturated
+    cross no mask.
+
+    image, variance (ny, nx); known (ny, nx) bool; level (n), along (n, 2): of the lit steps.
+    """
+    noise = np.sqrt(np.median(variance[::7, ::7][known[::7, ::7]])) if known[::7, ::7].any() else 0
+    if not noise > 0:
+        return False
+    ends = along[[0, -1]]
+    if is_aligned(ends) and is_column(image / noise, known, ends, fwhm):
+        return True
+    step = (ends[1] - ends[0]) / max(np.hypot(*(ends[1] - ends[0])), 1e-9)
+    here = np.arange(np.hypot(*(ends[1] - ends[0])))
+    across = np.arange(-int(width / 2), int(width / 2) + 1)
+    x, y = (
+        np.rint(ends[0, k] + here[:, None] * step[k] + across * turn).astype(int)
+        for k, turn in ((0, -step[1]), (1, step[0]))
+    )
+    inside = (x >= 0) & (y >= 0) & (x < image.shape[1]) & (y < image.shape[0])
+    bright = (np.where(inside, image[y * inside, x * inside], 0) > BRIGHT * noise).any(1)
+    places = here[bright]
+    seen = np.flatnonzero(np.isfinite(level))
+    third = max(len(seen) // 3, 1)
+    own = (along - ends[0]) @ step
+    for star in np.split(places, np.flatnonzero(np.diff(places) > 2 * width) + 1):
+        if len(star):
+            order = seen[np.argsort(np.abs(own[seen] - star.mean()))]
+            if np.median(level[order[:third]]) > SPIKE * np.median(level[order[-third:]]):
+                return True
+    return False

@@ -19,13 +19,21 @@ from psflib.decorrelation.line_profiles import (
     chord,
     column_medians,
     lit_interval,
+    lit_runs,
     longer,
     measured_width,
     profiles,
     refined,
 )
 from psflib.decorrelation.lines import Line, binned, lines
-from psflib.decorrelation.not_streaks import fades, is_band, is_column, is_streak, promising
+from psflib.decorrelation.not_streaks import (
+    fades,
+    is_band,
+    is_column,
+    is_of_image,
+    is_streak,
+    promising,
+)
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit, has_bits
 
@@ -114,6 +122,7 @@ def find_streaks(difference: Difference) -> list[Streak]:
     plane = np.divide(difference.image, noise, out=np.zeros_like(noise), where=known)
     ny, nx = difference.shape
     fwhm = _fwhm(difference.psf_at((nx - 1) / 2, (ny - 1) / 2, 41))
+    images = [e for e in (difference.science, difference.template) if e is not None]
     stars = _saturated(difference.mask)
     found: list[Streak] = []
     for width in CLASSES:
@@ -123,11 +132,10 @@ def find_streaks(difference: Difference) -> list[Streak]:
             continue
         for line in lines(binned(plane, known, size), size)[:MOST_FOLLOWED]:
             if not any(_same(line, s, size) for s in found) and not _tried(line, no_streaks, size):
-                streak = _followed(plane, known, noise, line, width * fwhm, fwhm, stars)
-                if streak is None:
+                parts = _followed(plane, known, noise, line, width * fwhm, fwhm, stars, images)
+                if not parts:
                     no_streaks.append(line)
-                elif not any(_twice(streak, other) for other in found):
-                    found.append(streak)
+                found += [s for s in parts if not any(_twice(s, other) for other in found)]
     return sorted(found, key=lambda streak: -streak.snr)
 
 
@@ -166,40 +174,50 @@ def _twice(streak: Streak, other: Streak) -> bool:
     return bool(np.mean(other.distance(x, y) < other.reach + streak.width) > 0.5)
 
 
-def _followed(plane, known, noise, line, width, fwhm, stars):
-    """The streak that a line belongs to, or None."""
+def _followed(plane, known, noise, line, width, fwhm, stars, images):
+    """The streaks that a line belongs to: the lit parts of the whole, none if it is no streak."""
     ends = refined(plane, known, _ends(line), width, np.sign(line.snr))
     if not promising(plane, known, ends, width, np.sign(line.snr)):
-        return None
+        return []
     if is_column(plane, known, ends, fwhm):
-        return None
+        return []
     traced = _traced(plane, known, line, ends, width, fwhm)
     if traced is None:
-        return None
+        return []
     width, means, counts, along, start = traced
     light, level, error, tilt = brightness_along(means, counts, width)
     start &= np.isfinite(level)
     if not start.any():
-        return None
+        return []
     bright = float(np.median(level[start]))
     first, last = lit_interval(level, bright)
     part, found = slice(first, last), along[[first, last - 1]]
     if not is_streak(level[part], error[part], tilt[part], width, fwhm):
-        return None
+        return []
     if fades(level, along, first, last, stars, width):
-        return None
+        return []
     if is_column(plane, known, found, fwhm) or is_band(plane, known, found, width, bright):
-        return None
-    weight = np.nan_to_num(1 / error[part] ** 2)
-    bright = float((np.nan_to_num(level[part]) * weight).sum() / weight.sum())
-    half = 0.5 * STEP * (found[1] - found[0]) / max(np.hypot(*(found[1] - found[0])), 1e-9)
-    sign = float(np.sign(line.snr))
-    (x1, y1), (x2, y2) = (found[0] - half).tolist(), (found[1] + half).tolist()
-    return Streak(
-        x1, y1, x2, y2, width=float(width), snr=float(bright * np.sqrt(weight.sum())),
-        peak=sign * bright,
-        brightness=sign * bright * float(light.sum()) * _noise_along(noise, along[part]),
-    )  # fmt: skip
+        return []
+    for image in images:
+        planes = image.image, image.variance, image.usable
+        if is_of_image(*planes, level[part], along[part], width, fwhm):
+            return []
+    across = np.sign(line.snr) * float(light.sum()) * _noise_along(noise, along[part])
+    step = 0.5 * STEP * (found[1] - found[0]) / max(np.hypot(*(found[1] - found[0])), 1e-9)
+    return [
+        _streak(level[run], error[run], along[run], step, float(width), float(across))
+        for run in lit_runs(level, bright, first, last)
+    ]
+
+
+def _streak(level, error, along, half, width, across):
+    """From the lit steps of a part of a line; `half` (2) a step's half, `across` the ADU of a line
+    of peak 1 sigma, negative where light is missing."""
+    weight = np.nan_to_num(1 / error**2)
+    bright = float((np.nan_to_num(level) * weight).sum() / weight.sum())
+    (x1, y1), (x2, y2) = (along[0] - half).tolist(), (along[-1] + half).tolist()
+    snr = float(bright * np.sqrt(weight.sum()))
+    return Streak(x1, y1, x2, y2, width, snr, float(np.copysign(bright, across)), bright * across)
 
 
 def _ends(line):

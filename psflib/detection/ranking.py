@@ -17,6 +17,7 @@ from psflib.detection.ranking_prior import PRIOR
 
 STEPS, SETTLED = 50, 1e-8  # of Newton's method
 FEWEST = 5  # examples of each kind, without which the weights stay as they are known
+PSF_ERROR = 0.03  # of its peak, as the flag `shape` allows by default
 LIMIT = 4.0  # standard deviations at which a feature counts no more
 
 
@@ -169,6 +170,12 @@ def _light(column):
     return _log(np.abs(column("template_flux") / column("flux")), 0.1, 1e3)
 
 
+def _misfit(column):
+    """Chi-square beyond what a PSF that is wrong by `PSF_ERROR` makes of a bright source."""
+    expected = 1 + np.square(PSF_ERROR * column("snr"))
+    return np.maximum(_log(column("chi2") / expected, 0.01, 100.0), 0)
+
+
 def _dipole(column):
     """How much better a pair fits; 0 of a candidate that has no partner."""
     gain = column("dipole_gain")
@@ -179,8 +186,7 @@ def _dipole(column):
 #: Name -> function of a function that gives a column by its name.
 FEATURES = {
     "snr": lambda c: _log(np.abs(c("snr")), 3.0, 300.0),
-    "chi2": lambda c: np.abs(_log(c("chi2"), 0.2, 100.0)),
-    "misfit": lambda c: np.abs(_log(c("chi2"), 0.2, 100.0)) * _log(np.abs(c("snr")), 3.0, 300.0),
+    "misfit": _misfit,
     "elongation": lambda c: np.abs(_log(c("elongation"), 0.1, 10.0)),
     "extent": lambda c: np.abs(_log(c("extent"), 0.1, 10.0)),
     "narrow": lambda c: np.maximum(-_log(c("extent"), 0.1, 10.0), 0),

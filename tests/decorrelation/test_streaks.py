@@ -98,6 +98,13 @@ class TestFound:
         middle = (streak.x1 + streak.x2) / 2, (streak.y1 + streak.y2) / 2
         assert np.hypot(middle[0] - 190, middle[1] - 205) < 16
 
+    def test_what_stands_in_a_gap_is_left_alone(self):
+        truth = light(40.0, (60, 96), 200.0) + light(40.0, (282.1, 282.4), 200.0)
+        clean = with_streaks(difference(2 * truth))
+        assert len(clean.meta["streaks"]) == 2
+        masked = (clean.mask & MaskBit.STREAK) > 0
+        assert not masked[179:199, 161:181].any() and masked[truth > 0.5].mean() > 0.85
+
     def test_of_the_template(self):
         (streak,) = find_streaks(difference(-light(70.0)))
         assert streak.peak < 0 and streak.brightness < 0 and streak.snr > 0
