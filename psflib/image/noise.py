@@ -6,6 +6,7 @@ from scipy import ndimage
 from psflib.image import correlation
 from psflib.image.convolve import convolve_by_tiles
 from psflib.image.exposure import Exposure
+from psflib.loops import footprints
 from psflib.loops import noise as loops
 
 LOCAL = 33  # px, side of the box whose mean counts as sky
@@ -64,7 +65,9 @@ def empty_sky(image, variance, usable, fwhm: float, threshold: float = 5.0) -> n
     level, spread = clipped(smooth[usable][::step])
     expected = np.sqrt(np.median(variance[usable][::step])) / (2 * np.sqrt(np.pi) * sigma)
     sources = np.abs(smooth - level) > threshold * max(spread, expected)
-    return usable & ~ndimage.binary_dilation(sources, iterations=int(np.ceil(2 * fwhm)))
+    near = np.empty(sources.shape, bool)
+    footprints.grow_diamond(sources, int(np.ceil(2 * fwhm)), near)
+    return usable & ~near
 
 
 def _gaussian(sigma):

@@ -58,6 +58,28 @@ def mark_peaks(plane, limit, good, radius, found):
 
 
 @loop
+def grow_diamond(mask, radius, out):
+    """Set out where mask is true within radius px, counted along rows and columns."""
+    ny, nx = mask.shape
+    far = np.int32(ny + nx)
+    above = np.full(nx, far, np.int32)
+    distance = np.empty((ny, nx), np.int32)
+    for y in range(ny):
+        left = far
+        for x in range(nx):
+            left = np.int32(0) if mask[y, x] else np.int32(min(left, above[x]) + 1)
+            above[x] = left
+            distance[y, x] = left
+    above[:] = far
+    for y in range(ny - 1, -1, -1):
+        right = far
+        for x in range(nx - 1, -1, -1):
+            right = np.int32(min(distance[y, x], min(right, above[x]) + 1))
+            above[x] = right
+            out[y, x] = right <= radius
+
+
+@loop
 def grow(mask, radius, out):
     """Set out where mask is true within a box of radius px."""
     ny, nx = mask.shape

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from psflib.image import polynomial
 from psflib.image.convolve import convolve_by_tiles
@@ -123,6 +124,14 @@ class TestFootprintLoops:
         found = np.zeros(plane.shape, bool)
         footprints.mark_peaks(plane, np.float32(0.5), good, 2, found)
         np.testing.assert_array_equal(found, naive_matching.peaks(plane, 0.5, good, 2))
+
+    @pytest.mark.parametrize("radius", [0, 1, 4, 500])
+    def test_grow_diamond(self, rng, radius):
+        for share in (0, 0.003, 0.2):
+            mask, out = rng.random((61, 83)) < share, np.empty((61, 83), bool)
+            footprints.grow_diamond(mask, radius, out)
+            grown = ndimage.binary_dilation(mask, iterations=radius) if radius else mask
+            assert np.array_equal(out, grown)
 
     @pytest.mark.parametrize("radius", [0, 1, 4, 50])
     def test_grow(self, rng, radius):
