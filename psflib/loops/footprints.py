@@ -61,7 +61,7 @@ def mark_peaks(plane, limit, good, radius, found):
 def grow_diamond(mask, radius, out):
     """Set out where mask is true within radius px, counted along rows and columns."""
     ny, nx = mask.shape
-    far = np.int32(ny + nx)
+    far = np.int32(radius + 1)
     above = np.full(nx, far, np.int32)
     distance = np.empty((ny, nx), np.int32)
     for y in range(ny):
