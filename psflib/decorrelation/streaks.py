@@ -36,6 +36,7 @@ from psflib.decorrelation.not_streaks import (
 )
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit, has_bits
+from psflib.image.where import true_pixels
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def _fwhm(psf):
 
 def _saturated(mask):
     """Places (n, 2: x, y) of pixels in saturated stars."""
-    y, x = np.nonzero(has_bits(mask, MaskBit.SAT))
+    y, x = true_pixels(has_bits(mask, MaskBit.SAT))
     return np.c_[x, y].astype(float)
 
 

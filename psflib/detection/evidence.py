@@ -16,6 +16,7 @@ from psflib.image.convolve import node_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import Exposure
 from psflib.image.smooth import smoothed
+from psflib.image.where import true_pixels
 from psflib.loops import footprints
 
 NODES = 9  # an axis, at which the kernel is looked at
@@ -319,7 +320,7 @@ def _peaks(science, difference):
         reach,
         top,
     )
-    y, x = np.nonzero(top)
+    y, x = true_pixels(top)
     signal = image[y, x] * np.sqrt(np.pi) * sigma
     own = image[y, x] * 4 * np.pi * sigma**2 * _photons(science)
     snr = signal / np.sqrt(level + own / (4 * np.pi * sigma**2))

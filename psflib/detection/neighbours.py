@@ -9,6 +9,7 @@ from psflib.detection.peaks import vertex
 from psflib.image.exposure import Exposure
 from psflib.image.noise import clipped
 from psflib.image.smooth import smoothed
+from psflib.image.where import true_pixels
 from psflib.loops import footprints
 
 SEEN = 5.0  # S/N of a source under a Gaussian of the seeing
@@ -59,7 +60,7 @@ def template_sources(template: Exposure, fwhm: float) -> TemplateSources:
     top = np.zeros(image.shape, bool)
     least = np.float32(level + SEEN * spread)
     footprints.mark_peaks(narrow, least, usable, max(1, round(0.5 * fwhm)), top)
-    y, x = np.nonzero(top)
+    y, x = true_pixels(top)
     noise = factor * np.sqrt(template.variance[y, x]) / (2 * np.sqrt(np.pi) * sigma)
     peak = narrow[y, x] - level
     keep = peak > SEEN * noise

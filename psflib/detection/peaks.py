@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import spatial
 
+from psflib.image.where import true_pixels
 from psflib.loops import footprints
 
 LOST = 0.06  # of a peak's height in the parabolas' tops, times the sum of the second moments
@@ -37,7 +38,7 @@ def find_peaks(score, threshold: float, moments, fwhm: float):
     footprints.mark_peaks(
         strength, np.nextafter(least, np.float32(0)), strength >= least, radius, found
     )
-    y, x = np.nonzero(found)
+    y, x = true_pixels(found)
     high = _tops(strength, y, x) >= threshold * (1 - min(LOST * trace, 0.5))
     y, x = y[high], x[high]
     order = np.argsort(-strength[y, x], kind="stable")

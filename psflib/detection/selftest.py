@@ -14,6 +14,7 @@ from psflib.detection.alarms import ScoreNoise, expected_alarms
 from psflib.image.convolve import BilinearWeights
 from psflib.image.difference import Difference
 from psflib.image.noise import empty_sky
+from psflib.image.where import true_pixels
 from psflib.loops import footprints
 
 TELLING = 4.0  # sigma, above which noise alone has enough peaks to count
@@ -145,7 +146,7 @@ def _heights(plane, select):
     top = np.zeros(plane.shape, bool)
     footprints.mark_peaks(strength, np.float32(TELLING - 0.5), select, 1, top)
     top[[0, -1]] = top[:, [0, -1]] = False
-    y, x = np.nonzero(top & select)
+    y, x = true_pixels(top & select)
     middle = strength[y, x].astype(float)
     height = middle.copy()
     for dy, dx in ((1, 0), (0, 1)):

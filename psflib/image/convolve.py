@@ -15,6 +15,7 @@ import numpy as np
 from scipy import fft
 
 from psflib.image.threads import bands, for_each
+from psflib.image.where import true_pixels
 from psflib.loops import convolve as loops
 
 TILE = 384  # with a kernel of 25 pixels the transforms are 408 px: 12 % spent on the overlap
@@ -186,7 +187,7 @@ def convolve_by_tiles(plane: np.ndarray, kernels: np.ndarray, tile: int, toleran
 
 def convolve_sparse(plane: np.ndarray, select: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolve `plane` (ny, nx), taken as 0 where not `select`, by one kernel; float32."""
-    y, x = np.nonzero(select)
+    y, x = true_pixels(select)
     if len(y) * kernel.size > 60 * plane.size:  # about where transforms are as fast
         return constant_kernel(kernel).convolve(np.where(select, plane, 0))
     out = np.zeros(plane.shape, np.float32)

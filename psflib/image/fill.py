@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from psflib.image.exposure import Exposure, MaskBit, has_bits
+from psflib.image.where import true_pixels
 from psflib.loops.fill import local_averages
 from psflib.loops.footprints import grow
 
@@ -42,7 +43,7 @@ def fill_masked(exposure: Exposure) -> tuple[np.ndarray, np.ndarray]:
     typical = float(np.median(variance[~bad][::STEP]))
     labels, count = ndimage.label(bad, structure=np.ones((3, 3)))
     boxes = ndimage.find_objects(labels, count)
-    rows, columns = np.nonzero(bad)
+    rows, columns = true_pixels(bad)
     value = _averages(image, bad, (rows, columns), labels[rows, columns] - 1, boxes, fwhm)
     image[rows, columns] = value
     saturated = has_bits(exposure.mask, MaskBit.SAT) & bad

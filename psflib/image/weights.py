@@ -10,6 +10,7 @@ import numpy as np
 from psflib.image.exposure import Exposure
 from psflib.image.noise import strips
 from psflib.image.smooth import own_share, smoothed, taps_of
+from psflib.image.where import true_pixels
 from psflib.loops import footprints as loops
 
 FAR, NEAR = 3.0, 1.0  # px, sigma of the averages that stand for a pixel of sky and of a source
@@ -147,7 +148,7 @@ def _slope_of_sky(image, variance, seen, noise) -> tuple[float, float]:
 def _bright(marked, seen):
     """Rows and columns of the marked pixels whose eight neighbours are known too."""
     marked[[0, -1]] = marked[:, [0, -1]] = False
-    y, x = np.nonzero(marked & seen)
+    y, x = true_pixels(marked & seen)
     whole = np.ones(len(y), bool)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):

@@ -12,6 +12,7 @@ from psflib.image.covariance import cell_means
 from psflib.image.exposure import Exposure, MaskBit, has_bits
 from psflib.image.noise import robust_std
 from psflib.image.smooth import smoothed
+from psflib.image.where import true_pixels
 from psflib.preparation.sky import Sky
 
 AGREES = (0.5, 2.0)  # claimed over measured variance of empty sky that pass for the same
@@ -182,7 +183,7 @@ def absurd_variances(variance: np.ndarray, usable: np.ndarray) -> np.ndarray:
     if not low.any():
         return low
     padded = np.pad(variance, 1, mode="reflect")
-    y, x = np.nonzero(low)
+    y, x = true_pixels(low)
     around = [padded[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))]
     low[y, x] = variance[y, x] < ABSURD * np.median(around, axis=0)
     return low

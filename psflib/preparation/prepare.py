@@ -21,6 +21,7 @@ from psflib.image.exposure import (
 )
 from psflib.image.noise import robust_std
 from psflib.image.smooth import own_share, smoothed
+from psflib.image.where import true_pixels
 from psflib.loops import lines as loops
 from psflib.preparation.claims import (
     MOSAIC,
@@ -212,7 +213,7 @@ def _mask_saturated(image, mask, saturation, settings, notes):
         full &= ~hot
         mask[hot] |= np.uint16(MaskBit.BAD)
         notes.append(f"hot pixels masked, above saturation without light around: {hot.sum()}")
-    y, x = np.nonzero(full)
+    y, x = true_pixels(full)
     mask[_grown(y, x, settings.saturation_grow, full.shape)] |= np.uint16(MaskBit.SAT)
 
 
@@ -231,7 +232,7 @@ def _mask_dark(image, mask, rms, notes):
     Areas of such a value are known already (`no_data`), lines are another matter
     (`bad_lines`), and vignetted corners are dark as a whole.
     """
-    y, x = np.nonzero((image < -DARK * rms) & (mask == 0))
+    y, x = true_pixels((image < -DARK * rms) & (mask == 0))
     if not 0 < len(y) <= MOST_DARK * image.size:
         return
     padded = np.pad(image, 2, mode="symmetric")

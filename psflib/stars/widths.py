@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from psflib.image.exposure import UNUSABLE, MaskBit, has_bits
+from psflib.image.where import true_pixels
 from psflib.loops import profiles as loops
 
 log = logging.getLogger(__name__)
@@ -183,7 +184,7 @@ def _peaks(image, variance, usable, smoothing):
     limit = THRESHOLD / (2 * math.sqrt(math.pi) * smoothing)
     reach = 2 * round(2 * smoothing) + 1
     top = (smooth == ndimage.maximum_filter(smooth, reach)) & (smooth > limit) & usable
-    rows, cols = np.nonzero(top)
+    rows, cols = true_pixels(top)
     # the image's own height, in units that a bright star's noise does not shrink
     order = np.argsort(-image[rows, cols], kind="stable")
     return smooth, rows[order], cols[order]
