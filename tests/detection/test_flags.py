@@ -1,5 +1,8 @@
 """Flags of candidates: bits, words and the bool say the same, after writing and reading too."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 from astropy.table import QTable, Table
 
@@ -25,3 +28,9 @@ def test_a_clean_row_is_read_as_clean_by_astropy_alone(tmp_path):
         assert (back["flags"] == "clean").tolist() == [True, False, True]
         assert back["flag"].tolist() == [0, 9, 0]
         assert back["flags"][1] == "masked,halo"
+
+
+def test_the_page_on_candidates_lists_every_bit():
+    page = (Path(__file__).parents[2] / "docs/candidates.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| (\d+) \| (\w+) \|", page, re.MULTILINE)
+    assert told == [(str(int(f)), f.name.lower()) for f in CandidateFlag]
