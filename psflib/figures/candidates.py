@@ -5,6 +5,7 @@ from matplotlib.colors import Normalize
 
 from psflib.figures import canvas
 from psflib.figures.image import field_height, significance_map
+from psflib.image.cutout import cutout
 
 RISEN, FADED = canvas.COLOURS[2], canvas.COLOURS[3]
 
@@ -89,7 +90,7 @@ def _planes(difference, science, template):
 
 def _tile(row, image, name, size):
     x, y = (float(getattr(row[n], "value", row[n])) for n in ("x", "y"))
-    cut = _cutout(image, x, y, size)
+    cut = cutout(image, x, y, size)
     if name in ("difference / σ", "score"):
         return canvas.coloured(cut, Normalize(-8, 8, clip=True), canvas.DIVERGING)
     return canvas.coloured(cut, canvas.asinh_norm(cut))
@@ -98,19 +99,6 @@ def _tile(row, image, name, size):
 def _texts(row):
     x, y, snr = (float(getattr(row[name], "value", row[name])) for name in ("x", "y", "snr"))
     return [f"{row['id']}: {snr:+.1f}σ", f"({x:.0f}, {y:.0f})", str(row["flags"]), ""]
-
-
-def _cutout(image, x, y, size):
-    """(size, size) around (x, y), NaN outside the image."""
-    half = size // 2
-    padded = np.full((size, size), np.nan)
-    if not np.isfinite([x, y]).all():
-        return padded
-    row, col = round(y) - half, round(x) - half
-    top, left = max(row, 0), max(col, 0)
-    part = image[top : max(row + size, 0), left : max(col + size, 0)]
-    padded[top - row : top - row + part.shape[0], left - col : left - col + part.shape[1]] = part
-    return padded
 
 
 def _score(difference):

@@ -11,6 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from psflib.detection.detect import psf_fwhm
 from psflib.errors import BadImage, PsflibError
+from psflib.image.cutout import cutout
 from psflib.image.difference import Difference
 from psflib.image.sky_frames import icrs_to_pixel
 from psflib.lightcurves.objects import NOT_FOUND, Objects, find_objects
@@ -202,18 +203,13 @@ def _template_light(objects, epochs):
 
 
 def _cut(difference, x, y):
-    """The difference over its noise about places, (n, SIDE, SIDE) float32, NaN outside."""
-    out, half = np.full((len(x), SIDE, SIDE), np.nan, np.float32), SIDE // 2
+    """The difference over its noise about places, (n, SIDE, SIDE) float32, NaN without data."""
     usable = difference.usable & (difference.variance > 0)
-    ny, nx = difference.shape
-    for number in np.flatnonzero(np.isfinite(x) & np.isfinite(y)):
-        row, col = round(float(y[number])) - half, round(float(x[number])) - half
-        y0, y1, x0, x1 = max(row, 0), min(row + SIDE, ny), max(col, 0), min(col + SIDE, nx)
-        if y0 < y1 and x0 < x1:
-            box = np.s_[y0:y1, x0:x1]
-            noise = np.sqrt(np.where(usable[box], difference.variance[box], np.nan))
-            out[number, y0 - row : y1 - row, x0 - col : x1 - col] = difference.image[box] / noise
-    return out
+    light = np.where(usable, difference.image, np.float32(np.nan))
+    cuts = [cutout(light, *at, SIDE) for at in zip(x, y, strict=True)]
+    noise = [np.sqrt(cutout(difference.variance, *at, SIDE)) for at in zip(x, y, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.array(cuts).reshape(-1, SIDE, SIDE) / np.array(noise).reshape(-1, SIDE, SIDE)
 
 
 def _points(objects, epochs, planes, settings):

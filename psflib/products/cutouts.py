@@ -5,6 +5,8 @@ import io
 import numpy as np
 from astropy.io import fits
 
+from psflib.image.cutout import cutout
+
 
 def cutout_bytes(image: np.ndarray, x: float, y: float, side: int) -> bytes:
     """The image about a place, NaN outside of it.
@@ -22,15 +24,9 @@ def cutout_bytes(image: np.ndarray, x: float, y: float, side: int) -> bytes:
     bytes
         FITS, float32; CRVAL1P and CRVAL2P are the 1-based pixel of the image that its first is.
     """
-    half = side // 2
-    left, bottom = round(x) - half, round(y) - half
-    ny, nx = image.shape
-    out = np.full((side, side), np.nan, np.float32)
-    y0, y1, x0, x1 = max(bottom, 0), min(bottom + side, ny), max(left, 0), min(left + side, nx)
-    if y0 < y1 and x0 < x1:
-        out[y0 - bottom : y1 - bottom, x0 - left : x1 - left] = image[y0:y1, x0:x1]
-    hdu = fits.PrimaryHDU(out)
-    hdu.header["CRVAL1P"], hdu.header["CRVAL2P"] = left + 1, bottom + 1
+    hdu = fits.PrimaryHDU(cutout(image, x, y, side).astype(np.float32))
+    for keyword, at in (("CRVAL1P", x), ("CRVAL2P", y)):
+        hdu.header[keyword] = round(at) - side // 2 + 1
     buffer = io.BytesIO()
     hdu.writeto(buffer)
     return buffer.getvalue()

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from psflib.figures import canvas
+from psflib.image.cutout import cutout
 from psflib.report.page import fill
 from psflib.report.sortable import sortable
 
@@ -68,19 +69,8 @@ def _cuts(shown, science, difference, clean):
     x, y = (canvas.plain(shown[name]) for name in ("x", "y"))
     noise = np.sqrt(np.median(clean.variance[clean.usable])) if clean.usable.any() else 1.0
     for at_x, at_y in zip(x, y, strict=True):
-        tiles = np.array([_tile(image, at_x, at_y) for image in images])
+        tiles = np.array([cutout(image, at_x, at_y, SIDE) for image in images])
         yield base64.b64encode(_webp(tiles, float(noise))).decode()
-
-
-def _tile(image, x, y):
-    """(SIDE, SIDE) about (x, y), NaN outside the image."""
-    out, half = np.full((SIDE, SIDE), np.nan), SIDE // 2
-    row, col = round(float(y)) - half, round(float(x)) - half
-    ny, nx = image.shape
-    y0, y1, x0, x1 = max(row, 0), min(row + SIDE, ny), max(col, 0), min(col + SIDE, nx)
-    if y0 < y1 and x0 < x1:
-        out[y0 - row : y1 - row, x0 - col : x1 - col] = image[y0:y1, x0:x1]
-    return out
 
 
 def _webp(tiles, noise):
