@@ -94,6 +94,7 @@ class Epoch:
         self.logs = output / "logs" / field / epoch
         self.difference = difference and epoch != TEMPLATE
         self.unreadable: dict[str, str] = {}
+        self._tables: dict[str, QTable] = {}
 
     @property
     def products(self) -> list[str]:
@@ -113,9 +114,14 @@ class Epoch:
         return "; ".join([*failed, *self.unreadable.values()])
 
     def read(self, name: str):
-        """The value of a product, or None."""
+        """The value of a product, or None; tables, dear to parse and small, are kept."""
         path = self.folder / name
-        return self.attempt(name, (READERS | OPTIONAL)[name], path) if path.exists() else None
+        if name in self._tables or not path.exists():
+            return self._tables.get(name)
+        value = self.attempt(name, (READERS | OPTIONAL)[name], path)
+        if name.endswith(".ecsv") and value is not None:
+            self._tables[name] = value
+        return value
 
     def attempt(self, name, function, *arguments):
         """What the function returns; None if it fails, whatever it is that the file made it do."""
