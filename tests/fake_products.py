@@ -253,6 +253,7 @@ def light_curve_points():
             "flux_err": np.full(5, 5.0) * u.adu,
             "limit": limit * u.adu,
             "found": flux > 50,
+            "scale": np.full(5, 1.2),
         }
     )
 

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 CLASSES = 1.0, 4.0  # FWHM of the PSF, of widths that are looked for
 MOST_FOLLOWED = 60  # lines
 DOUBLINGS = 12  # of the length of a line, at most
+WIDEST = 6.0  # FWHM of the PSF; wider is a gradient
 DIM = 0.3  # sigma of a pixel, to which its light is masked
 
 
@@ -193,6 +194,8 @@ def _followed(plane, known, noise, line, width, fwhm, stars, images):
     bright = float(np.median(level[start]))
     first, last = lit_interval(level, bright)
     part, found = slice(first, last), along[[first, last - 1]]
+    if width > WIDEST * fwhm or not _inside(found, plane.shape):
+        return []
     if not is_streak(level[part], error[part], tilt[part], width, fwhm):
         return []
     if fades(level, along, first, last, stars, width):
@@ -209,6 +212,12 @@ def _followed(plane, known, noise, line, width, fwhm, stars, images):
         _streak(level[run], error[run], along[run], step, float(width), float(across))
         for run in lit_runs(level, bright, first, last)
     ]
+
+
+def _inside(ends, shape):
+    """Whether the middle of a line lies on the image; an edge draws lines beyond itself."""
+    x, y = ends.mean(0)
+    return bool(0 <= x <= shape[1] - 1 and 0 <= y <= shape[0] - 1)
 
 
 def _streak(level, error, along, half, width, across):

@@ -154,16 +154,30 @@ def _bend(rho, lag):
     return -2 * np.log(value) if value > 0 else np.nan
 
 
-def expected_alarms(noise_: ScoreNoise, threshold: float) -> float:
-    """Peaks of both signs that noise lifts over `threshold` (sigma) in the whole area.
+def height_of(snr):
+    """Height of the score's peak of a candidate of this significance; see `snr_of`."""
+    return (snr + np.sqrt(np.square(snr) + 4)) / 2
 
-    The significance is that of the candidates' table, which is divided by the score's scatter.
+
+def snr_of(height):
+    """Significance of a candidate whose score peaks at `height` (positive, sigma).
+
+    The highest of all places near a source is higher than its own by 1 / height on average: two
+    coordinates are fitted beside the flux.
+    """
+    return height - 1 / height
+
+
+def expected_alarms(noise_: ScoreNoise, threshold: float) -> float:
+    """Peaks of both signs that noise lifts over the height `threshold` (sigma) in the whole area.
+
+    Heights are divided by the score's scatter, as those of candidates are.
     """
     return 2 * noise_.area * noise_.density * threshold * np.exp(-(threshold**2) / 2)
 
 
 def threshold_for(noise_: ScoreNoise, alarms: float) -> float:
-    """The threshold (sigma) that noise is expected to exceed `alarms` times in the whole area.
+    """The height (sigma) that noise is expected to exceed `alarms` times in the whole area.
 
     At least `LOWEST`: below it the peaks of noise are not counted by the formula.
 

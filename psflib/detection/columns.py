@@ -23,10 +23,10 @@ COLUMNS = {
     "ra": "place, ICRS, deg; with a WCS only",
     "dec": "place, ICRS, deg; with a WCS only",
     "sky": "the same as SkyCoord; with a WCS only",
-    "flux": "PSF flux of the difference, ADU, negative where the source faded; less the 1 / snr of "
-    "its error by which the highest of all places is too high",
+    "flux": "PSF flux of the difference, ADU, negative where the source faded; less what the best "
+    "of all places is too high by",
     "flux_err": "standard error of the flux, ADU: noise, the PSF's error, what the matching leaves",
-    "snr": "significance: PSF flux at its best place over its noise alone",
+    "snr": "significance: the flux over its noise alone",
     "mag": "magnitude of the light that came or went; where a zero point is known",
     "mag_err": "standard error of the magnitude, from that of the flux",
     "fwhm": "of the PSF of the difference, px",
@@ -87,9 +87,11 @@ def candidate_table(
     table = QTable()
     table["id"] = np.arange(1, len(x) + 1)
     _add_place(table, difference, fits, around, scale)
-    error, snr = noise_of(fits, scale)
+    error, height = noise_of(fits, scale)
     with np.errstate(divide="ignore", invalid="ignore"):
-        flux = fits.flux * np.maximum(1 - 1 / np.square(snr), 0)
+        # of the best place, see `alarms.snr_of`
+        true = np.maximum(1 - 1 / np.square(height), 0)
+        flux, snr = fits.flux * true, height * true
         chi2 = fits.chi2 / np.maximum(fits.count - 3, 1)
         sharpness = 1 + fits.centre_off / (fits.flux * fits.peak)
     total = np.sqrt(error**2 + (flux * _psf_error(difference, x, y)) ** 2 + around.left**2)

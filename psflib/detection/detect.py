@@ -11,7 +11,9 @@ from psflib.detection.alarms import (
     ScoreNoise,
     empty_of_candidates,
     expected_alarms,
+    height_of,
     score_noise,
+    snr_of,
     threshold_for,
 )
 from psflib.detection.columns import candidate_table, describe, pixel_area
@@ -77,23 +79,30 @@ def detect(
     BadImage
         If a threshold by false alarms is asked for and no WCS tells the area of a pixel.
     """
+    if injection is not None and not {"found", "completeness"} <= {
+        *injection.colnames, *injection.meta
+    }:  # fmt: skip
+        raise ValueError("injection must be what `psflib.inject` returned, or injection.ecsv")
     settings = settings or DetectSettings()
     snr = score(difference) if difference.score is None else difference.score
     difference, fwhm = difference.replace(score=snr), psf_fwhm(difference)
     sky = empty_of_candidates(difference)
     noise = noise or score_noise(snr, sky)
     threshold = threshold_of(difference, noise, settings) if threshold is None else threshold
+    if not 0 < threshold < np.inf:
+        raise ValueError(f"threshold must be a positive number of sigma; got {threshold}")
+    least = height_of(threshold)
     usable = difference.usable & (difference.variance > 0)
     weights = weight_variance(difference.image, difference.variance, usable)
     planes = difference.image, weights, usable & (weights > 0)
     psf = reversed_psf(difference)
     splines = Splines.of(turned(psf))
-    y, x = find_peaks(snr, threshold * min(1.0, noise.scatter.min()), noise.moments, fwhm)
+    y, x = find_peaks(snr, least * min(1.0, noise.scatter.min()), noise.moments, fwhm)
     fits = fit_candidates(planes, splines, snr, y, x, fwhm)
     scale = scatter_at(difference, noise, fits.x, fits.y)
     strength = np.abs(fits.flux) * np.sqrt(fits.power) / scale  # of the fit, not of the pixel
     order = np.argsort(-strength, kind="stable")
-    rows = order[strength[order] >= threshold]
+    rows = order[strength[order] >= least]
     fits, scale = fits.take(rows), scale[rows]
     around = surroundings(difference, planes, splines, fits, scale, fwhm)
     table = candidate_table(difference, fits, scale, around, fwhm)
@@ -128,7 +137,7 @@ def threshold_of(difference: Difference, noise: ScoreNoise, settings: DetectSett
             "false_alarms are per square degree, and no WCS tells the area of a pixel: give the "
             "image a WCS, or a `threshold` in sigma"
         )
-    return threshold_for(noise, settings.false_alarms * noise.area * area / 3600**2)
+    return snr_of(threshold_for(noise, settings.false_alarms * noise.area * area / 3600**2))
 
 
 def scatter_at(difference, noise, x, y):
@@ -230,7 +239,7 @@ def _told(difference, noise, threshold):
     area = pixel_area(difference)
     return {
         "threshold": float(threshold),
-        "expected_alarms": expected_alarms(noise, threshold),
+        "expected_alarms": expected_alarms(noise, height_of(threshold)),
         "area": noise.area,
         **({} if area is None else {"pixel_area": area}),
         **{name: difference.meta[name] for name in known if difference.meta.get(name) is not None},

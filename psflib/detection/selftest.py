@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from psflib.detection.alarms import ScoreNoise, expected_alarms
+from psflib.detection.alarms import ScoreNoise, expected_alarms, height_of
 from psflib.image.convolve import BilinearWeights
 from psflib.image.difference import Difference
 from psflib.image.noise import empty_sky
@@ -104,7 +104,7 @@ def _of_halves(difference, noise, sky, threshold):
     telling = int((heights >= TELLING).sum())
     told = {"alarms_halves_4": telling * scale, "halves_4": telling}
     if area >= TOLD_AREA:
-        told["alarms_halves"] = float((heights >= threshold).sum() * scale)
+        told["alarms_halves"] = float((heights >= height_of(threshold)).sum() * scale)
     return told
 
 

@@ -41,7 +41,9 @@ def export(folder: str | Path, to: str, output: str | Path | None = None) -> Pat
         If a package is missing that the format needs.
     """
     if to not in FORMATS:
-        raise ValueError(f"unknown format {to!r}{did_you_mean(to, FORMATS)}")
+        raise ValueError(
+            f"unknown format {to!r}{did_you_mean(str(to), FORMATS)}; one of {', '.join(FORMATS)}"
+        )
     ending, write = FORMATS[to]
     folder = Path(folder)
     path = Path(output) if output else folder / f"candidates.{ending}"

@@ -32,7 +32,10 @@ def light_curve(points, cutouts, title="Light curve"):
         figure.add_axes((0.02, 0.01, 0.96, 0.2)),
     )
     time, unit = _time(points)
-    flux, error, limit = (canvas.plain(points[name]) for name in ("flux", "flux_err", "limit"))
+    scale = canvas.plain(points["scale"])
+    flux, error, limit = (
+        canvas.plain(points[name]) / scale for name in ("flux", "flux_err", "limit")
+    )
     found, known = np.asarray(points["found"], bool), np.isfinite(flux)
     axes.axhline(0, color=canvas.GREY, linewidth=0.8)
     for rows, colour, fill, name in (
@@ -49,7 +52,7 @@ def light_curve(points, cutouts, title="Light curve"):
         axes.plot(time[bound], limit[bound], "v", color=LIMIT, markersize=4, label="upper limit")
     if unit == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    canvas.label(axes, unit, "flux of the difference [ADU]", title)
+    canvas.label(axes, unit, "flux of the difference [ADU of the template]", title)
     canvas.legend(axes, loc="best")
     _strip(strip, points, cutouts, found)
     return figure

@@ -162,7 +162,11 @@ def find_time(
     }
     known = [*starts.values(), *([] if middle is None else [middle])]
     if not known:
-        return {}, []
+        dates = [str(h["DATE-OBS"]).strip() for h in headers if str(h.get("DATE-OBS", "")).strip()]
+        said = (
+            f"time: DATE-OBS {dates[0]!r} tells no moment, and no other card does" if dates else ""
+        )
+        return {}, [said] if said else []
     if max(known) - min(known) > APART + length:
         listed = ", ".join(f"{name} {value:.5f}" for name, value in starts.items())
         return {}, [f"time: the header's cards contradict each other (MJD {listed}): none is taken"]

@@ -86,7 +86,16 @@ def inject(
         true_star_distance, true_host_distance (px, to the nearest bright star and galaxy of the
         science image; NaN without any), found (bool); then the columns of the candidate that it
         is found as, NaN or "unknown" where it is not.  meta: see `summarise`.
+
+    Raises
+    ------
+    ValueError
+        If the images are not prepared or not on one grid.
     """
+    if "fwhm" not in science.meta or science.variance is None:
+        raise ValueError("science must be prepared: psflib.prepare(science)")
+    if not science.shape == template.shape == difference.shape:
+        raise ValueError("science, template and difference must have one grid: psflib.register")
     settings, chain = settings or InjectSettings(), chain or Chain()
     rng = np.random.default_rng([settings.seed, *science.shape])
     known: Any = score(difference) if difference.score is None else difference.score
@@ -208,7 +217,8 @@ def _taken(column, rows) -> Any:
     """The rows of a column; NaN, False, 0 or "unknown" in the place of row -1."""
     none = rows < 0
     if not len(column):
-        column = np.zeros(1, column.dtype) * getattr(column, "unit", None or 1)
+        unit = getattr(column, "unit", None)
+        column = np.zeros(1, column.dtype) * unit if unit else np.zeros(1, column.dtype)
     values = column[np.where(none, 0, rows)].copy()
     kind = values.dtype.kind
     if kind in "US":

@@ -117,7 +117,7 @@ def _bins(table):
 def _known(numbers):
     """Plain numbers, those that are known."""
     return {
-        name: value if isinstance(value, int) else round(float(value), 6)
+        name: value if isinstance(value, int) else float(f"{float(value):.7g}")
         for name, value in numbers.items()
         if np.isfinite(value)
     }

@@ -69,7 +69,8 @@ class LightCurves:
         A row an object and epoch, in the order of time: `object`, `epoch`, `mjd`, `x, y` (px),
         `flux, flux_err`, `snr`, `limit` (upper limit of the flux where it was not found), `mag,
         mag_err, limit_mag` (with a zero point), `found` (bool), `candidate` (its id, -1 if not
-        found), `flags` ("not found", "not covered" or those of the candidate), `masked`, `verdict`.
+        found), `flags` ("not found", "not covered" or those of the candidate), `masked`, `verdict`,
+        `scale` (flux of a source over that in the template, by which fluxes of epochs compare).
     epochs : list of str
         In the order of time.
     cutouts : ndarray (p, e, SIDE, SIDE) float32
@@ -115,7 +116,7 @@ def light_curves(
             continue
         x, y = _pixels(objects.place, difference.wcs, on_sky)
         left = epoch.matching_error * np.maximum(light[:, number], 0)
-        planes.append((x, y, forced_fluxes(difference, x, y, left)))
+        planes.append((x, y, _scale(difference), forced_fluxes(difference, x, y, left)))
         cutouts.append(_cut(difference, x[: settings.pictures], y[: settings.pictures]))
         kept.append(number)
     if not kept:
@@ -187,6 +188,13 @@ def _pixels(place, wcs, on_sky):
     return icrs_to_pixel(ra, dec, wcs)
 
 
+def _scale(difference):
+    """Science flux of a source of unit template flux, at the field's centre."""
+    ny, nx = difference.shape
+    scale = float(difference.kernel.flux_scale((nx - 1) / 2, (ny - 1) / 2))
+    return scale if scale > 0 else np.nan
+
+
 def _template_light(objects, epochs):
     """PSF flux of the template (m, e) at each object: of that epoch, else the median of others."""
     light = np.full(objects.candidate.shape, np.nan)
@@ -215,13 +223,16 @@ def _cut(difference, x, y):
 def _points(objects, epochs, planes, settings):
     """The long table, and the statistics of each object."""
     blocks, (found, clean) = [], np.zeros((2, len(objects), len(epochs)), bool)
-    for number, (epoch, (x, y, forced)) in enumerate(zip(epochs, planes, strict=True)):
+    for number, (epoch, (x, y, scale, forced)) in enumerate(zip(epochs, planes, strict=True)):
         rows = objects.candidate[:, number]
-        block = _block(epoch, rows, x, y, forced, settings)
+        block = {**_block(epoch, rows, x, y, forced, settings), "scale": np.full(len(rows), scale)}
         found[:, number] = block["found"]
         clean[:, number] = block["flags"] == "clean"
         blocks.append(block)
-    flux, error = (np.stack([getattr(forced, name) for *_, forced in planes], 1) for name in FLUXES)
+    flux, error = (
+        np.stack([getattr(forced, name) / scale for *_, scale, forced in planes], 1)
+        for name in FLUXES
+    )
     table = QTable({name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]})
     order = np.argsort(table["object"], kind="stable")  # epochs stay in the order of time
     table = table[order]

@@ -9,7 +9,8 @@ MEANING = {
     "n_found": "epochs in which it is a candidate",
     "n_clean": "of these without a flag",
     "max_snr": "of its fluxes, the farthest from 0, in sigma",
-    "mean_flux": "weighted mean of the fluxes of all epochs that cover it",
+    "mean_flux": "weighted mean of the fluxes of all epochs that cover it; all fluxes here are on "
+    "the template's scale",
     "mean_flux_err": "its error",
     "mean_snr": "the same in sigma: what is not in the template, in all epochs together",
     "chi2": "reduced, of fluxes that do not change from their mean",

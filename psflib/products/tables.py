@@ -81,8 +81,12 @@ def write_candidates(path: str | Path, candidates: QTable, settings: Any = None)
 
 
 def read_candidates(path: str | Path) -> QTable:
-    """Read `candidates.ecsv`; BadFile if it is missing, damaged or another product."""
-    return read_table(path, "candidates")
+    """Read `candidates.ecsv`; BadFile if it is missing, damaged, older or another product."""
+    table = read_table(path, "candidates")
+    lacking = [name for name in ("flag", "flags", "clean") if name not in table.colnames]
+    if lacking:
+        raise BadFile(path, f"has no column {lacking[0]}: an older psflib made it", REMEDY)
+    return table
 
 
 def write_injection(path: str | Path, injection: QTable, settings: Any = None) -> None:

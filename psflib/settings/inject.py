@@ -21,7 +21,7 @@ class InjectSettings(BaseModel):
     least: int = Field(100, ge=0, description="sources in a small image, as far as there is room")
     most: int = Field(1000, ge=1, description="sources in a large image")
     min_snr: float = Field(3.0, gt=0, description="signal-to-noise ratio of the faintest")
-    max_snr: float = Field(30.0, gt=0, description="signal-to-noise ratio of the brightest")
+    max_snr: float = Field(30.0, gt=0, le=1e6, description="signal-to-noise ratio of the brightest")
     near_limit: float = Field(
         0.6, ge=0, le=1,
         description="share within 3 sigma of the threshold, where they tell the limits; the "

@@ -1,5 +1,7 @@
 """The stage `inject`."""
 
+import logging
+
 from psflib.errors import PsflibError
 from psflib.injection import run as injecting
 from psflib.products.images import read_difference, read_exposure
@@ -8,6 +10,8 @@ from psflib.products.tables import read_stars, write_injection
 from psflib.stages.notes import log_notes
 from psflib.stages.subtract import without_haloes
 from psflib.subtraction.widths import with_width
+
+log = logging.getLogger(__name__)
 
 
 def inject(
@@ -22,7 +26,13 @@ def inject(
     given = with_width(ready, core), read_exposure(aligned), core, read_difference(decorrelated)
     try:
         made = injecting.inject(*given, settings, injecting.Chain(**others), known)
-    except PsflibError as problem:  # the real difference stands all the same
-        made = injecting.not_injected(str(problem))
+    except MemoryError:
+        raise
+    except Exception as problem:  # whatever it is: the real difference stands all the same
+        expected = isinstance(problem, PsflibError)
+        log.log(logging.WARNING, "no injection", exc_info=not expected)
+        made = injecting.not_injected(
+            f"{'' if expected else type(problem).__name__ + ': '}{problem}"
+        )
     log_notes([*made.meta["notes"], f"{made['found'].sum()} of {len(made)} found again"])
     write_injection(injection, made, settings)

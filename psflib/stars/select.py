@@ -133,7 +133,7 @@ def select_stars(
 
 def _meta(found, reason, relaxed, locus, level):
     """What is said of the whole selection; doubts are logged too."""
-    selected, counts = reason == "", dict(Counter(reason.tolist()))
+    selected, counts = reason == "", dict(Counter(spoken(reason).tolist()))
     log.info("%d of %d detections selected: %s", selected.sum(), len(found), counts)
     if locus.state != "clear" and not found["known"][selected].all():
         log.warning(

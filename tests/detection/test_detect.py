@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.table import QTable
 from astropy.wcs import WCS
 
 from psflib.decorrelation.score import score
+from psflib.detection.alarms import height_of, snr_of
 from psflib.detection.detect import DetectSettings, detect, psf_fwhm
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit
@@ -115,8 +117,20 @@ class TestMeasurements:
         # a fit of flux and place together has the error of the flux alone: the PSF is symmetric,
         # to 1e-3 with the phases of the pixels
         pull = values(found, "flux") / values(found, "flux_err")
-        snr = np.asarray(found["snr"])
-        np.testing.assert_allclose(snr - 1 / snr, pull, rtol=1e-3)
+        np.testing.assert_allclose(found["snr"], pull, rtol=1e-3)
+
+    def test_significance_and_height_are_inverse(self):
+        height = np.linspace(1.5, 40, 50)
+        np.testing.assert_allclose(height_of(snr_of(height)), height, rtol=1e-12)
+
+    @pytest.mark.parametrize("threshold", [0, -1, np.nan, np.inf])
+    def test_a_threshold_that_is_none(self, threshold):
+        with pytest.raises(ValueError, match="threshold must be a positive number"):
+            detect(difference(noise(1, (80, 80))), threshold)
+
+    def test_an_injection_that_is_none(self):
+        with pytest.raises(ValueError, match=r"what `psflib\.inject` returned"):
+            detect(difference(noise(1, (80, 80))), injection=QTable())
 
     def test_bright_sources_show_no_pixel_phase(self):
         x, y = grid(3)
@@ -157,7 +171,10 @@ class TestFalseAlarms:
         found = detect(difference(noise(5, shape), None), threshold)
         # peaks of a Gaussian field above a high level, of both signs (Adler 1981, ch. 6); the
         # score's correlation is exp(-r² / 4 sigma²)
-        density = threshold * np.exp(-(threshold**2) / 2) / (2 * np.pi) ** 1.5 / (2 * WIDTH**2)
+        # (the significance of a candidate is less than its peak's height by what the best of
+        # all places is too high by)
+        height = height_of(threshold)
+        density = height * np.exp(-(height**2) / 2) / (2 * np.pi) ** 1.5 / (2 * WIDTH**2)
         expected = 2 * density * 1e6
         # pixels miss the tops: up to 10 % at this width
         assert abs(len(found) - expected) < 4 * np.sqrt(expected) + 0.1 * expected

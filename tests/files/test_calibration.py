@@ -92,7 +92,8 @@ class TestTime:
         assert told["mjd"] == MJD and told["date_obs"] == "2020-01-01T05:52:48.000"
 
     def test_a_day_is_no_time(self):
-        assert find_time([header(DATE_OBS="2020-01-01")], 10.0) == ({}, [])
+        known, notes = find_time([header(DATE_OBS="2020-01-01")], 10.0)
+        assert known == {} and "'2020-01-01' tells no moment" in notes[0]
         assert find_time([header(DATE_OBS="2020-01-01", MJD_OBS=MJD)], None)[0]["mjd"] == MJD
 
     def test_contradictions(self):
@@ -100,7 +101,8 @@ class TestTime:
         assert told == {} and "contradict" in notes[0]
 
     def test_nonsense(self):
-        assert find_time([header(DATE_OBS="yesterday", MJD_OBS=0.0)], 60.0) == ({}, [])
+        known, notes = find_time([header(DATE_OBS="yesterday", MJD_OBS=0.0)], 60.0)
+        assert known == {} and "'yesterday' tells no moment" in notes[0]
 
 
 def test_on_the_way_from_file_to_exposure(tmp_path):

@@ -11,6 +11,7 @@ from psflib.errors import SingularFit
 from psflib.image.exposure import Exposure
 from psflib.injection import fit_completeness, fluxes, places, run
 from psflib.judging.metrics import values
+from psflib.settings.detect import DetectSettings
 from psflib.settings.inject import InjectSettings
 from psflib.simulation.scenes import simulate_scene
 from psflib.stars.select import select_stars
@@ -147,12 +148,10 @@ class TestInject:
         assert set(lost["flags"]) == {"unknown"} and not lost["clean"].any()
 
     def test_the_noise_is_that_of_the_candidates(self, field):
-        """That of S/N, flux being less by what the choice of the highest place adds; the pixel
-        phase of the PSF adds 1 %."""
+        """Flux over S/N; the pixel phase of the PSF adds 1 %."""
         table = field["table"]
         at = table[table["found"] & (table["true_snr"] < 10) & (table["place"] == "sky")]
-        snr = values(at, "snr")
-        noise = values(at, "flux") / (snr - 1 / snr)
+        noise = values(at, "flux") / values(at, "snr")
         assert np.median(values(at, "sigma") / noise) == pytest.approx(1, abs=0.04)
 
     def test_limits_stand_near_the_threshold(self, field):
@@ -183,3 +182,17 @@ class TestInject:
 def test_settings_that_contradict_each_other(wrong):
     with pytest.raises(ValueError):
         InjectSettings(**wrong)
+
+
+def test_nothing_is_found_where_the_threshold_is_beyond_all(field):
+    """A difference without candidates: columns of each type, none known."""
+    chain = run.Chain(detect=DetectSettings(threshold=500))
+    table = psflib.inject(*field["args"], chain)
+    assert len(table) and not table["found"].any() and np.isnan(values(table, "flux")).all()
+    assert set(table["kind"]) == {"unknown"} and not table["clean"].any()
+
+
+def test_images_that_are_not_prepared_are_refused(field):
+    science, *others = field["args"]
+    with pytest.raises(ValueError, match="science must be prepared"):
+        psflib.inject(science.replace(meta={}), *others)

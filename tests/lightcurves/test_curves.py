@@ -16,6 +16,7 @@ from psflib.lightcurves.curves import Epoch, light_curves
 from psflib.lightcurves.objects import find_objects
 from psflib.lightcurves.photometry import forced_fluxes
 from psflib.lightcurves.statistics import MEANING, statistics
+from psflib.matching import MatchingKernel
 from psflib.settings.lightcurves import LightcurveSettings
 from tests.detection.test_detect import ERROR, add, difference, noise
 
@@ -209,3 +210,28 @@ def test_statistics_are_those_of_noise_for_noise_and_tell_what_varies():
     assert trend["neumann"][0] < 0.3 and trend["log_p"][0] < -10 and trend["amplitude"][0] == 110
     gone = statistics(np.full((1, 12), np.nan), error[:1], none[:1], none[:1])
     assert gone["n_epochs"][0] == 0 and np.isnan(gone["mean_flux"][0]) and np.isnan(gone["chi2"][0])
+
+
+def test_a_constant_source_is_constant_whatever_the_scale_of_the_epochs():
+    """Flux of a source is that of the template's unit times the kernel's sum."""
+    epochs = []
+    for number, scale in enumerate((1.0, 3.0, 1.0, 3.0)):
+        light = np.array([20.0, 25.0, 0.0]) * scale
+        made = difference(add(noise(number + 50, SHAPE), *SOURCES.T, light * ERROR))
+        kernel = MatchingKernel(np.ones((1, 1, 1)), np.full((1, 1), scale), 0, 0, np.zeros(1), 0,
+                                SHAPE)  # fmt: skip
+        made = made.replace(kernel=kernel)
+        epochs.append(Epoch(f"n{number}", detect(made), lambda made=made: made))
+    found = light_curves(epochs)
+    assert sorted(set(found.points["scale"])) == [1.0, 3.0]
+    # 3 degrees of freedom: 1 in 30,000 is above 8
+    assert len(found.objects) == 2 and np.all(found.objects["chi2"] < 8)
+    first = found.points[found.points["object"] == 1]
+    assert first["flux"].max() > 2.5 * first["flux"].min()
+
+
+def test_a_table_of_candidates_of_an_older_version_is_refused(tmp_path):
+    path = tmp_path / "candidates.ecsv"
+    products.write_candidates(path, QTable({"id": [1], "snr": [5.0]}))
+    with pytest.raises(BadFile, match="has no column flag: an older psflib made it"):
+        products.read_candidates(path)
