@@ -59,7 +59,8 @@ onerror:
         if not Path(path).exists() and list(Path(OUT, field).glob("*/candidates.ecsv")):
             with contextlib.suppress(SystemExit):  # its log tells
                 made_of_field = {
-                    name: file.format(field=field) for name, file in rules.lightcurves.output.items()
+                    name: file.format(field=field)
+                    for name, file in rules.lightcurves.output.items()
                 }
                 run_stage(
                     "lightcurves",

@@ -21,7 +21,12 @@ from scipy import spatial  # noqa: E402
 
 import psflib  # noqa: E402
 from psflib.decorrelation.score import score  # noqa: E402
-from psflib.detection.alarms import empty_of_candidates, score_noise, threshold_for  # noqa: E402
+from psflib.detection.alarms import (  # noqa: E402
+    empty_of_candidates,
+    score_noise,
+    snr_of,
+    threshold_for,
+)
 from psflib.image import polynomial  # noqa: E402
 from psflib.image.difference import Difference  # noqa: E402
 from psflib.image.exposure import Exposure  # noqa: E402
@@ -62,7 +67,7 @@ def alarms():
                 kernel = trivial_kernel(clean.shape)
                 clean = clean.replace(kernel=kernel, science=None, template=None)
                 noise = score_noise(clean.score, empty_of_candidates(clean))
-                limits = [threshold_for(noise, rate * noise.area / 1e6) for rate in ASKED]
+                limits = [snr_of(threshold_for(noise, rate * noise.area / 1e6)) for rate in ASKED]
                 strength = np.abs(psflib.detect(clean, min(limits))["snr"])
                 found[0] += [np.sum(strength >= limit) for limit in limits]
                 area += noise.area / 1e6
