@@ -24,15 +24,19 @@ def inject(
         of_both = (stars, extended_psf, psf), (template_stars, template_extended_psf, template_psf)
         ready, _ = without_haloes(ready, read_exposure(template), of_both, others["subtract"])
     given = with_width(ready, core), read_exposure(aligned), core, read_difference(decorrelated)
-    try:
-        made = injecting.inject(*given, settings, injecting.Chain(**others), known)
-    except MemoryError:
-        raise
-    except Exception as problem:  # whatever it is: the real difference stands all the same
-        expected = isinstance(problem, PsflibError)
-        log.log(logging.WARNING, "no injection", exc_info=not expected)
-        made = injecting.not_injected(
-            f"{'' if expected else type(problem).__name__ + ': '}{problem}"
-        )
+    made = _injected(*given, settings, injecting.Chain(**others), known)
     log_notes([*made.meta["notes"], f"{made['found'].sum()} of {len(made)} found again"])
     write_injection(injection, made, settings)
+
+
+def _injected(*given):
+    """What became of injected sources; whatever goes wrong, the real difference stands."""
+    try:
+        return injecting.inject(*given)
+    except MemoryError:
+        raise
+    except Exception as problem:
+        expected = isinstance(problem, PsflibError)
+        log.log(logging.WARNING, "no injection", exc_info=not expected)
+        kind = "" if expected else f"{type(problem).__name__}: "
+        return injecting.not_injected(f"{kind}{problem}")
