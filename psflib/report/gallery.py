@@ -17,6 +17,8 @@ SIDE, GAP = 31, 2  # px
 HEADS = "science, template as matched, difference, decorrelated"
 TABLE = "../../../{}/{}/candidates.ecsv"  # from the page, by field and epoch
 HIDDEN = ("sky", "flag", "fwhm")  # columns that tell a reader nothing new
+#: Columns that are looked at first; the others follow.
+FIRST = ("id", "snr", "flux", "flux_err", "mag", "kind", "real", "flags", "x", "y", "ra", "dec")
 LINKS = {"candidates.reg": "DS9 regions", "candidates.crtf": "CARTA regions"}
 
 
@@ -42,7 +44,8 @@ def gallery_page(place: tuple[str, str], table, found, planes, most: int) -> str
     cuts = [f'<img class="cut" loading="lazy" alt="{HEADS} of candidate {row["id"]}" '
             f'src="data:image/webp;base64,{data}">' for row, data in zip(
                 shown, _cuts(shown, *planes), strict=True)]  # fmt: skip
-    names = [name for name in found.colnames if name not in HIDDEN]
+    names = [name for name in FIRST if name in found.colnames]
+    names += [name for name in found.colnames if name not in (*HIDDEN, *names)]
     body.append(sortable(shown, names, (HEADS, cuts)))
     return fill("{}, epoch {}, candidates".format(*place), table, body)
 
