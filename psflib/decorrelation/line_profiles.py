@@ -33,15 +33,19 @@ def longer(ends, shape):
     return ends[0] + np.outer(t, step)
 
 
-def profiles(plane, known, ends, width):
-    """Means (n, 2 half + 1) by steps along and px across, and how many pixels they are of."""
+def sums_along(plane, known, ends, half):
+    """Sums (n, 2 half + 1) by steps along and px across, and how many pixels they are of."""
     step = ends[1] - ends[0]
     length = np.hypot(*step)
-    half = int(np.ceil(3.5 * width)) + 3
     n = max(int(length / STEP), 1)
     sums, counts = np.empty((2, n, 2 * half + 1))
-    direction = step / length
-    loops.profile_along(plane, known, *ends[0], *direction, length / n, sums, counts)
+    loops.profile_along(plane, known, *ends[0], *(step / length), length / n, sums, counts)
+    return sums, counts
+
+
+def profiles(plane, known, ends, width):
+    """Means (n, 2 half + 1) by steps along and px across, and how many pixels they are of."""
+    sums, counts = sums_along(plane, known, ends, int(np.ceil(3.5 * width)) + 3)
     return np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0), counts
 
 

@@ -8,12 +8,12 @@ from psflib.decorrelation.line_profiles import (
     column_medians,
     profiles,
     ridge,
+    sums_along,
 )
-from psflib.loops import streaks as loops
 
 SHORTEST = 150.0  # px; spikes of stars and tracks of cosmic rays are shorter
 SURE = 8.0  # sigma, of all of its light
-NARROW, WIDE = 0.75, 8.0  # FWHM of the PSF, between which a streak is
+NARROW, WIDE = 0.75, 6.0  # FWHM of the PSF, between which a streak is; wider is a gradient
 SEEN, FAINT = 0.75, 0.3  # share of its steps that have this share of its brightness
 PROMISING = 0.7  # share of a strip's steps that are lit of a line worth following
 ALIGNED = 0.05  # slope of lines along rows and columns
@@ -67,12 +67,8 @@ def is_column(plane, known, ends, fwhm) -> bool:
 
 def is_band(plane, known, ends, width, bright) -> bool:
     """Whether the lines beside it are as bright: banding, or what is left of a sky."""
-    step = ends[1] - ends[0]
-    length = np.hypot(*step)
     half = int(np.ceil(12 * width))
-    n = max(int(length / STEP), 1)
-    sums, counts = np.empty((2, n, 2 * half + 1))
-    loops.profile_along(plane, known, *ends[0], *(step / length), length / n, sums, counts)
+    sums, counts = sums_along(plane, known, ends, half)
     means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     profile = column_medians(means)
     off = np.arange(-half, half + 1)

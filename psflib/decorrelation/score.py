@@ -115,22 +115,37 @@ def scatter(values: np.ndarray) -> float:
     return 1.4826 * float(np.median(np.abs(values))) if values.size > FEWEST else float("nan")
 
 
+def score_cells(shape):
+    """Centres (x, y) of the cells of a field (ny, nx) in which a score's scatter is measured, and
+    the part of it that each (row, column) of them is."""
+    counts = [max(1, min(CELLS, n // LEAST_CELL)) for n in shape]
+    x, y = node_grid(shape, counts[1])[0], node_grid(shape, counts[0])[1]
+    rows, columns = (
+        np.linspace(0, n, c + 1).astype(int) for n, c in zip(shape, counts, strict=True)
+    )
+    return (
+        x,
+        y,
+        {
+            (j, i): np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
+            for j, i in np.ndindex(*counts)
+        },
+    )
+
+
 def divide_by_scatter(values: np.ndarray, sky: np.ndarray, typical: float) -> np.ndarray:
     """Divide a score (ny, nx) by its scatter in empty sky, bilinear between cells, in place.
 
     `typical` is the scatter of cells that have too little sky.  Returned are the scatters, (rows,
     columns), at the centres of the cells (`node_grid`).
     """
-    cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in values.shape]
-    x, y = node_grid(values.shape, cells[1])[0], node_grid(values.shape, cells[0])[1]
-    edges = [np.linspace(0, n, c + 1).astype(int) for n, c in zip(values.shape, cells, strict=True)]
-    nodes = np.full(cells, float(typical))
-    for j, i in np.ndindex(*cells):
-        cell = np.s_[edges[0][j] : edges[0][j + 1], edges[1][i] : edges[1][i + 1]]
+    x, y, cells = score_cells(values.shape)
+    nodes = np.full((len(y), len(x)), float(typical))
+    for place, cell in cells.items():
         sample = values[cell][sky[cell]]
         sample = sample[sample != 0]
         if sample.size > FEWEST:
-            nodes[j, i] = scatter(sample)
+            nodes[place] = scatter(sample)
     columns = np.arange(values.shape[1])[None, :]
     for y0 in range(0, len(values), ROWS):
         rows = np.arange(y0, min(y0 + ROWS, len(values)))[:, None]

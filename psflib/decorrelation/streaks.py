@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 CLASSES = 1.0, 4.0  # FWHM of the PSF, of widths that are looked for
 MOST_FOLLOWED = 60  # lines
 DOUBLINGS = 12  # of the length of a line, at most
-WIDEST = 6.0  # FWHM of the PSF; wider is a gradient
 DIM = 0.3  # sigma of a pixel, to which its light is masked
 
 
@@ -194,7 +193,7 @@ def _followed(plane, known, noise, line, width, fwhm, stars, images):
     bright = float(np.median(level[start]))
     first, last = lit_interval(level, bright)
     part, found = slice(first, last), along[[first, last - 1]]
-    if width > WIDEST * fwhm or not _inside(found, plane.shape):
+    if not _inside(found, plane.shape):
         return []
     if not is_streak(level[part], error[part], tilt[part], width, fwhm):
         return []

@@ -13,8 +13,9 @@ import dataclasses
 
 import numpy as np
 
+from psflib.decorrelation.score import score_cells
 from psflib.image import noise
-from psflib.image.convolve import BilinearWeights, node_grid
+from psflib.image.convolve import BilinearWeights
 from psflib.image.difference import Difference
 from psflib.loops import footprints
 
@@ -22,7 +23,6 @@ SKY_SCORE = 5.0  # sigma of the score beyond which a pixel is no empty sky ...
 SKY_REACH = 5  # px, with what is about it
 ROWS = 128  # that tell its typical scatter
 FEWEST = 1000  # pixels of empty sky that tell the smoothness ...
-CELLS, LEAST_CELL = 8, 128  # of the scatter: most an axis, smallest side in px
 STEP = 2  # px along both axes, between those that tell it: the score is smooth
 SPREAD_OF_MAD = 1.17  # error of a scatter by the median deviation, times √n of n values
 LOWEST, HIGHEST = 2.0, 40.0  # sigma, between which a threshold is looked for
@@ -104,21 +104,16 @@ def score_noise(score: np.ndarray, sky: np.ndarray) -> ScoreNoise:
 def _scatter(score, known, alike):
     """Centres (x, y) of cells and the score's scatter in each, shrunk by what the sample leaves
     open: first their mean to 1, then each to their mean (James & Stein 1961)."""
-    cells = [max(1, min(CELLS, n // LEAST_CELL)) for n in score.shape]
-    x, y = node_grid(score.shape, cells[1])[0], node_grid(score.shape, cells[0])[1]
-    rows, columns = (
-        np.linspace(0, n, c + 1).astype(int) for n, c in zip(score.shape, cells, strict=True)
-    )
-    values, errors = np.ones(cells), np.full(cells, np.inf)
-    for j, i in np.ndindex(*cells):
-        cell = np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
+    x, y, cells = score_cells(score.shape)
+    values, errors = np.ones((len(y), len(x))), np.full((len(y), len(x)), np.inf)
+    for place, cell in cells.items():
         sample = score[cell][::STEP, ::STEP][known[cell][::STEP, ::STEP]]
         if sample.size >= FEWEST // STEP**2:
-            values[j, i] = 1.4826 * np.median(np.abs(sample))
-            errors[j, i] = SPREAD_OF_MAD * values[j, i] * np.sqrt(alike / sample.size)
+            values[place] = 1.4826 * np.median(np.abs(sample))
+            errors[place] = SPREAD_OF_MAD * values[place] * np.sqrt(alike / sample.size)
     weights = errors**-2.0
     if not weights.any():
-        return x, y, np.ones(cells)
+        return x, y, np.ones(values.shape)
     mean = _shrunk(np.sum(weights * values) / weights.sum(), 1.0, 1 / weights.sum())
     told = weights > 0
     apart = np.mean(np.square(values[told] - mean))

@@ -94,7 +94,7 @@ def candidate_table(
         flux, snr = fits.flux * true, height * true
         chi2 = fits.chi2 / np.maximum(fits.count - 3, 1)
         sharpness = 1 + fits.centre_off / (fits.flux * fits.peak)
-    total = np.sqrt(error**2 + (flux * _psf_error(difference, x, y)) ** 2 + around.left**2)
+    total = np.sqrt(error**2 + (flux * psf_error(difference, x, y)) ** 2 + around.left**2)
     unit = difference.meta.get("unit", 1.0) * u.adu  # of the image as it was given
     table["flux"], table["flux_err"], table["snr"] = flux * unit, total * unit, snr
     _add_magnitudes(table, difference)
@@ -145,13 +145,19 @@ def _add_magnitudes(table, difference):
     if zero_point is None:
         return
     flux, error = np.abs(table["flux"].to_value(u.adu)), table["flux_err"].to_value(u.adu)
-    known = flux > 0
-    magnitude = -2.5 * np.log10(flux, out=np.full(len(flux), np.nan), where=known) + zero_point
-    relative = np.divide(error, flux, out=np.full(len(flux), np.nan), where=known)
-    table["mag"], table["mag_err"] = magnitude * u.mag, 2.5 / np.log(10) * relative * u.mag
+    magnitude, of_magnitude = magnitudes(flux, error, zero_point)
+    table["mag"], table["mag_err"] = magnitude * u.mag, of_magnitude * u.mag
 
 
-def _psf_error(difference, x, y) -> np.ndarray:
+def magnitudes(flux, error, zero_point: float):
+    """Magnitudes (n,) of fluxes and their errors; NaN of those not above 0, or of no zero point."""
+    known = (flux > 0) & np.isfinite(zero_point)
+    nothing = np.full(len(flux), np.nan)
+    magnitude = -2.5 * np.log10(flux, out=nothing.copy(), where=known) + zero_point
+    return magnitude, 2.5 / np.log(10) * np.divide(error, flux, out=nothing, where=known)
+
+
+def psf_error(difference, x, y) -> np.ndarray:
     """Relative error that the PSF's own error puts on fluxes; 0 for a PSF that has none to tell."""
     known = getattr(difference.psf, "flux_error", None)
     return np.zeros(len(x)) if known is None else np.nan_to_num(known(x, y))

@@ -18,7 +18,7 @@ from psflib.detection.alarms import (
 )
 from psflib.detection.columns import candidate_table, describe, pixel_area
 from psflib.detection.dipoles import dipoles
-from psflib.detection.fits import Splines, fit_candidates, turned
+from psflib.detection.fits import Splines, fit_candidates, fit_planes, turned
 from psflib.detection.flags import CandidateFlag, set_flags
 from psflib.detection.peaks import find_peaks
 from psflib.detection.ranking import rank
@@ -30,7 +30,6 @@ from psflib.image.convolve import BilinearWeights, node_grid
 from psflib.image.difference import Difference
 from psflib.image.exposure import MaskBit, has_bits
 from psflib.image.patches import patch_centres
-from psflib.image.weights import weight_variance
 from psflib.loops import candidates as loops
 from psflib.settings.detect import DetectSettings
 
@@ -92,9 +91,7 @@ def detect(
     if not 0 < threshold < np.inf:
         raise ValueError(f"threshold must be a positive number of sigma; got {threshold}")
     least = height_of(threshold)
-    usable = difference.usable & (difference.variance > 0)
-    weights = weight_variance(difference.image, difference.variance, usable)
-    planes = difference.image, weights, usable & (weights > 0)
+    planes = fit_planes(difference)
     psf = reversed_psf(difference)
     splines = Splines.of(turned(psf))
     y, x = find_peaks(snr, least * min(1.0, noise.scatter.min()), noise.moments, fwhm)
@@ -106,18 +103,17 @@ def detect(
     fits, scale = fits.take(rows), scale[rows]
     around = surroundings(difference, planes, splines, fits, scale, fwhm)
     table = candidate_table(difference, fits, scale, around, fwhm)
-    opposite = _opposite(snr, fits.y, fits.x, splines.size)
-    twin = opposite > np.maximum(TWIN * np.abs(snr[fits.y, fits.x]), TWIN_SNR)
+    own, opposite = np.abs(snr[fits.y, fits.x]), _opposite(snr, fits.y, fits.x, splines.size)
+    twin = opposite > np.maximum(TWIN * own, TWIN_SNR)
     at = fits.y + fits.dy, fits.x + fits.dx
-    pairs = dipoles(difference, weights, psf, snr, *at, fwhm, twin)
-    table["opposite"] = np.maximum(opposite, 0) / np.abs(snr[fits.y, fits.x])
+    pairs = dipoles(difference, planes[1], psf, snr, *at, fwhm, twin)
+    table["opposite"] = np.maximum(opposite, 0) / own
     table["masked"] = fits.masked
     pairs.add_to(table, difference)
     flag = _flags(difference, fits, fwhm, settings)
     flag[(twin & ~pairs.moved) | pairs.misplaced] |= CandidateFlag.DIPOLE
-    table["real"] = np.full(len(table), np.nan)  # before the flags
     set_flags(table, flag)
-    table["real"] = rank(table, injection)
+    table.add_column(rank(table, injection), table.index_column("flag"), "real")
     describe(table)
     table.meta.update(_told(difference, noise, threshold))
     table.meta["matching_error"] = around.share

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from psflib.detection.peaks import vertex
 from psflib.image.convolve import VaryingKernel
+from psflib.image.difference import Difference
+from psflib.image.weights import weight_variance
 from psflib.loops import candidates as loops
 
 REACH = 0.6  # FWHM, from the peak of the score to the best fit of the PSF
@@ -91,10 +93,7 @@ class Splines:
     @classmethod
     def of(cls, psf: VaryingKernel) -> "Splines":
         """Of a PSF as a kernel that is not turned."""
-        pads = (0, 0), (BEYOND, BEYOND), (BEYOND, BEYOND)
-        images = np.pad(psf.images, pads, "edge")
-        made = [ndimage.spline_filter(i, order=3, mode="nearest") for i in images]
-        return cls(np.array(made), psf.weights)
+        return cls(spline_coefficients(psf.images), psf.weights)
 
     @property
     def size(self) -> int:
@@ -105,9 +104,25 @@ class Splines:
         return np.tensordot(self.weights.at_points(x, y).T, self.images, 1)
 
 
+def spline_coefficients(images) -> np.ndarray:
+    """Cubic B-splines (..., m, m) of images (..., k, k), `BEYOND` px wider on each side."""
+    pads = [(0, 0)] * (images.ndim - 2) + [(BEYOND, BEYOND)] * 2
+    wide = np.pad(images, pads, "edge")
+    flat = wide.reshape(-1, *wide.shape[-2:])
+    made = [ndimage.spline_filter(image, order=3, mode="nearest") for image in flat]
+    return np.array(made).reshape(wide.shape)
+
+
 def turned(psf: VaryingKernel) -> VaryingKernel:
     """A kernel turned by 180 degrees."""
     return dataclasses.replace(psf, images=psf.images[:, ::-1, ::-1])
+
+
+def fit_planes(difference: Difference):
+    """What `fit_candidates` sees of a difference: image, variance that weighs it, and usable."""
+    usable = difference.usable & (difference.variance > 0)
+    weights = weight_variance(difference.image, difference.variance, usable)
+    return difference.image, weights, usable & (weights > 0)
 
 
 def fit_candidates(planes, splines: Splines, score, y, x, fwhm) -> Fits:

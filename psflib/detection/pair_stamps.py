@@ -3,9 +3,8 @@
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
 
-from psflib.detection.fits import BEYOND
+from psflib.detection.fits import spline_coefficients
 from psflib.image.convolve import fft_convolve
 from psflib.image.difference import Difference
 
@@ -50,10 +49,6 @@ def cut(difference: Difference, weights, psf, places) -> PairStamps:
     share = noise[:, 1] / noise.sum(1)
     mean = share[:, None, None] * images[:, 0] + (1 - share)[:, None, None] * images[:, 1]
     local = variance / level[:, None, None] * (noise.prod(1) / noise.sum(1))[:, None, None]
-    wide = np.pad(kernels, ((0, 0), (0, 0), (BEYOND, BEYOND), (BEYOND, BEYOND)), "edge")
-    splines = np.array(
-        [[ndimage.spline_filter(k, order=3, mode="nearest") for k in pair] for pair in wide]
-    )
     seen = np.stack([np.where(usable, difference.image[at], 0).astype(float), mean], 1)
     return PairStamps(
         origin,
@@ -63,7 +58,7 @@ def cut(difference: Difference, weights, psf, places) -> PairStamps:
         usable,
         images,
         noise,
-        splines,
+        spline_coefficients(kernels),
         1 / power[:, 1],
     )
 

@@ -39,7 +39,7 @@ def find_peaks(score, threshold: float, moments, fwhm: float):
         strength, np.nextafter(least, np.float32(0)), strength >= least, radius, found
     )
     y, x = true_pixels(found)
-    high = _tops(strength, y, x) >= threshold * (1 - min(LOST * trace, 0.5))
+    high = tops(strength, y, x) >= threshold * (1 - min(LOST * trace, 0.5))
     y, x = y[high], x[high]
     order = np.argsort(-strength[y, x], kind="stable")
     y, x = y[order], x[order]
@@ -51,7 +51,7 @@ def find_peaks(score, threshold: float, moments, fwhm: float):
     return y[keep], x[keep]
 
 
-def _tops(strength, y, x):
+def tops(strength, y, x):
     """Heights (n,) of the parabolas through each pixel and its neighbours, both axes added up."""
     top = strength[y, x].astype(float)
     middle = top.copy()

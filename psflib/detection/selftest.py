@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from psflib.detection.alarms import ScoreNoise, expected_alarms, height_of
+from psflib.detection.peaks import tops
 from psflib.image.convolve import BilinearWeights
 from psflib.image.difference import Difference
 from psflib.image.noise import empty_sky
 from psflib.image.where import true_pixels
 from psflib.loops import footprints
+from psflib.stamps.build import pixels
 
 TELLING = 4.0  # sigma, above which noise alone has enough peaks to count
 LIT = 3.0  # sigma of the flux of the template from which it has light at a place
@@ -73,10 +75,7 @@ def _dark(candidates):
     """Where the template has no light, (n,) bool; None if that is not known."""
     if "template_flux" not in candidates.colnames:
         return None
-    flux, error = (
-        np.asarray(getattr(candidates[name], "value", candidates[name]), float)
-        for name in ("template_flux", "template_flux_err")
-    )
+    flux, error = (pixels(candidates[name]) for name in ("template_flux", "template_flux_err"))
     if not np.isfinite(flux).all():
         return None
     return flux < LIT * error
@@ -146,11 +145,4 @@ def _heights(plane, select):
     top = np.zeros(plane.shape, bool)
     footprints.mark_peaks(strength, np.float32(TELLING - 0.5), select, 1, top)
     top[[0, -1]] = top[:, [0, -1]] = False
-    y, x = true_pixels(top & select)
-    middle = strength[y, x].astype(float)
-    height = middle.copy()
-    for dy, dx in ((1, 0), (0, 1)):
-        low, high = strength[y - dy, x - dx].astype(float), strength[y + dy, x + dx].astype(float)
-        curve = 2 * middle - low - high
-        height += np.divide((high - low) ** 2, 8 * curve, out=np.zeros(len(y)), where=curve > 0)
-    return height
+    return tops(strength, *true_pixels(top & select))

@@ -42,14 +42,15 @@ def alert_packets(candidates: QTable, field: str, epoch: str, images=None) -> It
     images : mapping of str to ndarray (ny, nx), optional
         Of `science`, `template` and `difference`: cut-outs of them go with the packet.
     """
-    known = {f["name"] for f in _record(alert_schema(), "candidate")["fields"]}
+    schema = alert_schema()
+    known = {f["name"] for f in _record(schema, "candidate")["fields"]}
     meta = candidates.meta
     for row in candidates:
         values = {name: _value(row[name]) for name in candidates.colnames if name in known}
         place = float(row["x"].value), float(row["y"].value)
         cuts = {name: cutout_bytes(i, *place, SIDE) for name, i in (images or {}).items()}
         yield {
-            "schema_version": alert_schema()["version"],
+            "schema_version": schema["version"],
             "publisher": f"psflib {__version__}",
             "alert_id": f"{field}/{epoch}/{row['id']}",
             "field": field,

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from scipy import spatial
 
+from psflib.stamps.build import pixels
+
 KINDS = ("sky", "galaxy", "star")  # what a place is on or near
 APART = 6.0  # FWHM between injected sources: the boxes of two matched filters
 EXTENDED = 1.3  # times the width of a star, from which a source is a galaxy
@@ -55,8 +57,8 @@ def seen_sources(stars, fwhm: float) -> Sources:
     fwhm : float
         Of the PSF, px.
     """
-    x, y, snr, width = (_plain(stars[name]) for name in ("x", "y", "snr", "fwhm"))
-    usual = _plain(stars["locus"]) if "locus" in stars.colnames else np.full(len(x), fwhm)
+    x, y, snr, width = (pixels(stars[name]) for name in ("x", "y", "snr", "fwhm"))
+    usual = pixels(stars["locus"]) if "locus" in stars.colnames else np.full(len(x), fwhm)
     usual = np.where(np.isfinite(usual) & (usual > 0), usual, fwhm)
     extended = (snr > SEEN) & (width > EXTENDED * usual)
     saturated = np.zeros(len(x), bool)
@@ -162,7 +164,3 @@ def _nearest(x, y, at_x, at_y):
     if not len(at_x):
         return np.full(len(x), np.inf), np.full(len(x), len(at_x))
     return spatial.cKDTree(np.c_[at_x, at_y]).query(np.c_[x, y])
-
-
-def _plain(column):
-    return np.asarray(getattr(column, "value", column), float)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from astropy.wcs.utils import proj_plane_pixel_area
 
-from psflib.detection.detect import psf_fwhm
+from psflib.detection.columns import magnitudes
 from psflib.errors import BadImage, PsflibError
 from psflib.image.cutout import cutout
 from psflib.image.difference import Difference
@@ -34,7 +33,7 @@ class Epoch:
     candidates : QTable
         As `detect` found them.
     read : callable
-        Its decorrelated `Difference`; called once or twice, so that no two are held at a time.
+        Its decorrelated `Difference`; called once, so that no two are held at a time.
     """
 
     name: str
@@ -141,27 +140,22 @@ def _gathered(epochs, settings):
     reach = settings.radius * _fwhm(epochs, on_sky)
     found = find_objects([_places(table, on_sky) for table in tables], tables, reach)
     if settings.only_clean:
-        found = found.where(found.clean > 0)
+        found = found.take(found.clean > 0)
     if len(found) > settings.most:
         log.warning(
             "%d objects: the light of the first %d is measured (lightcurves.most), those that were "
             "found clean most often", len(found), settings.most,
         )  # fmt: skip
-    return found.first(settings.most), epochs, on_sky
+    return found.take(slice(settings.most)), epochs, on_sky
 
 
 def _fwhm(epochs, on_sky):
-    """FWHM of the PSF of the first epoch that has candidates and can be read, in rad or px."""
-    for epoch in epochs:
-        if not len(epoch.candidates):
-            continue
-        try:
-            difference = epoch.read()
-        except PsflibError:  # said when its light is to be measured
-            continue
-        scale = np.deg2rad(np.sqrt(proj_plane_pixel_area(difference.wcs))) if on_sky else 1.0
-        return scale * psf_fwhm(difference)
-    return 0.0
+    """FWHM of the PSF of the first epoch that has candidates, in rad or px; 0 if none has."""
+    table = next((epoch.candidates for epoch in epochs if len(epoch.candidates)), None)
+    if table is None:
+        return 0.0
+    scale = np.deg2rad(np.sqrt(table.meta["pixel_area"]) / 3600) if on_sky else 1.0
+    return scale * float(table["fwhm"][0].value)
 
 
 def _places(table, on_sky):
@@ -260,18 +254,15 @@ def _block(epoch, rows, x, y, forced, settings):
         ids[found] = np.asarray(table["id"])[rows[found]]
     limit = np.where(found, np.nan, settings.limit * forced.flux_err)
     zero = epoch.zero_point
-    with np.errstate(invalid="ignore", divide="ignore"):
-        bright = forced.flux > 0
-        mag = np.where(bright, zero - 2.5 * np.log10(np.where(bright, forced.flux, 1)), np.nan)
-        error = np.where(bright, 2.5 / np.log(10) * forced.flux_err / forced.flux, np.nan)
-        limit_mag = zero - 2.5 * np.log10(limit)
+    mag, error = magnitudes(forced.flux, forced.flux_err, zero)
+    limit_mag, _ = magnitudes(limit, limit, zero)
     return {
         "object": np.arange(1, count + 1),
         "epoch": np.full(count, epoch.name),
         "mjd": np.full(count, epoch.mjd),
         "x": x, "y": y,
         "flux": forced.flux, "flux_err": forced.flux_err, "snr": forced.snr, "limit": limit,
-        "mag": mag, "mag_err": np.where(np.isnan(zero), np.nan, error), "limit_mag": limit_mag,
+        "mag": mag, "mag_err": error, "limit_mag": limit_mag,
         "found": found, "candidate": ids, "flags": flags, "masked": forced.masked,
         "verdict": np.full(count, str(table.meta.get("verdict", "unknown"))),
     }  # fmt: skip

@@ -31,12 +31,8 @@ class Objects:
     def __len__(self):
         return len(self.place)
 
-    def first(self, count: int) -> "Objects":
-        """The first so many."""
-        return Objects(self.place[:count], self.candidate[:count], self.clean[:count])
-
-    def where(self, rows) -> "Objects":
-        """Those in `rows` (m,) of bool."""
+    def take(self, rows) -> "Objects":
+        """Some of them."""
         return Objects(self.place[rows], self.candidate[rows], self.clean[rows])
 
 

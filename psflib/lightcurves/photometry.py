@@ -6,10 +6,10 @@ import numpy as np
 
 from psflib.decorrelation.score import reversed_psf
 from psflib.detection.alarms import empty_of_candidates, score_noise
+from psflib.detection.columns import psf_error
 from psflib.detection.detect import scatter_at
-from psflib.detection.fits import Splines, psf_fluxes, turned
+from psflib.detection.fits import Splines, fit_planes, psf_fluxes, turned
 from psflib.image.difference import Difference
-from psflib.image.weights import weight_variance
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,8 +61,7 @@ def forced_fluxes(difference: Difference, x, y, left=0.0, most_masked: float = 0
         good = (masked[rows] <= most_masked) & (power > 0)
         rows, light, power = rows[good], light[good], power[good]
         noise = _scatter(difference, x[rows], y[rows]) / np.sqrt(power)
-        known = getattr(difference.psf, "flux_error", None)
-        relative = 0.0 if known is None else np.nan_to_num(known(x[rows], y[rows]))
+        relative = psf_error(difference, x[rows], y[rows])
         unit = difference.meta.get("unit", 1.0)
         flux[rows], snr[rows] = unit * light, light / noise
         error[rows] = np.sqrt(
@@ -73,12 +72,9 @@ def forced_fluxes(difference: Difference, x, y, left=0.0, most_masked: float = 0
 
 def _fluxes(difference, x, y):
     """PSF fluxes, Σ psf² / v and masked share of the core at places inside the image."""
-    usable = difference.usable & (difference.variance > 0)
-    weights = weight_variance(difference.image, difference.variance, usable)
-    planes = difference.image, weights, usable & (weights > 0)
     splines = Splines.of(turned(reversed_psf(difference)))
     rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
-    return psf_fluxes(planes, splines, rows, columns, y - rows, x - columns)
+    return psf_fluxes(fit_planes(difference), splines, rows, columns, y - rows, x - columns)
 
 
 def _scatter(difference, x, y):

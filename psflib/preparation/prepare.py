@@ -309,7 +309,8 @@ def _variance(exposure, image, sky: Sky, mask, notes):
         gain = checked_gain(exposure, sky, measured, usable, notes)
     if exposure.variance is not None:
         variance = steady_variance(exposure, image, empty, notes)
-        exposure = exposure.replace(variance=variance)
+        if variance is not exposure.variance:
+            exposure = exposure.replace(variance=variance)
         check_variance(exposure, empty, measured)
         absurd = absurd_variances(exposure.variance, usable)
         if absurd.any():
