@@ -332,6 +332,7 @@ def test_haloes_on_request(tmp_path, snakemake):
 
 def test_the_default_is_the_embedded_field(tmp_path, snakemake):
     """From any folder, without a word on data: simulated, three images."""
-    done = snakemake(tmp_path, "--dry-run", "--config", "detect={threshold: 7}")
+    # all of it, or a demo that ran here before has left the images
+    done = snakemake(tmp_path, "--dry-run", "--forceall", "--config", "detect={threshold: 7}")
     assert done.returncode == 0, done.stderr
     assert planned(done)["image"] == 3 and planned(done)["simulate"] == 1
